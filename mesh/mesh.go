@@ -1,0 +1,247 @@
+// Package mesh holds the documents that operators write and the model that the
+// rest of Chancery runs on.
+//
+// Documents are YAML, several to a file, many files to a directory. [ReadDir]
+// decodes them strictly, [Documents.Compile] validates them together and
+// returns an immutable [Mesh], and [Watch] keeps doing both while the
+// directory changes. Every fault is reported at once, each as
+//
+//	file:line:column: path: what is wrong and how to mend it
+//
+// The package knows nothing of Envoy, Consul or the network, and imports
+// nothing of the project.
+package mesh
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind is the kind of a document.
+type Kind string
+
+// The kinds of documents.
+const (
+	KindMesh             Kind = "Mesh"
+	KindIdentityProvider Kind = "IdentityProvider"
+	KindGateway          Kind = "Gateway"
+	KindService          Kind = "Service"
+)
+
+// DocumentID names one document of a mesh.
+type DocumentID struct {
+	Kind Kind
+	Name string
+}
+
+// String returns "Kind/name".
+func (id DocumentID) String() string { return string(id.Kind) + "/" + id.Name }
+
+// Position is where in the documents something stands. Line and Column count
+// from 1.
+type Position struct {
+	File   string
+	Line   int
+	Column int
+}
+
+// Mesh is the validated whole of the documents. It is immutable and always
+// valid; only [Documents.Compile] makes one.
+type Mesh struct {
+	Name        string
+	TrustDomain string
+	// PassportLifetime is how long a Passport is valid.
+	PassportLifetime time.Duration
+	// Sorted by name.
+	Providers []*IdentityProvider
+	Gateways  []*Gateway
+	Services  []*Service
+}
+
+// IdentityProvider issues tokens to users and clients.
+type IdentityProvider struct {
+	Name string
+	// Issuer is compared byte by byte with a token's `iss`; its discovery
+	// document (OpenID Connect Discovery 1.0) is where the keys are found.
+	Issuer    string
+	Audiences []string
+	Claims    ClaimMapping
+	// ClockSkew is tolerated on `exp`, `nbf` and `iat`.
+	ClockSkew time.Duration
+	// KeysMaxAge bounds the use of keys that could not be fetched again.
+	KeysMaxAge time.Duration
+}
+
+// ClaimMapping names the claims that the identity is read from.
+type ClaimMapping struct {
+	User, Groups, Tenant, Client string
+}
+
+// Profile says how exposed a gateway is.
+type Profile string
+
+// The profiles of gateways.
+const (
+	ProfilePublic     Profile = "public"
+	ProfileSemiPublic Profile = "semi-public"
+	ProfilePrivate    Profile = "private"
+)
+
+// Gateway is an Envoy at the edge.
+type Gateway struct {
+	Name    string
+	Profile Profile
+	Listen  netip.AddrPort
+	// AccessToken names the identity provider whose access tokens are
+	// accepted.
+	AccessToken string
+	// PeerLimit bounds the requests of one client address before anything is
+	// authenticated.
+	PeerLimit RateLimit
+	Routes    []GatewayRoute
+}
+
+// GatewayRoute sends what matches to a service. In the order written, the
+// first that matches wins.
+type GatewayRoute struct {
+	// Name is unique in the gateway; "route-<n>" (from 0) where none is
+	// written.
+	Name  string
+	Match Match
+	// To is a service's name, or "{variable}" of Match.Path: any service
+	// which names this gateway in `callers` of at least one route.
+	To string
+	// Rewrite is what the service sees instead of Match.Path; zero leaves the
+	// path alone. Both end in "/**", which stands for the same rest.
+	Rewrite Pattern
+	// Allow is a CEL expression; empty means that a valid credential is
+	// enough at the gateway (the service still decides for itself).
+	Allow string
+	// AllowPosition is where Allow stands.
+	AllowPosition Position
+	RateLimit     *RateLimit
+}
+
+// Match selects requests.
+type Match struct {
+	// Method is an HTTP method in upper case; empty matches any.
+	Method string
+	Path   Pattern
+}
+
+// Tier is a service's place in API-led connectivity.
+type Tier string
+
+// The tiers of services.
+const (
+	TierExperience Tier = "experience"
+	TierProcess    Tier = "process"
+	TierSystem     Tier = "system"
+)
+
+// MTLS says how a service is reached by others.
+type MTLS string
+
+// The ways to reach a service.
+const (
+	// MTLSStrict reaches instances at their `mesh` address only.
+	MTLSStrict MTLS = "strict"
+	// MTLSOff reaches instances in the clear at their service address; no
+	// Passport is sent to them.
+	MTLSOff MTLS = "off"
+)
+
+// Service is a name in the registry that the mesh protects.
+type Service struct {
+	Name string
+	Tier Tier
+	MTLS MTLS
+	// Uses names the upstreams that the service's sidecar offers it.
+	Uses []string
+	// Gateways names the gateways whose Passports the service takes, sorted.
+	Gateways []string
+	Routes   []Route
+}
+
+// Route is one operation of a service. In the order written, the first that
+// matches wins.
+type Route struct {
+	// Name is unique in the service.
+	Name  string
+	Match Match
+	// Callers names the services and gateways that may call; default nobody.
+	Callers []string
+	// Allow is a CEL expression; required.
+	Allow         string
+	AllowPosition Position
+	// Timeout bounds the whole call, retries included.
+	Timeout        time.Duration
+	Retries        *Retries
+	CircuitBreaker *CircuitBreaker
+	RateLimit      *RateLimit
+}
+
+// Retries says when the caller's Envoy tries again.
+type Retries struct {
+	// Attempts after the first.
+	Attempts uint32
+	// On lists Envoy retry conditions, e.g. "connect-failure".
+	On []string
+	// PerTry bounds one attempt; zero leaves Route.Timeout alone to bound it.
+	PerTry time.Duration
+}
+
+// CircuitBreaker bounds what one caller's Envoy asks of one route's upstream,
+// and takes out instances that fail. A nil limit is Envoy's own default.
+type CircuitBreaker struct {
+	MaxConnections *uint32
+	MaxPending     *uint32
+	MaxRequests    *uint32
+	MaxRetries     *uint32
+	// Consecutive5xx answers eject an instance; nil never does.
+	Consecutive5xx *uint32
+	// EjectFor is the first ejection's time; it grows up to MaxEjectFor.
+	EjectFor    time.Duration
+	MaxEjectFor time.Duration
+}
+
+// RateLimit is a token bucket per key: Burst tokens, refilled with Requests
+// every Per.
+type RateLimit struct {
+	Requests uint32
+	Per      time.Duration
+	Burst    uint32
+	// By lists what makes a key; empty is one bucket for the route.
+	By []RateLimitKey
+}
+
+// RateLimitKey is a part of a request that a bucket is kept for.
+type RateLimitKey string
+
+// The keys of rate limits.
+const (
+	ByTenant RateLimitKey = "tenant"
+	ByUser   RateLimitKey = "user"
+	ByClient RateLimitKey = "client"
+	ByIP     RateLimitKey = "ip"
+)
+
+// Gateway returns the gateway of that name, or nil.
+func (m *Mesh) Gateway(name string) *Gateway {
+	for _, g := range m.Gateways {
+		if g.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// Service returns the service of that name, or nil.
+func (m *Mesh) Service(name string) *Service {
+	for _, s := range m.Services {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
