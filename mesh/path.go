@@ -1,0 +1,113 @@
+package mesh
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// CanonicalPath is an RE2 expression for the paths (without query) that mean
+// the same to everybody. Such a path comes back the same when it is decoded and
+// encoded again, so what is routed, what policy judges and what the service
+// reads cannot differ. It has none of
+//
+//   - empty segments ("//") and dot segments, plain or encoded;
+//   - ";", "\" and whatever else RFC 3986 section 3.3 keeps out of a segment;
+//   - encoded letters, digits, "-", ".", "_" and "~", which need no encoding;
+//   - an encoded "/", "\", ";", "?", "#", "%" or control character, on which
+//     servers disagree;
+//   - lower-case hexadecimal digits, and bytes that are not UTF-8.
+//
+// A character of "!$&'()*+,:=@" may come plain or encoded, since clients do
+// both; [Pattern] takes both for the same.
+//
+// It is one group: something may be appended to it.
+const CanonicalPath = `(?:/|(?:/` + pathSegment + `)+/?)`
+
+// A segment is neither "." nor "..".
+const (
+	pathSegment   = `(?:\.?\.?` + pathCharacter + `|\.\.\.)(?:\.|` + pathCharacter + `)*`
+	pathCharacter = `(?:[A-Za-z0-9_~!$&'()*+,:=@-]|%(?:` + encodedASCII + `|` + encodedRune + `))`
+	encodedASCII  = `2[0-246-9A-C]|3[ACDE]|[46]0|5[BDE]|7[BCD]`
+	// The well-formed sequences of the Unicode Standard, table 3-7, each
+	// without its first "%".
+	encodedRune = `(?:C[2-9A-F]|D[0-9A-F])` + encodedTail +
+		`|(?:E0%[AB]` + hexDigit + `|ED%[89]` + hexDigit + `|E[1-9A-CEF]` + encodedTail + `)` + encodedTail +
+		`|(?:F0%[9AB]` + hexDigit + `|F4%8` + hexDigit + `|F[1-3]` + encodedTail + `)` + encodedTail + encodedTail
+	encodedTail = `%[89AB]` + hexDigit
+	hexDigit    = `[0-9A-F]`
+)
+
+const (
+	unreservedCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	// reservedCharacters may stand in a segment plain or encoded.
+	reservedCharacters = "!$&'()*+,:=@"
+	// structuralCharacters may not come encoded.
+	structuralCharacters = `/\;?#%`
+)
+
+// IsCanonicalPath reports whether path matches [CanonicalPath].
+func IsCanonicalPath(path string) bool {
+	segments, ok := strings.CutPrefix(path, "/")
+	for ok && segments != "" {
+		var segment string
+		segment, segments, _ = strings.Cut(segments, "/")
+		ok = segment != "" && segment != "." && segment != ".." && isCanonicalSegment(segment)
+	}
+	return ok
+}
+
+func isCanonicalSegment(s string) bool {
+	for s != "" {
+		n := 1
+		if s[0] == '%' {
+			n = canonicalEscapes(s)
+		} else if !isPlain(s[0]) {
+			n = 0
+		}
+		if n == 0 {
+			return false
+		}
+		s = s[n:]
+	}
+	return true
+}
+
+func isPlain(c byte) bool {
+	return strings.IndexByte(unreservedCharacters, c) >= 0 || strings.IndexByte(reservedCharacters, c) >= 0
+}
+
+// canonicalEscapes returns the length of the escapes of the one character that
+// s begins with, 0 if they are not canonical.
+func canonicalEscapes(s string) int {
+	var buf [utf8.UTFMax]byte
+	for i := range buf {
+		c, ok := unescape(s[min(3*i, len(s)):])
+		if !ok {
+			return 0
+		}
+		buf[i] = c
+		if utf8.FullRune(buf[:i+1]) {
+			if r, size := utf8.DecodeRune(buf[:i+1]); size != i+1 || r < utf8.RuneSelf && !needsEscape(c) {
+				return 0
+			}
+			return 3 * (i + 1)
+		}
+	}
+	return 0
+}
+
+// needsEscape reports whether c, an ASCII character, may come encoded.
+func needsEscape(c byte) bool {
+	return c >= ' ' && c != 0x7F &&
+		strings.IndexByte(unreservedCharacters, c) < 0 && strings.IndexByte(structuralCharacters, c) < 0
+}
+
+// unescape decodes the %XX that s begins with, in upper case only.
+func unescape(s string) (c byte, ok bool) {
+	if len(s) < 3 || s[0] != '%' {
+		return 0, false
+	}
+	const digits = "0123456789ABCDEF"
+	high, low := strings.IndexByte(digits, s[1]), strings.IndexByte(digits, s[2])
+	return byte(high<<4 | low), high >= 0 && low >= 0
+}
