@@ -45,6 +45,15 @@ const (
 	structuralCharacters = `/\;?#%`
 )
 
+var isPlain = characterSet(unreservedCharacters + reservedCharacters)
+
+func characterSet(characters string) (set [256]bool) {
+	for _, c := range []byte(characters) {
+		set[c] = true
+	}
+	return set
+}
+
 // IsCanonicalPath reports whether path matches [CanonicalPath].
 func IsCanonicalPath(path string) bool {
 	segments, ok := strings.CutPrefix(path, "/")
@@ -61,7 +70,7 @@ func isCanonicalSegment(s string) bool {
 		n := 1
 		if s[0] == '%' {
 			n = canonicalEscapes(s)
-		} else if !isPlain(s[0]) {
+		} else if !isPlain[s[0]] {
 			n = 0
 		}
 		if n == 0 {
@@ -72,32 +81,27 @@ func isCanonicalSegment(s string) bool {
 	return true
 }
 
-func isPlain(c byte) bool {
-	return strings.IndexByte(unreservedCharacters, c) >= 0 || strings.IndexByte(reservedCharacters, c) >= 0
-}
-
 // canonicalEscapes returns the length of the escapes of the one character that
 // s begins with, 0 if they are not canonical.
 func canonicalEscapes(s string) int {
-	var buf [utf8.UTFMax]byte
-	for i := range buf {
-		c, ok := unescape(s[min(3*i, len(s)):])
+	var encoded []byte
+	for !utf8.FullRune(encoded) {
+		c, ok := unescape(s[min(3*len(encoded), len(s)):])
 		if !ok {
 			return 0
 		}
-		buf[i] = c
-		if utf8.FullRune(buf[:i+1]) {
-			if r, size := utf8.DecodeRune(buf[:i+1]); size != i+1 || r < utf8.RuneSelf && !needsEscape(c) {
-				return 0
-			}
-			return 3 * (i + 1)
-		}
+		encoded = append(encoded, c)
 	}
-	return 0
+	r, size := utf8.DecodeRune(encoded)
+	invalid := size < len(encoded) || r == utf8.RuneError && size == 1
+	if invalid || r < utf8.RuneSelf && !mayEscape(byte(r)) {
+		return 0
+	}
+	return 3 * size
 }
 
-// needsEscape reports whether c, an ASCII character, may come encoded.
-func needsEscape(c byte) bool {
+// mayEscape reports whether c, an ASCII character, may come encoded.
+func mayEscape(c byte) bool {
 	return c >= ' ' && c != 0x7F &&
 		strings.IndexByte(unreservedCharacters, c) < 0 && strings.IndexByte(structuralCharacters, c) < 0
 }

@@ -93,7 +93,7 @@ func canonicalHint(s string) string {
 	if err == nil {
 		var b strings.Builder
 		for _, c := range []byte(raw) {
-			if isPlain(c) {
+			if isPlain[c] {
 				b.WriteByte(c)
 			} else {
 				fmt.Fprintf(&b, "%%%02X", c)
