@@ -1,0 +1,297 @@
+package identity_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+const trustDomain = "shop.example"
+
+var orders = identity.ID{Role: identity.RoleService, Name: "orders"}
+
+func openCA(t *testing.T, dir string) *identity.CA {
+	t.Helper()
+	ca, err := identity.OpenCA(dir, trustDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sign returns the parsed certificate that ca gives to orders.
+func sign(t *testing.T, ca *identity.CA, pub crypto.PublicKey, ttl time.Duration) *x509.Certificate {
+	t.Helper()
+	der, err := ca.Sign(pub, orders, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// verify checks cert against ca's bundle.
+func verify(t *testing.T, ca *identity.CA, cert *x509.Certificate) error {
+	t.Helper()
+	roots := x509.NewCertPool()
+	for _, der := range ca.Bundle() {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.AddCert(root)
+	}
+	_, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return err
+}
+
+func TestSignMakesAnSVID(t *testing.T) {
+	t.Parallel()
+	ca := openCA(t, t.TempDir()+"/ca")
+	cert := sign(t, ca, newKey(t).Public(), time.Hour)
+	if err := verify(t, ca, cert); err != nil {
+		t.Error(err)
+	}
+	if len(cert.URIs) != 1 || cert.URIs[0].String() != "spiffe://shop.example/service/orders" {
+		t.Errorf("URI SANs are %v", cert.URIs)
+	}
+	if len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses) != 0 {
+		t.Error("there are other SANs")
+	}
+	if cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage != x509.KeyUsageDigitalSignature {
+		t.Errorf("CA %v, key usage %b", cert.IsCA, cert.KeyUsage)
+	}
+	if len(cert.ExtKeyUsage) != 2 {
+		t.Errorf("extended key usages are %v, want server and client", cert.ExtKeyUsage)
+	}
+	if cert.SerialNumber.BitLen() < 64 {
+		t.Errorf("serial number has %d bits", cert.SerialNumber.BitLen())
+	}
+	if life := cert.NotAfter.Sub(cert.NotBefore); life != time.Hour+time.Minute {
+		t.Errorf("life is %v, want an hour and the minute before it", life)
+	}
+}
+
+func TestSignBoundsTheLife(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/ca"
+	synctest.Test(t, func(t *testing.T) {
+		ca := openCA(t, dir)
+		if cert := sign(t, ca, newKey(t).Public(), 365*24*time.Hour); time.Until(cert.NotAfter) > identity.MaxTTL {
+			t.Errorf("ends in %v", time.Until(cert.NotAfter))
+		}
+		time.Sleep(10*365*24*time.Hour - time.Hour)
+		if cert := sign(t, ca, newKey(t).Public(), 24*time.Hour); time.Until(cert.NotAfter) > time.Hour {
+			t.Errorf("ends in %v, after the root", time.Until(cert.NotAfter))
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := ca.Sign(newKey(t).Public(), orders, time.Hour); err == nil {
+			t.Error("an expired root signed")
+		}
+		if _, err := identity.OpenCA(dir, trustDomain); err == nil || !strings.Contains(err.Error(), "expired") {
+			t.Errorf("opening an expired root: %v", err)
+		}
+	})
+}
+
+func TestSignRefuses(t *testing.T) {
+	t.Parallel()
+	ca := openCA(t, t.TempDir()+"/ca")
+	weak, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edwards, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := newKey(t).Public()
+	tests := map[string]struct {
+		pub crypto.PublicKey
+		id  identity.ID
+		ttl time.Duration
+	}{
+		"an RSA key":     {weak.Public(), orders, time.Hour},
+		"an Ed25519 key": {edwards, orders, time.Hour},
+		"no key":         {nil, orders, time.Hour},
+		"no ID":          {good, identity.ID{}, time.Hour},
+		"a path as name": {good, identity.ID{Role: identity.RoleService, Name: "a/../b"}, time.Hour},
+		"another role":   {good, identity.ID{Role: "admin", Name: "a"}, time.Hour},
+		"no time":        {good, orders, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := ca.Sign(tt.pub, tt.id, tt.ttl); err == nil {
+				t.Error("signed")
+			}
+		})
+	}
+}
+
+func TestPublicKey(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	request := func(template x509.CertificateRequest) []byte {
+		csr, err := x509.CreateCertificateRequest(rand.Reader, &template, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return csr
+	}
+	plain := request(x509.CertificateRequest{})
+	forged := bytes.Clone(plain)
+	forged[len(forged)-1] ^= 1
+	weak, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weakCSR, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, weak)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		csr []byte
+		ok  bool
+	}{
+		"plain":               {plain, true},
+		"names are ignored":   {request(x509.CertificateRequest{DNSNames: []string{"evil"}, URIs: []*url.URL{{Scheme: "spiffe", Host: "shop.example", Path: "/gateway/public"}}}), true},
+		"wrong signature":     {forged, false},
+		"RSA":                 {weakCSR, false},
+		"nothing":             {nil, false},
+		"garbage":             {[]byte("-----BEGIN"), false},
+		"trailing data":       {append(bytes.Clone(plain), 0), false},
+		"more than is parsed": {request(x509.CertificateRequest{DNSNames: []string{strings.Repeat("a", 9000)}}), false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pub, err := identity.PublicKey(tt.csr)
+			if (err == nil) != tt.ok {
+				t.Fatalf("PublicKey: %v", err)
+			}
+			if tt.ok && !key.PublicKey.Equal(pub) {
+				t.Error("another key")
+			}
+		})
+	}
+}
+
+func TestOpenCAKeepsTheRoot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/ca"
+	first := openCA(t, dir)
+	cert := sign(t, first, newKey(t).Public(), time.Hour)
+	if err := verify(t, openCA(t, dir), cert); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	for name, mode := range map[string]os.FileMode{dir: 0o700 | os.ModeDir, filepath.Join(dir, "root.pem"): 0o600} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", name, info.Mode(), mode)
+		}
+	}
+}
+
+func TestOpenCARefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		spoil       func(t *testing.T, dir string)
+		trustDomain string
+	}{
+		"a file that others read": {func(t *testing.T, dir string) { chmod(t, dir+"/root.pem", 0o640) }, trustDomain},
+		"a directory that others enter": {func(t *testing.T, dir string) {
+			chmod(t, dir, 0o755)
+		}, trustDomain},
+		"another trust domain": {func(*testing.T, string) {}, "other.example"},
+		"a truncated file": {func(t *testing.T, dir string) {
+			if err := os.Truncate(dir+"/root.pem", 200); err != nil {
+				t.Fatal(err)
+			}
+		}, trustDomain},
+		"an empty file": {func(t *testing.T, dir string) {
+			if err := os.Truncate(dir+"/root.pem", 0); err != nil {
+				t.Fatal(err)
+			}
+		}, trustDomain},
+		"a link": {func(t *testing.T, dir string) {
+			if err := os.Rename(dir+"/root.pem", dir+"/elsewhere"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(dir+"/elsewhere", dir+"/root.pem"); err != nil {
+				t.Fatal(err)
+			}
+		}, trustDomain},
+		"another root's key": {func(t *testing.T, dir string) {
+			openCA(t, dir+"/other")
+			mixRoots(t, dir+"/root.pem", dir+"/other/root.pem")
+		}, trustDomain},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir() + "/ca"
+			openCA(t, dir)
+			tt.spoil(t, dir)
+			_, err := identity.OpenCA(dir, tt.trustDomain)
+			if err == nil {
+				t.Fatal("opened")
+			}
+			if strings.Contains(err.Error(), "BEGIN") {
+				t.Errorf("the error shows the file: %v", err)
+			}
+		})
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mixRoots joins the key of one root file with the certificate of another.
+func mixRoots(t *testing.T, key, cert string) {
+	t.Helper()
+	const certificate = "-----BEGIN CERTIFICATE"
+	a, errA := os.ReadFile(key)
+	b, errB := os.ReadFile(cert)
+	if errA != nil || errB != nil {
+		t.Fatal(errA, errB)
+	}
+	own, _, _ := strings.Cut(string(a), certificate)
+	_, other, _ := strings.Cut(string(b), certificate)
+	if err := os.WriteFile(key, []byte(own+certificate+other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
