@@ -1,0 +1,230 @@
+package jose_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/chancery-mesh/chancery/internal/jose"
+)
+
+func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	good := b64(`{"alg":"EdDSA"}`) + "." + b64(`{"sub":"u"}`) + "." + b64("signature")
+	if _, err := jose.Parse(good, 1000); err != nil {
+		t.Fatal(err)
+	}
+	header := func(json string) string { return b64(json) + good[strings.IndexByte(good, '.'):] }
+	claims := func(json string) string { return b64(`{"alg":"EdDSA"}`) + "." + b64(json) + ".c2ln" }
+	for name, token := range map[string]string{
+		"empty":                  "",
+		"one segment":            "e30",
+		"two segments":           "e30.e30",
+		"four segments":          good + ".e30",
+		"only dots":              strings.Repeat(".", 900),
+		"too long":               good + strings.Repeat("A", 1000),
+		"line feed inside":       good[:5] + "\n" + good[5:],
+		"carriage return inside": good[:5] + "\r" + good[5:],
+		"line feed after":        good + "\n",
+		"padding":                good + "==",
+		"unused bits":            b64(`{"alg":"EdDSA"}`) + "." + b64(`{"sub":"u"}`) + ".c2lnAB",
+		"standard alphabet":      good + "+/",
+		"JSON serialization":     `{"payload":"e30","signatures":[]}`,
+		"header not JSON":        header(`{`),
+		"header array":           header(`[]`),
+		"header null":            header(`null`),
+		"alg number":             header(`{"alg":1}`),
+		"alg null":               header(`{"alg":null}`),
+		"crit":                   header(`{"alg":"EdDSA","crit":["exp"]}`),
+		"crit empty":             header(`{"alg":"EdDSA","crit":[]}`),
+		"b64":                    header(`{"alg":"EdDSA","b64":false}`),
+		"jwk":                    header(`{"alg":"EdDSA","jwk":{}}`),
+		"jku":                    header(`{"alg":"EdDSA","jku":"https://evil.test"}`),
+		"x5u":                    header(`{"alg":"EdDSA","x5u":"https://evil.test"}`),
+		"zip":                    header(`{"alg":"EdDSA","zip":"DEF"}`),
+		"duplicate claim":        claims(`{"sub":"u","sub":"admin"}`),
+		"duplicate nested":       claims(`{"a":[{"b":1,"b":2}]}`),
+		"duplicate escaped":      claims(`{"sub":"u","s\u0075b":"admin"}`),
+		"trailing garbage":       claims(`{} {}`),
+		"byte order mark":        claims("\ufeff{}"),
+		"invalid UTF-8":          claims("{\"sub\":\"\xff\"}"),
+		"lone surrogate":         claims(`{"sub":"\ud800"}`),
+		"lone surrogate in name": claims(`{"\udfff":1}`),
+		"NaN":                    claims(`{"exp":NaN}`),
+		"comment":                claims(`{/**/}`),
+		"too deep":               claims(strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := jose.Parse(token, 1000); !errors.Is(err, jose.ErrMalformed) {
+				t.Errorf("err = %v, want ErrMalformed", err)
+			}
+		})
+	}
+}
+
+func TestNamesAreCaseSensitive(t *testing.T) {
+	t.Parallel()
+	o, err := jose.ParseObject([]byte(`{"iss":"idp","ISS":"evil","Sub":"admin"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if iss, _, _ := o.String("iss"); iss != "idp" {
+		t.Errorf("iss = %q", iss)
+	}
+	if _, present, _ := o.String("sub"); present {
+		t.Error("Sub was taken for sub")
+	}
+}
+
+func TestTime(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Time{
+		`99.5`:                    time.Unix(99, 5e8),
+		`0`:                       time.Unix(0, 0),
+		`253402300799`:            time.Unix(253402300799, 0),
+		`253402300800`:            {},
+		`"9999999999"`:            {},
+		`1e300`:                   {},
+		`1e400`:                   {},
+		`-1`:                      {},
+		`true`:                    {},
+		`null`:                    {},
+		`[1]`:                     {},
+		strings.Repeat("9", 1000): {},
+	} {
+		o, err := jose.ParseObject([]byte(`{"exp":` + text + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, present, err := o.Time("exp")
+		if !present || !got.Equal(want) || (err != nil) != want.IsZero() {
+			t.Errorf("%s: %v, %v, %v", text, got, present, err)
+		}
+	}
+	if _, present, err := (jose.Object{}).Time("exp"); present || err != nil {
+		t.Errorf("missing: %v, %v", present, err)
+	}
+}
+
+func TestStrings(t *testing.T) {
+	t.Parallel()
+	o, err := jose.ParseObject([]byte(`{"a":["x","y"],"empty":[],"mixed":["x",1],"text":"x","null":null}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"a": {"x", "y"}, "empty": {}} {
+		if got, present, err := o.Strings(name); !present || err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%s: %v, %v, %v", name, got, present, err)
+		}
+	}
+	for _, name := range []string{"mixed", "text", "null"} {
+		if _, _, err := o.Strings(name); !errors.Is(err, jose.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestIsIdentifier(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]bool{
+		"alice": true, "Ünï Gruppe": true, "auth0|5f7c": true, "a@b.test": true,
+		"": false, " a": false, "a ": false, "a\n": false, "a\x00b": false, "a\u202eb": false,
+		"a\u2028b": false, "a\xff": false, strings.Repeat("a", 1025): false,
+	} {
+		if got := jose.IsIdentifier(s); got != want {
+			t.Errorf("IsIdentifier(%.20q) = %v", s, got)
+		}
+	}
+}
+
+func TestKeyIsBoundToItsAlgorithm(t *testing.T) {
+	t.Parallel()
+	public, private, _ := ed25519.GenerateKey(rand.Reader)
+	signed, err := jose.Sign(b64(`{"alg":"EdDSA"}`), []byte(`{}`), "EdDSA", private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jose.Parse(signed, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := token.Verify(jose.Key{Algorithm: "EdDSA", Public: public}); err != nil {
+		t.Error(err)
+	}
+	other, _, _ := ed25519.GenerateKey(rand.Reader)
+	if err := token.Verify(jose.Key{Algorithm: "EdDSA", Public: other}); !errors.Is(err, jose.ErrSignature) {
+		t.Errorf("other key: %v", err)
+	}
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err := token.Verify(jose.Key{Algorithm: "ES256", Public: &ec.PublicKey}); !errors.Is(err, jose.ErrAlgorithm) {
+		t.Errorf("other algorithm: %v", err)
+	}
+}
+
+func TestParseKeyRefuses(t *testing.T) {
+	t.Parallel()
+	const x = `"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"`
+	const ed = `"kty":"OKP","crv":"Ed25519",` + x
+	for jwk, want := range map[string]bool{
+		`{` + ed + `}`:                                     true,
+		`{` + ed + `,"alg":"EdDSA","use":"sig"}`:           true,
+		`{` + ed + `,"key_ops":["verify"]}`:                true,
+		`{` + ed + `,"x5u":"https://evil.test/"}`:          true, // never fetched
+		`{` + ed + `,"alg":"ES256"}`:                       false,
+		`{` + ed + `,"alg":"HS256"}`:                       false,
+		`{` + ed + `,"alg":1}`:                             false,
+		`{` + ed + `,"kid":1}`:                             false,
+		`{` + ed + `,"use":"enc"}`:                         false,
+		`{` + ed + `,"key_ops":["encrypt"]}`:               false,
+		`{` + ed + `,"key_ops":"verify"}`:                  false,
+		`{` + ed + `,"d":"AA"}`:                            false,
+		`{` + ed + `,"k":"AA"}`:                            false,
+		`{"kty":"OKP","crv":"X25519",` + x + `}`:           false,
+		`{"kty":"OKP","crv":"Ed25519","x":"AA"}`:           false,
+		`{"kty":"oct","k":""}`:                             false,
+		`{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}`:     false,
+		`{"kty":"RSA","n":"AQAB","e":"AQAB"}`:              false,
+		`{"KTY":"OKP","crv":"Ed25519",` + x + `}`:          false,
+		`{"kty":"EC","crv":"secp256k1",` + x + `,"y":"A"}`: false,
+	} {
+		o, err := jose.ParseObject([]byte(jwk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := jose.ParseKey(o); (err == nil) != want {
+			t.Errorf("%s: %v", jwk, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(b64(`{"alg":"EdDSA"}`) + "." + b64(`{"sub":"u"}`) + ".c2ln")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, token string) {
+		parsed, err := jose.Parse(token, 1000)
+		if err != nil {
+			return
+		}
+		// One spelling: what was read encodes to what was sent.
+		for i, segment := range strings.Split(token, ".") {
+			data, err := jose.Decode(segment)
+			if err != nil || base64.RawURLEncoding.EncodeToString(data) != segment {
+				t.Errorf("segment %d of %q is not canonical", i, token)
+			}
+		}
+		if parsed.Claims == nil || parsed.Header == nil {
+			t.Error("no claims or header")
+		}
+	})
+}
