@@ -1,0 +1,148 @@
+package passport
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chancery-mesh/chancery/internal/jose"
+)
+
+// Why a Passport is refused, for [errors.Is].
+var (
+	// ErrMalformed says that it is not a Passport, or can be read in two ways.
+	ErrMalformed = jose.ErrMalformed
+	// ErrSignature says that its key did not sign it.
+	ErrSignature = jose.ErrSignature
+	// ErrUnknownKey says that no key has its `kid`.
+	ErrUnknownKey = errors.New("unknown key")
+	// ErrWorkload says that its key belongs to another gateway than it names.
+	ErrWorkload = errors.New("minted by another than the key's owner")
+	// ErrAudience says that it is for another trust domain.
+	ErrAudience = errors.New("meant for another trust domain")
+	// ErrExpired says that it was valid.
+	ErrExpired = errors.New("expired")
+	// ErrNotYetValid says that it was issued in the future.
+	ErrNotYetValid = errors.New("not yet valid")
+	// ErrLifetime says that it is valid for longer than is believed.
+	ErrLifetime = errors.New("lifetime is too long")
+	// ErrTooLarge says that its encoded form would exceed [MaxSize].
+	ErrTooLarge = errors.New("too large")
+)
+
+// VerifierConfig says what a [Verifier] accepts.
+type VerifierConfig struct {
+	// TrustDomain that Passports must be meant for; required.
+	TrustDomain string
+	// Keys of the gateways whose Passports are accepted; required.
+	Keys KeySource
+	// ClockSkew is tolerated between gateways and here. Default 5s, negative
+	// for none.
+	ClockSkew time.Duration
+	// MaxLifetime bounds what a Passport may claim. Default 10m.
+	MaxLifetime time.Duration
+	// Now is the clock. Default [time.Now].
+	Now func() time.Time
+}
+
+// Verifier verifies Passports.
+type Verifier struct{ c VerifierConfig }
+
+// NewVerifier returns a verifier, or says what is missing in c.
+func NewVerifier(c VerifierConfig) (*Verifier, error) {
+	if c.TrustDomain == "" || c.Keys == nil {
+		return nil, errors.New("passport verifier needs a trust domain and keys")
+	}
+	if c.ClockSkew == 0 {
+		c.ClockSkew = 5 * time.Second
+	}
+	c.ClockSkew = max(c.ClockSkew, 0)
+	if c.MaxLifetime == 0 {
+		c.MaxLifetime = 10 * time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Verifier{c}, nil
+}
+
+// Verify returns the Passport that token encodes, or an error that is one of
+// those above.
+func (v *Verifier) Verify(token string) (*Passport, error) {
+	p, err := v.verify(token)
+	if err != nil {
+		return nil, fmt.Errorf("verify passport: %w", err)
+	}
+	p.token = token
+	return p, nil
+}
+
+func (v *Verifier) verify(token string) (*Passport, error) {
+	t, err := parse(token)
+	if err != nil {
+		return nil, err
+	}
+	id, _, _ := t.Header.String("kid")
+	key, ok := v.c.Keys.Key(id)
+	if !ok {
+		return nil, ErrUnknownKey
+	}
+	algorithm, err := algorithmOf(key.Public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnknownKey, err)
+	}
+	if err := t.Verify(jose.Key{Algorithm: algorithm, Public: key.Public}); err != nil {
+		return nil, err
+	}
+	p, err := decode(t.Claims)
+	if err != nil {
+		return nil, err
+	}
+	return p, v.judge(p, key)
+}
+
+// parse accepts exactly the header that [Signer] writes: no member could change
+// which key is used or how.
+func parse(token string) (*jose.Token, error) {
+	t, err := jose.Parse(token, MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	typ, _, _ := t.Header.String("typ")
+	if _, ok := t.Header["kid"].(string); !ok || typ != Type || len(t.Header) != 3 {
+		return nil, fmt.Errorf("%w: header must be alg, kid and typ %q", ErrMalformed, Type)
+	}
+	return t, nil
+}
+
+func (v *Verifier) judge(p *Passport, key Key) error {
+	now := v.c.Now()
+	switch {
+	case p.Gateway != key.Owner:
+		return ErrWorkload
+	case p.Audience != v.c.TrustDomain:
+		return ErrAudience
+	case p.ExpiresAt.Sub(p.IssuedAt) > v.c.MaxLifetime:
+		return ErrLifetime
+	case p.IssuedAt.After(now.Add(v.c.ClockSkew)):
+		return ErrNotYetValid
+	case !now.Before(p.ExpiresAt.Add(v.c.ClockSkew)):
+		return ErrExpired
+	}
+	return nil
+}
+
+// Inspect decodes a Passport without verifying it, and returns the id of the
+// key that it names. What it says is anybody's claim: show it, but decide
+// nothing by it.
+func Inspect(token string) (p *Passport, keyID string, err error) {
+	t, err := parse(token)
+	if err == nil {
+		p, err = decode(t.Claims)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("inspect passport: %w", err)
+	}
+	keyID, _, _ = t.Header.String("kid")
+	return p, keyID, nil
+}
