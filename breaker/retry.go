@@ -1,0 +1,63 @@
+package breaker
+
+import (
+	"strings"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// safeRetries holds the conditions under which no instance has begun to work
+// on the request, so that another may have it whatever its method.
+var safeRetries = &mesh.Retries{
+	Attempts: 2,
+	On:       []string{"connect-failure", "refused-stream", "reset-before-request"},
+}
+
+// Back-off between attempts: short, since another instance is asked.
+const (
+	retryBase = 25 * time.Millisecond
+	retryMax  = 250 * time.Millisecond
+)
+
+// RetryPolicy returns when a request is tried again, each time at an instance
+// that was not asked yet, if there is one. A nil r retries only what surely
+// reached nobody: that is how an instance leaves without a failed request.
+func RetryPolicy(r *mesh.Retries) *routev3.RetryPolicy {
+	if r == nil {
+		r = safeRetries
+	}
+	policy := &routev3.RetryPolicy{
+		RetryOn:    strings.Join(r.On, ","),
+		NumRetries: wrapperspb.UInt32(r.Attempts),
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
+			BaseInterval: durationpb.New(retryBase),
+			MaxInterval:  durationpb.New(retryMax),
+		},
+		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name: "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+				TypedConfig: previousHosts,
+			},
+		}},
+		HostSelectionRetryMaxAttempts: 3,
+	}
+	if r.PerTry > 0 {
+		policy.PerTryTimeout = durationpb.New(r.PerTry)
+	}
+	return policy
+}
+
+var previousHosts = func() *anypb.Any {
+	config, err := anypb.New(&previoushostsv3.PreviousHostsPredicate{})
+	if err != nil {
+		panic(err)
+	}
+	return config
+}()

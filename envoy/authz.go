@@ -1,0 +1,59 @@
+package envoy
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+const (
+	filterAuthz = "envoy.filters.http.ext_authz"
+	// authzTimeout is generous: a check does no I/O, so only a machine that is
+	// out of CPU needs it.
+	authzTimeout = 500 * time.Millisecond
+)
+
+// authzFilter asks the agent about every request, unless the route is a direct
+// response. No answer is a 503, never a pass.
+func authzFilter() *hcmv3.HttpFilter {
+	return httpFilter(filterAuthz, &extauthzv3.ExtAuthz{
+		Services: &extauthzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: ClusterAuthz},
+			},
+			Timeout: durationpb.New(authzTimeout),
+		}},
+		TransportApiVersion: corev3.ApiVersion_V3,
+		FailureModeAllow:    false,
+		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		// Headers come as they were sent: duplicates apart, in bytes.
+		EncodeRawHeaders:  true,
+		ValidateMutations: true,
+	})
+}
+
+// checked names the policy and the route that the agent shall decide by.
+func checked(policy identity.ID, route string) *anypb.Any {
+	return typed(&extauthzv3.ExtAuthzPerRoute{
+		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
+			CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: map[string]string{
+				ContextPolicy: policy.String(),
+				ContextRoute:  route,
+			}},
+		},
+	})
+}
+
+// unchecked is for direct responses alone.
+func unchecked() *anypb.Any {
+	return typed(&extauthzv3.ExtAuthzPerRoute{
+		Override: &extauthzv3.ExtAuthzPerRoute_Disabled{Disabled: true},
+	})
+}

@@ -1,0 +1,107 @@
+package envoy
+
+import (
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	// routesWait is how long a listener waits for its routes.
+	routesWait = 5 * time.Second
+	// connectionLifetime bounds what a certificate that was accepted once, or a
+	// balance that was struck once, is good for.
+	connectionLifetime = time.Hour
+)
+
+// connectionManager returns what all listeners have in common: strict HTTP,
+// bounded in time and size, the path untouched, and the headers removed that
+// the other side may not set.
+func connectionManager(name string, never []*matcherv3.StringMatcher, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: name,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource:    adsSource(routesWait),
+			RouteConfigName: name,
+		}},
+		HttpFilters: append(filters, routerFilter()),
+		AccessLog:   accessLog(name),
+
+		EarlyHeaderMutationExtensions: early(never),
+		// Without addresses in it: nobody is internal, or clients on loopback
+		// and private networks were believed what Envoys say to each other.
+		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		GenerateRequestId:            wrapperspb.Bool(true),
+		AlwaysSetRequestIdInResponse: true,
+		ServerName:                   "chancery",
+
+		// What policy sees is what the service receives: nothing is repaired.
+		// What is ambiguous meets a route of its own (see routes).
+		NormalizePath:                wrapperspb.Bool(false),
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
+
+		StreamIdleTimeout:              durationpb.New(5 * time.Minute),
+		RequestTimeout:                 durationpb.New(5 * time.Minute),
+		RequestHeadersTimeout:          durationpb.New(10 * time.Second),
+		Http1SafeMaxConnectionDuration: true,
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:                  durationpb.New(10 * time.Minute),
+			MaxConnectionDuration:        durationpb.New(connectionLifetime),
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+		},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
+			// The Host header alone says which host is meant.
+			AllowAbsoluteUrl: wrapperspb.Bool(false),
+		},
+		Http2ProtocolOptions: http2(1000),
+	}
+}
+
+// http2 has the windows that Envoy recommends at the edge.
+func http2(streams uint32) *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		MaxConcurrentStreams:        wrapperspb.UInt32(streams),
+		InitialStreamWindowSize:     wrapperspb.UInt32(64 << 10),
+		InitialConnectionWindowSize: wrapperspb.UInt32(1 << 20),
+	}
+}
+
+// routerFilter says nothing to either side of retries, timeouts and paths.
+func routerFilter() *hcmv3.HttpFilter {
+	return httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true})
+}
+
+func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name:       name,
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(config)},
+	}
+}
+
+// discreetReplies keeps addresses and TLS errors, which Envoy writes into its
+// own answers, from clients; they are in the access log.
+func discreetReplies() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		Filter: &accesslogv3.AccessLogFilter{
+			FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+				StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+					Op: accesslogv3.ComparisonFilter_GE,
+					Value: &corev3.RuntimeUInt32{
+						DefaultValue: 500,
+						RuntimeKey:   "chancery.discreet_replies",
+					},
+				}},
+			},
+		},
+		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
+			InlineString: "service unavailable\n",
+		}},
+	}}}
+}

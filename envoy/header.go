@@ -1,0 +1,92 @@
+package envoy
+
+import (
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+)
+
+// Headers that no listener takes from the other side: what Envoy believes about
+// itself (retries, timeouts, what is internal), what it says of the peer's
+// certificate, and claims about the tenant.
+var neverBelieved = []*matcherv3.StringMatcher{
+	prefix("x-envoy-"),
+	exact("x-forwarded-client-cert"),
+	prefix("x-tenant"),
+}
+
+// Headers that, besides, no client of a gateway may send: the Passport in all
+// spellings that some server takes for it, the correlation ID, where the
+// request says it comes from, and what servers take instead of the path or the
+// method that policy saw.
+var neverFromOutside = append([]*matcherv3.StringMatcher{
+	expression("txn[^a-z0-9]?token"),
+	exact("x-request-id"),
+	exact("forwarded"),
+	prefix("x-forwarded-"),
+	exact("x-real-ip"),
+	exact("true-client-ip"),
+	exact("x-client-ip"),
+	exact("x-cluster-client-ip"),
+	prefix("x-original-"),
+	prefix("x-rewrite-"),
+	exact("x-http-method"),
+	exact("x-http-method-override"),
+	exact("x-method-override"),
+}, neverBelieved...)
+
+// Headers of answers that no client of a gateway sees.
+var neverToOutside = []*matcherv3.StringMatcher{
+	prefix("x-envoy-"),
+	expression("txn[^a-z0-9]?token"),
+	exact("x-powered-by"),
+}
+
+// early removes headers before Envoy itself or any filter reads them.
+func early(headers []*matcherv3.StringMatcher) []*corev3.TypedExtensionConfig {
+	return []*corev3.TypedExtensionConfig{{
+		Name:        "envoy.http.early_header_mutation.header_mutation",
+		TypedConfig: typed(&earlyv3.HeaderMutation{Mutations: remove(headers)}),
+	}}
+}
+
+// answerFilter removes headers from answers, local ones too.
+func answerFilter() *hcmv3.HttpFilter {
+	return httpFilter("envoy.filters.http.header_mutation", &headermutationv3.HeaderMutation{
+		Mutations: &headermutationv3.Mutations{ResponseMutations: remove(neverToOutside)},
+	})
+}
+
+func remove(headers []*matcherv3.StringMatcher) []*mutationv3.HeaderMutation {
+	mutations := make([]*mutationv3.HeaderMutation, len(headers))
+	for i, key := range headers {
+		mutations[i] = &mutationv3.HeaderMutation{
+			Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+				RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: key},
+			},
+		}
+	}
+	return mutations
+}
+
+func exact(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: s}}
+}
+
+func prefix(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: s}}
+}
+
+func expression(re2 string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(re2)},
+	}
+}
+
+// regex matches a whole string.
+func regex(re2 string) *matcherv3.RegexMatcher {
+	return &matcherv3.RegexMatcher{Regex: re2}
+}

@@ -1,0 +1,61 @@
+package envoy
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// upstreamTLS proves who we are to the workload with exactly that SPIFFE ID,
+// and to no other.
+func upstreamTLS(spiffeID string) *corev3.TransportSocket {
+	return tlsSocket(typed(&tlsv3.UpstreamTlsContext{
+		CommonTlsContext: meshTLS(&matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: spiffeID},
+		}),
+	}))
+}
+
+// downstreamTLS demands a certificate of any workload of the trust domain;
+// which of them may call is judged for each request.
+func downstreamTLS(trustDomain string) *corev3.TransportSocket {
+	return tlsSocket(typed(&tlsv3.DownstreamTlsContext{
+		CommonTlsContext: meshTLS(&matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + trustDomain + "/"},
+		}),
+		RequireClientCertificate: wrapperspb.Bool(true),
+	}))
+}
+
+// meshTLS is TLS between two Envoys of the mesh: TLS 1.3 and HTTP/2 alone.
+func meshTLS(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
+	return &tlsv3.CommonTlsContext{
+		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		AlpnProtocols:                  []string{"h2"},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secret(SecretSVID)},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext: &tlsv3.CertificateValidationContext{
+					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
+						SanType: tlsv3.SubjectAltNameMatcher_URI,
+						Matcher: peer,
+					}},
+				},
+				ValidationContextSdsSecretConfig: secret(SecretBundle),
+			},
+		},
+	}
+}
+
+func secret(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: sdsSource()}
+}
+
+func tlsSocket(context *anypb.Any) *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: context},
+	}
+}
