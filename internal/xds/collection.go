@@ -32,6 +32,29 @@ type watch struct {
 func (c *Collection) Apply(put []*Resource, remove ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.apply(put, remove)
+}
+
+// Replace makes the collection hold exactly these resources.
+func (c *Collection) Replace(all []*Resource) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := maps.Clone(c.resources)
+	for _, r := range all {
+		delete(gone, r.Name)
+	}
+	c.apply(all, slices.Collect(maps.Keys(gone)))
+}
+
+// Recheck answers the watches that may see some names now, or no longer may,
+// because what their allow function says of them changed.
+func (c *Collection) Recheck(names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notify(names)
+}
+
+func (c *Collection) apply(put []*Resource, remove []string) {
 	if c.resources == nil {
 		c.resources = map[string]*Resource{}
 	}
@@ -49,21 +72,6 @@ func (c *Collection) Apply(put []*Resource, remove ...string) {
 		}
 	}
 	c.notify(changed)
-}
-
-// Replace makes the collection hold exactly these resources.
-func (c *Collection) Replace(all []*Resource) {
-	keep := make(map[string]struct{}, len(all))
-	for _, r := range all {
-		keep[r.Name] = struct{}{}
-	}
-	var remove []string
-	for name := range c.Versions() {
-		if _, ok := keep[name]; !ok {
-			remove = append(remove, name)
-		}
-	}
-	c.Apply(all, remove...)
 }
 
 // Versions returns the held versions by name.

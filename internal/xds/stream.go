@@ -28,7 +28,8 @@ type Source interface {
 // a time.
 type Observer interface {
 	// Requested sees a request: a subscription, an ACK, or a NACK. An error
-	// ends the stream.
+	// ends the stream. It is the only place that sees the client's node, which
+	// is not kept.
 	Requested(*discoveryv3.DeltaDiscoveryRequest) error
 	// Responding sees a response just before it is sent.
 	Responding(*discoveryv3.DeltaDiscoveryResponse)
@@ -40,10 +41,17 @@ func Serve(ctx context.Context, stream discoveryv3.AggregatedDiscoveryService_De
 	return server.DeltaStreamHandler(stream, resource.AnyType)
 }
 
+// maxNames bounds what one stream may subscribe to, or say that it holds, of
+// one type.
+const maxNames = 10_000
+
 // watcher adapts a Source to go-control-plane.
 type watcher struct{ source Source }
 
 func (w watcher) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
+	if max(len(sub.SubscribedResources()), len(sub.ReturnedResources())) > maxNames {
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d names of one type", maxNames)
+	}
 	c, allow, err := w.source.Collection(req.GetTypeUrl())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -63,7 +71,9 @@ func (callbacks) OnDeltaStreamOpen(context.Context, int64, string) error { retur
 func (callbacks) OnDeltaStreamClosed(int64, *corev3.Node) {}
 
 func (c callbacks) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	return c.observer.Requested(req)
+	err := c.observer.Requested(req)
+	req.Node = nil
+	return err
 }
 
 func (c callbacks) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
