@@ -1,0 +1,60 @@
+# What a developer types. `make help` lists it; scripts/ does the work, and says
+# where it finds Envoy and Consul (scripts/envoy, scripts/consul). What it gets
+# or builds is kept in ${CHANCERY_CACHE:-~/.cache/chancery}, never in the tree.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build test test-all test-compose demo bench check format generate tools clean
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
+# The race detector needs a C compiler, and Go says 0 where there is none.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+# What `make demo` runs against: file (embedded) or consul.
+REGISTRY ?= file
+# Narrows `make test` to some packages.
+PACKAGES ?= ./...
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/chancery and bin/shop
+	$(GO_BUILD) -o bin/ ./cmd/chancery ./examples/shop
+
+test: ## run the tests with a real Envoy, and a Consul that is there already
+	$(if $(RACE),,@echo 'chancery: no C compiler, so no race detector: apt-get install gcc' >&2)
+	scripts/with envoy consul? -- go test $(RACE) $(PACKAGES)
+
+demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
+	scripts/with envoy $(filter consul,$(REGISTRY)) -- bin/shop demo --chancery bin/chancery --registry $(REGISTRY) $(if $(KEEP),--keep)
+
+bench: ## measure Consul write -> Envoy routes by it; the last line is JSON
+	scripts/with envoy consul -- go run ./bench
+
+check: ## formatters, linters, scripts, generated files
+	$$(scripts/tool golangci-lint) run
+	go vet ./...
+	scripts/generate --check
+
+format: ## format the code as `make check` wants it
+	$$(scripts/tool golangci-lint) fmt
+
+generate: ## write the generated code, schema and reference
+	scripts/generate
+
+test-compose: ## run docker-compose.yml in a Docker engine of its own (root)
+	scripts/test-compose
+
+test-all: ## everything: check, test and demo with a Consul built for it, compose
+	$(MAKE) check
+	scripts/with consul -- $(MAKE) test
+	$(MAKE) demo REGISTRY=consul
+	$(MAKE) test-compose
+
+tools: ## get Envoy and the linter into the cache
+	@scripts/envoy
+	@scripts/tool golangci-lint
+
+clean: ## remove what was built in the tree; the cache stays
+	rm -rf bin
