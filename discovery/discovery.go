@@ -1,5 +1,9 @@
 // Package discovery says who runs where: the [Registry] interface and what its
 // implementations share. It does not know that Envoy exists.
+//
+// What a registry says is a claim. [Networks] and [ValidName] refuse what can
+// be no instance of the mesh, and [Keeper] refuses to forget instances only
+// because a registry that is itself in trouble stopped naming them.
 package discovery
 
 import (
@@ -33,8 +37,9 @@ type Update struct {
 	Service string
 	// Instances, sorted by ID. Empty is a fact: the service has none.
 	Instances []Instance
-	// Held says that the registry gave less than this and was not believed;
-	// Reason says why. The instances are then the last good ones.
+	// Held says that the registry's last answer was not wholly believed, or
+	// did not come; Reason says why, in words that do not vary. The instances
+	// are then the last good ones.
 	Held   bool
 	Reason string
 }

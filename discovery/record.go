@@ -1,0 +1,56 @@
+package discovery
+
+import "time"
+
+// record is what a Keeper knows of one service.
+type record struct {
+	// update was handed out last; its Service is empty before the first.
+	update Update
+	// index of the last answer that could be believed.
+	index uint64
+	// absent holds the kept instances that good answers lack.
+	absent map[string]absence
+}
+
+type absence struct {
+	// since when every answer was good and lacked the instance.
+	since time.Time
+	// mass says that it went with too many others to be judged again by the
+	// next answer.
+	mass bool
+}
+
+// known reports whether anything was ever believed of the service.
+func (r *record) known() bool { return r.update.Service != "" }
+
+// doubt returns why an answer must not be believed in anything, or "".
+func (r *record) doubt(a Answer) string {
+	switch {
+	case !a.KnownLeader:
+		return ReasonNoLeader
+	case a.LastContact > maxLastContact:
+		return ReasonStale
+	case a.Index < r.index:
+		return ReasonBackward
+	}
+	return ""
+}
+
+// restart lets only answers from now on speak against kept instances.
+func (r *record) restart(now time.Time) {
+	for id, a := range r.absent {
+		a.since = now
+		r.absent[id] = a
+	}
+}
+
+// keep notes that instances are absent, and since when if that is new.
+func (r *record) keep(instances []Instance, now time.Time, mass bool) {
+	for _, i := range instances {
+		since := now
+		if earlier, ok := r.absent[i.ID]; ok {
+			since = earlier.since
+		}
+		r.absent[i.ID] = absence{since: since, mass: mass}
+	}
+}
