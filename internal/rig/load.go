@@ -1,0 +1,147 @@
+package rig
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Load sends requests at a fixed rate, whatever becomes of them (an open loop),
+// and never the same one twice.
+type Load struct {
+	// Rate is in requests per second.
+	Rate int
+	URL  string
+	// Header of every request.
+	Header http.Header
+}
+
+// Sample is what became of one request.
+type Sample struct {
+	// At is when it was sent.
+	At    time.Time
+	Took  time.Duration
+	OK    bool
+	Fault string
+}
+
+// Traffic is a load under way.
+type Traffic struct {
+	stop    context.CancelFunc
+	stopped chan struct{}
+
+	mu      sync.Mutex
+	samples []Sample
+}
+
+// Start sends until [Traffic.Stop] is called or ctx ends.
+func (l Load) Start(ctx context.Context) *Traffic {
+	ctx, cancel := context.WithCancel(ctx)
+	t := &Traffic{stop: cancel, stopped: make(chan struct{})}
+	go func() {
+		defer close(t.stopped)
+		l.run(ctx, t)
+	}()
+	return t
+}
+
+func (l Load) run(ctx context.Context, t *Traffic) {
+	client := &http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: l.Rate},
+	}
+	defer client.CloseIdleConnections()
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	start := time.Now()
+	for n := time.Duration(0); ; n++ {
+		due := start.Add(n * time.Second / time.Duration(l.Rate))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(due)):
+			// Stopping the load does not cut requests short.
+			requests.Go(func() { t.add(l.send(context.WithoutCancel(ctx), client)) })
+		}
+	}
+}
+
+// onceOnly is an empty body that cannot be read again, which keeps
+// [http.Transport] from sending a request again by itself.
+type onceOnly struct{}
+
+func (onceOnly) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (l Load) send(ctx context.Context, client *http.Client) (s Sample) {
+	s.At = time.Now()
+	defer func() { s.Took = time.Since(s.At) }()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL, onceOnly{})
+	if err != nil {
+		s.Fault = err.Error()
+		return s
+	}
+	r.Header = l.Header.Clone()
+	resp, err := client.Do(r)
+	if err != nil {
+		s.Fault = err.Error()
+		return s
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		s.Fault = err.Error()
+	case resp.StatusCode != http.StatusOK:
+		s.Fault = resp.Status + ": " + string(body)
+	default:
+		s.OK = true
+	}
+	return s
+}
+
+func (t *Traffic) add(s Sample) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.samples = append(t.samples, s)
+}
+
+// Stop waits for the requests that are under way and returns what became of
+// all.
+func (t *Traffic) Stop() Samples {
+	t.stop()
+	<-t.stopped
+	return t.samples
+}
+
+// Samples is what became of a load, in no order.
+type Samples []Sample
+
+// Failed returns those that were not answered with 200.
+func (s Samples) Failed() Samples {
+	var failed Samples
+	for _, sample := range s {
+		if !sample.OK {
+			failed = append(failed, sample)
+		}
+	}
+	return failed
+}
+
+// Window is the time from the first of the samples to the last.
+func (s Samples) Window() time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	first, last := s[0].At, s[0].At
+	for _, sample := range s[1:] {
+		if sample.At.Before(first) {
+			first = sample.At
+		}
+		if sample.At.After(last) {
+			last = sample.At
+		}
+	}
+	return last.Sub(first)
+}
