@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -227,4 +228,42 @@ func FuzzParse(f *testing.F) {
 			t.Error("no claims or header")
 		}
 	})
+}
+
+// What is accepted reads as encoding/json reads it.
+func FuzzParseObject(f *testing.F) {
+	f.Add(`{"a":[1,-2.5e3,"x\\n\\"\\u00e9",{"b":null}],"c":true , "d" : false,"e":{},"f":[] }`)
+	f.Add(`{"a":1,"a":2}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := jose.ParseObject([]byte(text))
+		if err != nil {
+			return
+		}
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		var want map[string]any
+		if err := d.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(any(want), plain(got)); diff != "" {
+			t.Errorf("%s", diff)
+		}
+	})
+}
+
+// plain makes Objects what encoding/json makes of them.
+func plain(v any) any {
+	switch v := v.(type) {
+	case jose.Object:
+		m := map[string]any{}
+		for name, member := range v {
+			m[name] = plain(member)
+		}
+		return m
+	case []any:
+		for i := range v {
+			v[i] = plain(v[i])
+		}
+	}
+	return v
 }

@@ -1,7 +1,6 @@
 package jose
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -22,82 +21,14 @@ const maxDepth = 32
 // ParseObject reads one JSON object and refuses what parsers disagree on:
 // duplicate members, text that is not Unicode, anything after the object.
 func ParseObject(data []byte) (Object, error) {
-	// json.Valid also closes the gaps of Decoder.Token, which is lenient.
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return nil, fmt.Errorf("%w: not JSON in UTF-8", ErrMalformed)
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	v, err := value(d, 0)
-	if err != nil {
-		return nil, err
-	}
-	o, ok := v.(Object)
-	if !ok {
+	p := parser{rest: string(data)}
+	if p.next() != '{' {
 		return nil, fmt.Errorf("%w: not a JSON object", ErrMalformed)
 	}
-	return o, nil
-}
-
-func value(d *json.Decoder, depth int) (any, error) {
-	token, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	if depth > maxDepth {
-		return nil, fmt.Errorf("%w: nested too deep", ErrMalformed)
-	}
-	switch t := token.(type) {
-	case json.Delim:
-		if t == '{' {
-			return object(d, depth)
-		}
-		return array(d, depth)
-	case string:
-		return text(t)
-	}
-	return token, nil
-}
-
-func object(d *json.Decoder, depth int) (Object, error) {
-	o := Object{}
-	for d.More() {
-		name, err := value(d, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		key, _ := name.(string)
-		if _, twice := o[key]; twice {
-			return nil, fmt.Errorf("%w: duplicate member", ErrMalformed)
-		}
-		if o[key], err = value(d, depth+1); err != nil {
-			return nil, err
-		}
-	}
-	_, err := d.Token()
-	return o, err
-}
-
-func array(d *json.Decoder, depth int) ([]any, error) {
-	a := []any{}
-	for d.More() {
-		v, err := value(d, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		a = append(a, v)
-	}
-	_, err := d.Token()
-	return a, err
-}
-
-// text refuses the replacement character: it is what encoding/json makes of a
-// lone surrogate, so two different strings could become one.
-func text(s string) (string, error) {
-	if strings.ContainsRune(s, utf8.RuneError) {
-		return "", fmt.Errorf("%w: not Unicode text", ErrMalformed)
-	}
-	return s, nil
+	return p.object(0)
 }
 
 // String returns a member that must be a string if it is there.
