@@ -1,0 +1,183 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Options of [Documents.Compile].
+type Options struct {
+	// CheckExpression returns what is wrong with a CEL expression, so that it
+	// is told like any other fault. Nil takes all expressions.
+	CheckExpression func(source string) []ExpressionFault
+}
+
+// ExpressionFault is a fault in an expression. Line and Column count from 1
+// inside the expression; zero is unknown.
+type ExpressionFault struct {
+	Line, Column int
+	Message      string
+}
+
+// Compile validates the documents together. The error is of type [Faults] and
+// holds everything that is wrong with any of them.
+func (d Documents) Compile(options Options) (*Mesh, error) {
+	c := &compiler{documents: d, options: options, mesh: &Mesh{}, faults: slices.Clone(d.faults)}
+	for _, document := range d.All() {
+		s := scope{compiler: c, document: document}
+		c.faults = append(c.faults, document.faults...)
+		switch form := document.form.(type) {
+		case *meshForm:
+			s.meshWide(form)
+		case *providerForm:
+			c.mesh.Providers = append(c.mesh.Providers, s.provider(form))
+		case *gatewayForm:
+			c.mesh.Gateways = append(c.mesh.Gateways, s.gateway(form))
+		case *serviceForm:
+			c.mesh.Services = append(c.mesh.Services, s.service(form))
+		}
+	}
+	if c.meshDocument == nil && !d.incomplete {
+		c.faults = append(c.faults, Fault{Position{File: d.source}, "",
+			"there is no Mesh document: write one with kind: Mesh, a name and a trustDomain"})
+	}
+	if err := c.faults.err(); err != nil {
+		return nil, err
+	}
+	return c.mesh, nil
+}
+
+type compiler struct {
+	documents Documents
+	options   Options
+	mesh      *Mesh
+	faults    Faults
+	// meshDocument is the first Mesh document.
+	meshDocument *Document
+}
+
+// scope compiles one document.
+type scope struct {
+	*compiler
+	document *Document
+}
+
+// fault notes a fault, unless it only follows from one that decoding found.
+func (s scope) fault(path, format string, args ...any) {
+	if !s.document.faulted(path) {
+		s.faults = append(s.faults, Fault{s.document.position(path), path, fmt.Sprintf(format, args...)})
+	}
+}
+
+// name checks what a document may be called.
+func (s scope) name() string {
+	name := s.document.ID.Name
+	if name == "chancery" || strings.HasPrefix(name, "chancery-") || name == "control-plane" || name == "localhost" {
+		s.fault("name", "%q is reserved: choose another name", name)
+	}
+	return name
+}
+
+// reference checks that there is a document of that name and one of the kinds,
+// and returns it.
+func (s scope) reference(path, name string, kinds ...Kind) *Document {
+	var candidates, words []string
+	for _, document := range s.documents.All() {
+		if !slices.Contains(kinds, document.ID.Kind) {
+			continue
+		}
+		if document.ID.Name == name {
+			return document
+		}
+		candidates = append(candidates, document.ID.Name)
+	}
+	if s.documents.incomplete {
+		return nil
+	}
+	for _, kind := range kinds {
+		words = append(words, string(kind))
+	}
+	s.fault(path, "there is no %s called %q%s", strings.Join(words, " or "), name, didYouMean(name, candidates))
+	return nil
+}
+
+func (s scope) meshWide(form *meshForm) {
+	if first := s.meshDocument; first != nil {
+		s.fault("", "there is a Mesh document already, %s: remove one", first.describe())
+		return
+	}
+	s.meshDocument = s.document
+	s.mesh.Name = s.name()
+	s.mesh.TrustDomain = string(form.TrustDomain)
+	s.mesh.PassportLifetime = form.Passport.Lifetime.std()
+}
+
+// expression checks CEL and returns where it stands.
+func (s scope) expression(path string, source expression) (string, Position) {
+	if source == "" || s.options.CheckExpression == nil || s.document.faulted(path) {
+		return string(source), s.document.position(path)
+	}
+	for _, fault := range s.options.CheckExpression(string(source)) {
+		s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
+	}
+	return string(source), s.document.locate(path, 1, 1)
+}
+
+// routeNames returns the names of routes, "route-<n>" where none is written,
+// and checks that each is there once.
+func (s scope) routeNames(written []name) []string {
+	names := make([]string, len(written))
+	for i, name := range written {
+		names[i] = string(name)
+		if name == "" {
+			names[i] = fmt.Sprintf("route-%d", i)
+		}
+		if first := slices.Index(names[:i], names[i]); first >= 0 {
+			s.fault(fmt.Sprintf("routes[%d].name", i), "%q is the name of routes[%d]: choose another one", names[i], first)
+		}
+	}
+	return names
+}
+
+// reachable checks that no route stands behind one that takes all its requests;
+// hides tells whether route i does so to route j.
+func (s scope) reachable(matches []Match, hides func(i, j int) bool) {
+	for j := range matches {
+		for i := range j {
+			if hides(i, j) {
+				s.fault(fmt.Sprintf("routes[%d].match", j),
+					"is never reached, since routes[%d] (%s) takes all its requests: put it before that one, or remove it", i, matches[i])
+				break
+			}
+		}
+	}
+}
+
+func (m Match) covers(other Match) bool {
+	return (m.Method == "" || m.Method == other.Method) && m.Path.Covers(other.Path)
+}
+
+// String returns "METHOD path", or the path alone for any method.
+func (m Match) String() string {
+	return strings.TrimPrefix(m.Method+" "+m.Path.String(), " ")
+}
+
+func (s scope) rateLimit(path string, form *rateLimitForm) *RateLimit {
+	if form == nil {
+		return nil
+	}
+	limit := s.bucket(path, form.Requests, form.Per, form.Burst)
+	limit.By = form.By
+	return &limit
+}
+
+func (s scope) bucket(path string, requests uint32, per period, burst uint32) RateLimit {
+	if burst == 0 {
+		burst = requests
+	}
+	if burst < requests {
+		s.fault(path+".burst", "is less than requests (%d), which could then never be reached: raise it, or remove the key", requests)
+	}
+	return RateLimit{Requests: requests, Per: per.std(), Burst: burst}
+}

@@ -1,0 +1,276 @@
+package mesh
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// decoder fills a form from YAML nodes. It is stricter than a YAML library is:
+// every value has the type of its key and is within its bounds, nothing is
+// there twice, unknown, null or an alias, and it goes on after a fault.
+type decoder struct{ document *Document }
+
+// value decodes one value that is written.
+func (d decoder) value(path string, node *yaml.Node, v reflect.Value, tag reflect.StructTag) {
+	d.document.nodes[path] = node
+	if node.Kind == yaml.AliasNode {
+		d.document.fault(path, "is an alias: write the value out")
+		return
+	}
+	if want := wantedNode(v); want.kind != node.Kind || want.tag != node.ShortTag() {
+		d.document.fault(path, mismatch(want, node))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(path, node, v.Elem(), tag)
+		return
+	case reflect.Slice:
+		d.list(path, node, v, tag)
+	case reflect.Struct:
+		if !isScalar(v.Type()) {
+			d.mapping(path, node.Content, v)
+			return
+		}
+		fallthrough
+	default:
+		if err := setText(v, node.Value); err != nil {
+			d.document.fault(path, err.Error())
+			return
+		}
+	}
+	if err := checkBounds(v, tag); err != nil {
+		d.document.fault(path, err.Error())
+	}
+}
+
+func (d decoder) list(path string, node *yaml.Node, v reflect.Value, tag reflect.StructTag) {
+	v.Set(reflect.MakeSlice(v.Type(), len(node.Content), len(node.Content)))
+	seen := map[string]int{}
+	for i, item := range node.Content {
+		itemPath := fmt.Sprintf("%s[%d]", path, i)
+		d.value(itemPath, item, v.Index(i), reflect.StructTag(`enum:"`+tag.Get("enum")+`"`))
+		if item.Kind != yaml.ScalarNode {
+			continue
+		}
+		if first, ok := seen[item.Value]; ok {
+			d.document.fault(itemPath, fmt.Sprintf("is the same as %s[%d]: remove one", path, first))
+		}
+		seen[item.Value] = i
+	}
+}
+
+// mapping decodes the keys and values in content; a mapping that is not written
+// has none.
+func (d decoder) mapping(path string, content []*yaml.Node, v reflect.Value) {
+	fields := fieldsOf(v.Type())
+	written := map[string]*yaml.Node{}
+	for pair := range slices.Chunk(content, 2) {
+		key, value := pair[0], pair[1]
+		i := slices.IndexFunc(fields, func(f field) bool { return f.key == key.Value && key.ShortTag() == "!!str" })
+		if i < 0 {
+			meant := d.unknownKey(path, key, fields)
+			if written[meant] == nil {
+				written[meant] = key
+			}
+			continue
+		}
+		if first := written[key.Value]; first != nil && first.Value == key.Value {
+			d.document.faultAt(key, join(path, key.Value), fmt.Sprintf("is there twice, first in line %d: remove one", first.Line))
+			continue
+		}
+		written[key.Value] = key
+		d.value(join(path, key.Value), value, v.Field(i), fields[i].tag)
+	}
+	for i, f := range fields {
+		if written[f.key] == nil {
+			d.absent(join(path, f.key), v.Field(i), f.tag)
+		}
+	}
+}
+
+// unknownKey returns the key that was probably meant.
+func (d decoder) unknownKey(path string, key *yaml.Node, fields []field) (meant string) {
+	shown := key.Value
+	if !plainKey(shown) {
+		shown = strconv.Quote(shown)
+	}
+	keys := make([]string, len(fields))
+	for i, f := range fields {
+		keys[i] = f.key
+	}
+	switch meant = closest(key.Value, keys); {
+	case key.Kind != yaml.ScalarNode, key.ShortTag() == "!!merge":
+		d.document.faultAt(key, path, "has a key that is no word: write the keys out, each with its value")
+	case meant != "":
+		d.document.faultAt(key, join(path, shown), fmt.Sprintf("is no key here: did you mean %q?", meant))
+		d.document.excused = append(d.document.excused, join(path, meant))
+	default:
+		d.document.faultAt(key, join(path, shown), "is no key here: there are "+strings.Join(keys, ", "))
+	}
+	return meant
+}
+
+func plainKey(s string) bool {
+	return s != "" && strings.Trim(s, unreservedCharacters) == ""
+}
+
+// absent gives a value that is not written its default.
+func (d decoder) absent(path string, v reflect.Value, tag reflect.StructTag) {
+	if hint, ok := tag.Lookup("required"); ok {
+		d.document.fault(path, "is required: "+hint)
+		return
+	}
+	if v.Kind() == reflect.Struct && !isScalar(v.Type()) {
+		d.mapping(path, nil, v)
+		return
+	}
+	text, ok := tag.Lookup("default")
+	if !ok {
+		return
+	}
+	texts := []string{text}
+	if v.Kind() == reflect.Slice {
+		texts = strings.Split(text, ",")
+		v.Set(reflect.MakeSlice(v.Type(), len(texts), len(texts)))
+	}
+	for i, text := range texts {
+		to := v
+		if v.Kind() == reflect.Slice {
+			to = v.Index(i)
+		}
+		if err := setText(to, text); err != nil {
+			panic(fmt.Sprintf("default of %s: %v", path, err))
+		}
+	}
+}
+
+// field is a key of a form.
+type field struct {
+	key string
+	tag reflect.StructTag
+	typ reflect.Type
+}
+
+func fieldsOf(t reflect.Type) []field {
+	fields := make([]field, t.NumField())
+	for i := range fields {
+		f := t.Field(i)
+		fields[i] = field{f.Tag.Get("yaml"), f.Tag, f.Type}
+	}
+	return fields
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// isScalar reports whether a type is written as one string, whatever it is
+// in Go.
+func isScalar(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// nodeType is what a value must look like in YAML.
+type nodeType struct {
+	kind yaml.Kind
+	tag  string
+	word string
+}
+
+func wantedNode(v reflect.Value) nodeType {
+	if v.Kind() == reflect.Pointer {
+		return wantedNode(reflect.New(v.Type().Elem()).Elem())
+	}
+	switch {
+	case isScalar(v.Type()), v.Kind() == reflect.String:
+		return nodeType{yaml.ScalarNode, "!!str", "a string"}
+	case v.Kind() == reflect.Struct:
+		return nodeType{yaml.MappingNode, "!!map", "a mapping of keys to values"}
+	case v.Kind() == reflect.Slice:
+		return nodeType{yaml.SequenceNode, "!!seq", "a list"}
+	case v.Kind() == reflect.Bool:
+		return nodeType{yaml.ScalarNode, "!!bool", "true or false"}
+	}
+	return nodeType{yaml.ScalarNode, "!!int", "a whole number"}
+}
+
+func mismatch(want nodeType, node *yaml.Node) string {
+	switch {
+	case node.ShortTag() == "!!null":
+		return "has no value: write one, or remove the key"
+	case node.Kind == yaml.MappingNode:
+		return fmt.Sprintf("must be %s, not a mapping", want.word)
+	case node.Kind == yaml.SequenceNode:
+		return fmt.Sprintf("must be %s, not a list", want.word)
+	case want.tag == "!!str" && strings.HasPrefix(node.ShortTag(), "!!"):
+		return fmt.Sprintf("must be a string: write %q, in quotes", node.Value)
+	}
+	return fmt.Sprintf("must be %s, not %q", want.word, node.Value)
+}
+
+// checkBounds applies the tags enum, min and max.
+func checkBounds(v reflect.Value, tag reflect.StructTag) error {
+	if enum := tag.Get("enum"); enum != "" && v.Kind() == reflect.String {
+		words := strings.Split(enum, ",")
+		if !slices.Contains(words, v.String()) {
+			return fmt.Errorf("%q is not %s%s", v.String(), oneOf(words), didYouMean(v.String(), words))
+		}
+	}
+	if low, ok := tag.Lookup("min"); ok && size(v) < bound(v, low) {
+		return errors.New("must " + measure(v) + "at least " + low)
+	}
+	if high, ok := tag.Lookup("max"); ok && size(v) > bound(v, high) {
+		return errors.New("must " + measure(v) + "at most " + high)
+	}
+	return nil
+}
+
+// size is what bounds are compared with.
+func size(v reflect.Value) int64 {
+	switch v.Kind() {
+	case reflect.Slice, reflect.String:
+		return int64(v.Len())
+	case reflect.Uint32:
+		return int64(v.Uint())
+	}
+	return v.Int()
+}
+
+func bound(v reflect.Value, text string) int64 {
+	if isScalar(v.Type()) {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			panic(err)
+		}
+		return int64(d)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// measure completes "must … at least".
+func measure(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Slice:
+		return "have a number of entries that is "
+	case reflect.String:
+		return "have a length in bytes that is "
+	}
+	return "be "
+}

@@ -1,0 +1,221 @@
+package mesh
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFileSize bounds what is read of one file.
+const maxFileSize = 1 << 20
+
+// Documents is a set of documents, faulty ones included. It is immutable; the
+// zero value is the empty set.
+type Documents struct {
+	byID map[DocumentID]*Document
+	// source is the directory or file that they were read from.
+	source string
+	// faults are those of no document in byID.
+	faults Faults
+	// incomplete says that something could not be read at all, so that a
+	// missing document proves nothing.
+	incomplete bool
+}
+
+// ReadDir reads the documents in all *.yaml and *.yml files of a directory, but
+// not of those below it; hidden files are left out. The error is about reading
+// alone: what is wrong with the documents is told by [Documents.Compile].
+func ReadDir(dir string) (Documents, error) {
+	files, err := readFiles(dir)
+	if err != nil {
+		return Documents{}, err
+	}
+	return parseFiles(dir, files), nil
+}
+
+// Parse reads the documents in data; file is what faults call it.
+func Parse(file string, data []byte) Documents {
+	return parseFiles(file, []sourceFile{{file, data}})
+}
+
+type sourceFile struct {
+	name string
+	data []byte
+}
+
+// readFiles returns the files of a directory, sorted by name.
+func readFiles(dir string) ([]sourceFile, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	var files []sourceFile
+	for _, entry := range entries {
+		extension := filepath.Ext(entry.Name())
+		if entry.Name()[0] == '.' || extension != ".yaml" && extension != ".yml" {
+			continue
+		}
+		name := filepath.Join(dir, entry.Name())
+		data, err := readRegular(name)
+		if err != nil {
+			return nil, fmt.Errorf("read documents: %w", err)
+		}
+		if data != nil {
+			files = append(files, sourceFile{name, data})
+		}
+	}
+	return files, nil
+}
+
+// readRegular returns the content of a regular file, or of what a symlink says
+// is one, and nil for anything else. Kubernetes mounts files as symlinks.
+func readRegular(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if len(data) > maxFileSize {
+		return nil, fmt.Errorf("%s is larger than %d bytes: split it", name, maxFileSize)
+	}
+	return data, err
+}
+
+func parseFiles(source string, files []sourceFile) Documents {
+	d := Documents{byID: map[DocumentID]*Document{}, source: source}
+	for _, file := range files {
+		d.parse(file.name, file.data)
+	}
+	return d
+}
+
+func (d *Documents) parse(file string, data []byte) {
+	lines := strings.Split(string(data), "\n")
+	loader, err := yaml.NewLoader(bytes.NewReader(data))
+	for err == nil {
+		var root yaml.Node
+		if err = loader.Load(&root); err == nil && len(root.Content) == 1 {
+			d.add(file, lines, root.Content[0])
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		d.faultIncomplete(syntaxFault(file, data, err))
+	}
+}
+
+// syntaxFault says why a file is not YAML.
+func syntaxFault(file string, data []byte, err error) Fault {
+	fault := Fault{Position: Position{File: file}, Message: "is not YAML: " + err.Error()}
+	if e, ok := errors.AsType[*yaml.LoadError](err); ok {
+		fault.Line, fault.Column = e.Mark.Line, e.Mark.Column
+		fault.Message = "is not YAML: " + strings.TrimPrefix(e.ContextMsg+": "+e.Message, ": ")
+		if before := data[:min(e.Mark.Index, len(data))]; fault.Line == 0 {
+			fault.Line = 1 + bytes.Count(before, []byte("\n"))
+			fault.Column = len(before) - bytes.LastIndexByte(before, '\n')
+		}
+	}
+	return fault
+}
+
+// add takes in one document; an empty one is skipped.
+func (d *Documents) add(file string, lines []string, node *yaml.Node) {
+	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" {
+		return
+	}
+	kind, fault := kindOf(node)
+	if fault != "" {
+		d.faultIncomplete(Fault{Position{file, node.Line, node.Column}, "", fault})
+		return
+	}
+	document := newDocument(file, lines, kind, node)
+	if document.ID.Name == "" {
+		d.faultIncomplete(document.faults...)
+		return
+	}
+	if first, ok := d.byID[document.ID]; ok {
+		d.faults = append(d.faults, Fault{document.position("name"), "name",
+			fmt.Sprintf("there is a %s already: rename this one, or remove one", first.describe())})
+		return
+	}
+	d.byID[document.ID] = document
+}
+
+// kindOf looks ahead for the kind of a document, or says what is wrong with it.
+func kindOf(node *yaml.Node) (kind Kind, fault string) {
+	kinds := []string{string(KindMesh), string(KindIdentityProvider), string(KindGateway), string(KindService)}
+	if node.Kind == yaml.MappingNode {
+		for pair := range slices.Chunk(node.Content, 2) {
+			if pair[0].Value != "kind" {
+				continue
+			}
+			if formOf[Kind(pair[1].Value)] == nil {
+				return "", fmt.Sprintf("%q is no kind of document%s; there are %s", pair[1].Value,
+					strings.TrimSuffix(didYouMean(pair[1].Value, kinds), "?"), oneOf(kinds))
+			}
+			return Kind(pair[1].Value), ""
+		}
+	}
+	return "", "is no document: write a mapping with the key kind, which is " + oneOf(kinds)
+}
+
+func (d *Documents) faultIncomplete(faults ...Fault) {
+	d.faults = append(d.faults, faults...)
+	d.incomplete = true
+}
+
+// Get returns the document of that ID, or nil.
+func (d Documents) Get(id DocumentID) *Document { return d.byID[id] }
+
+// All returns the documents, sorted by kind and name.
+func (d Documents) All() []*Document {
+	return slices.SortedFunc(maps.Values(d.byID), func(a, b *Document) int {
+		return strings.Compare(a.ID.String(), b.ID.String())
+	})
+}
+
+// With returns the set with document added, or put in place of the one of the
+// same ID. Faults of the one that it replaces are gone.
+func (d Documents) With(document *Document) Documents {
+	d.byID = maps.Clone(d.byID)
+	if d.byID == nil {
+		d.byID = map[DocumentID]*Document{}
+	}
+	d.byID[document.ID] = document
+	return d
+}
+
+// Without returns the set without the document of that ID.
+func (d Documents) Without(id DocumentID) Documents {
+	d.byID = maps.Clone(d.byID)
+	delete(d.byID, id)
+	return d
+}
+
+// Hash is of what all the documents say, see [Document.Hash].
+func (d Documents) Hash() string {
+	h := sha256.New()
+	for _, document := range d.All() {
+		fmt.Fprintf(h, "%s %s\n", document.ID, document.Hash)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func formValue(form any) reflect.Value { return reflect.ValueOf(form).Elem() }
+
+func formName(form any) name { return formValue(form).FieldByName("Name").Interface().(name) }

@@ -1,0 +1,101 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+)
+
+func (s scope) gateway(form *gatewayForm) *Gateway {
+	g := &Gateway{
+		Name:        s.name(),
+		Profile:     form.Profile,
+		Listen:      form.Listen.AddrPort,
+		AccessToken: form.Authenticate.AccessToken,
+		PeerLimit:   s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
+	}
+	s.oneNamespace()
+	s.authentication(g)
+	for _, other := range s.mesh.Gateways {
+		if other.Listen == g.Listen && g.Listen.IsValid() {
+			s.fault("listen", "is where Gateway/%s listens, too: choose another port", other.Name)
+		}
+	}
+	names := make([]name, len(form.Routes))
+	for i, route := range form.Routes {
+		names[i] = route.Name
+	}
+	for i, routeName := range s.routeNames(names) {
+		g.Routes = append(g.Routes, s.gatewayRoute(fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i]))
+	}
+	s.gatewayReachable(g.Routes)
+	return g
+}
+
+// oneNamespace checks that no service has the gateway's name: callers could not
+// tell them apart.
+func (s scope) oneNamespace() {
+	if service := s.documents.Get(DocumentID{KindService, s.document.ID.Name}); service != nil {
+		s.fault("name", "is the name of %s, too: rename one", service.describe())
+	}
+}
+
+func (s scope) authentication(g *Gateway) {
+	const path = "authenticate.accessToken"
+	switch {
+	case g.AccessToken != "":
+		s.reference(path, g.AccessToken, KindIdentityProvider)
+	case g.Profile != ProfilePrivate:
+		s.fault(path, "is required by profile %s: write the name of an IdentityProvider", g.Profile)
+	}
+}
+
+func (s scope) gatewayRoute(path, name string, form gatewayRouteForm) GatewayRoute {
+	r := GatewayRoute{
+		Name:      name,
+		Match:     Match(form.Match),
+		To:        form.To,
+		Rewrite:   form.Rewrite,
+		RateLimit: s.rateLimit(path+".rateLimit", form.RateLimit),
+	}
+	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
+	if to, ok := r.ToVariable(); !ok {
+		s.reference(path+".to", r.To, KindService)
+	} else if !slices.Contains(r.Match.Path.Variables(), to) {
+		s.fault(path+".to", "{%s} is not in match.path: write it there, or name a service", to)
+	}
+	s.rewrite(path, r)
+	return r
+}
+
+func (s scope) rewrite(path string, r GatewayRoute) {
+	if r.Rewrite.IsZero() {
+		return
+	}
+	if !r.Rewrite.HasRest() || !r.Match.Path.HasRest() {
+		s.fault(path+".rewrite", "must end in /**, and so must match.path: the rest that it stands for is kept")
+	}
+	for _, variable := range r.Rewrite.Variables() {
+		if !slices.Contains(r.Match.Path.Variables(), variable) {
+			s.fault(path+".rewrite", "{%s} is not in match.path: write it there, or remove it", variable)
+		}
+	}
+}
+
+// gatewayReachable is reachable for gateways: a route to a {variable} lets
+// through what is no service's name, so it hides its equals alone.
+func (s scope) gatewayReachable(routes []GatewayRoute) {
+	matches := make([]Match, len(routes))
+	for i, r := range routes {
+		matches[i] = r.Match
+	}
+	hides := func(i, j int) bool {
+		if _, ok := routes[i].ToVariable(); ok {
+			return matches[i] == matches[j]
+		}
+		return matches[i].covers(matches[j])
+	}
+	s.reachable(matches, hides)
+}
+
+// ToVariable returns x if To is "{x}".
+func (r GatewayRoute) ToVariable() (name string, ok bool) { return variable("/" + r.To) }

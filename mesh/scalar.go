@@ -1,0 +1,142 @@
+package mesh
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// The scalars of documents: each checks what is written when it is read.
+
+// name is what documents and routes are called.
+type name string
+
+const namePattern = `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`
+
+var validName = regexp.MustCompile(namePattern)
+
+func (n *name) UnmarshalText(text []byte) error {
+	*n = name(text)
+	if !validName.Match(text) {
+		return fmt.Errorf(`%q is not a name: write up to 63 of a-z, 0-9 and "-", with a letter or digit at both ends`, text)
+	}
+	return nil
+}
+
+// trustDomain is a SPIFFE trust domain name (SPIFFE-ID, section 2.1).
+type trustDomain string
+
+const trustDomainPattern = `^[a-z0-9][a-z0-9._-]{0,254}$`
+
+var validTrustDomain = regexp.MustCompile(trustDomainPattern)
+
+func (d *trustDomain) UnmarshalText(text []byte) error {
+	*d = trustDomain(text)
+	if validTrustDomain.Match(text) {
+		return nil
+	}
+	hint, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(string(text)), "spiffe://"), "/")
+	if !validTrustDomain.MatchString(hint) {
+		hint = "shop.example"
+	}
+	return fmt.Errorf("%q is not a SPIFFE trust domain (a-z, 0-9, \".\", \"-\" and \"_\"): write %q", text, hint)
+}
+
+// duration is written like 30s.
+type duration time.Duration
+
+func (d duration) std() time.Duration { return time.Duration(d) }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = duration(v)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration: write a number and a unit, such as 30s, 5m or 1h", text)
+	}
+	return nil
+}
+
+// period is a duration, or one of its units by name.
+type period time.Duration
+
+func (p period) std() time.Duration { return time.Duration(p) }
+
+func (p *period) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "second":
+		*p = period(time.Second)
+	case "minute":
+		*p = period(time.Minute)
+	case "hour":
+		*p = period(time.Hour)
+	default:
+		if err := (*duration)(p).UnmarshalText(text); err != nil {
+			return fmt.Errorf("%q is not a period: write second, minute, hour, or a duration such as 10s", text)
+		}
+	}
+	return nil
+}
+
+// expression is CEL; it may run over several lines.
+type expression string
+
+// listenAddress is an IP address and a port.
+type listenAddress struct{ netip.AddrPort }
+
+func (a *listenAddress) UnmarshalText(text []byte) error {
+	address, err := netip.ParseAddrPort(string(text))
+	if err != nil || address.Port() == 0 || address.Addr().Zone() != "" {
+		return fmt.Errorf("%q is not an IP address with a port: write 0.0.0.0:8443 for port 8443 of all addresses", text)
+	}
+	a.AddrPort = address
+	return nil
+}
+
+// UnmarshalText is [ParsePattern] in the form that decoders look for.
+func (p *Pattern) UnmarshalText(text []byte) error {
+	pattern, err := ParsePattern(string(text))
+	*p = pattern
+	return err
+}
+
+// MarshalText returns the pattern as it was written.
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+
+// setText sets a scalar to what text says.
+func setText(v reflect.Value, text string) error {
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+		return checkText(v.Type(), text)
+	case reflect.Bool:
+		v.SetBool(strings.EqualFold(text, "true"))
+	case reflect.Uint32:
+		n, err := strconv.ParseUint(text, 10, 32)
+		v.SetUint(n)
+		// YAML reads 010 as 8, most people as 10.
+		if err != nil || strconv.FormatUint(n, 10) != text {
+			return fmt.Errorf("%s is not a whole number from 0 to %d", text, uint32(1<<32-1))
+		}
+	}
+	return nil
+}
+
+func checkText(t reflect.Type, text string) error {
+	switch {
+	case strings.TrimSpace(text) == "":
+		return errors.New("is empty: write something, or remove the key")
+	case t != reflect.TypeFor[expression]() && strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("has a control character: remove it")
+	}
+	return nil
+}

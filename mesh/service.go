@@ -1,0 +1,132 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+func (s scope) service(form *serviceForm) *Service {
+	service := &Service{
+		Name:     s.name(),
+		Tier:     form.Tier,
+		MTLS:     form.MTLS,
+		Uses:     form.Uses,
+		Gateways: s.gateways(form),
+	}
+	for i, upstream := range form.Uses {
+		s.reference(fmt.Sprintf("uses[%d]", i), upstream, KindService)
+	}
+	s.callers("callers", form.Callers, service.Gateways)
+	names := make([]name, len(form.Routes))
+	matches := make([]Match, len(form.Routes))
+	for i, route := range form.Routes {
+		names[i], matches[i] = route.Name, Match(route.Match)
+	}
+	for i, routeName := range s.routeNames(names) {
+		path := fmt.Sprintf("routes[%d]", i)
+		s.callers(path+".callers", form.Routes[i].Callers, service.Gateways)
+		route := s.route(path, routeName, form.Routes[i])
+		if route.Callers == nil {
+			route.Callers = form.Callers
+		}
+		service.Routes = append(service.Routes, route)
+	}
+	s.reachable(matches, func(i, j int) bool { return matches[i].covers(matches[j]) })
+	return service
+}
+
+// gateways returns the gateways that the service names, else all.
+func (s scope) gateways(form *serviceForm) []string {
+	if form.Gateways == nil {
+		var all []string
+		for _, document := range s.documents.All() {
+			if document.ID.Kind == KindGateway {
+				all = append(all, document.ID.Name)
+			}
+		}
+		return all
+	}
+	for i, gateway := range form.Gateways {
+		s.reference(fmt.Sprintf("gateways[%d]", i), gateway, KindGateway)
+	}
+	return slices.Sorted(slices.Values(form.Gateways))
+}
+
+// callers checks that each caller is there, and can come at all: a service must
+// use this one, a gateway's Passports must be taken.
+func (s scope) callers(path string, callers, gateways []string) {
+	for i, caller := range callers {
+		path := fmt.Sprintf("%s[%d]", path, i)
+		document := s.reference(path, caller, KindService, KindGateway)
+		if document == nil {
+			continue
+		}
+		name := s.document.ID.Name
+		form, isService := document.form.(*serviceForm)
+		switch {
+		case isService && !document.faulted("uses") && !slices.Contains(form.Uses, name):
+			s.fault(path, "%s does not use %q, so it cannot call: add %q to its uses, or remove it here", document.describe(), name, name)
+		case !isService && !slices.Contains(gateways, caller):
+			s.fault(path, "%q is not in gateways, so its Passports are not taken: add it there, or remove it here", caller)
+		}
+	}
+}
+
+func (s scope) route(path, name string, form routeForm) Route {
+	r := Route{
+		Name:           name,
+		Match:          Match(form.Match),
+		Callers:        form.Callers,
+		Timeout:        form.Timeout.std(),
+		Retries:        s.retries(path, form),
+		CircuitBreaker: s.circuitBreaker(path+".circuitBreaker", form.CircuitBreaker),
+		RateLimit:      s.rateLimit(path+".rateLimit", form.RateLimit),
+	}
+	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
+	return r
+}
+
+func (s scope) retries(path string, form routeForm) *Retries {
+	if form.Retries == nil {
+		return nil
+	}
+	if form.Retries.PerTry > form.Timeout {
+		s.fault(path+".retries.perTry", "is longer than the route's timeout (%s), which bounds all attempts together: lower it, or raise that", form.Timeout.std())
+	}
+	return &Retries{
+		Attempts: form.Retries.Attempts,
+		On:       form.Retries.On,
+		PerTry:   form.Retries.PerTry.std(),
+	}
+}
+
+// defaultMaxEjectFor is Envoy's own default.
+const defaultMaxEjectFor = 5 * time.Minute
+
+func (s scope) circuitBreaker(path string, form *circuitBreakerForm) *CircuitBreaker {
+	if form == nil {
+		return nil
+	}
+	longest := form.MaxEjectFor.std()
+	if longest == 0 {
+		longest = max(defaultMaxEjectFor, form.EjectFor.std())
+	}
+	if longest < form.EjectFor.std() {
+		s.fault(path+".maxEjectFor", "is shorter than ejectFor (%s): raise it, or lower that", form.EjectFor.std())
+	}
+	for _, key := range []string{"ejectFor", "maxEjectFor"} {
+		if form.Consecutive5xx == nil && s.document.written(join(path, key)) {
+			s.fault(join(path, key), "has no effect without consecutive5xx: write that, too, or remove the key")
+		}
+	}
+	return &CircuitBreaker{
+		MaxConnections: form.MaxConnections,
+		MaxPending:     form.MaxPending,
+		MaxRequests:    form.MaxRequests,
+		MaxRetries:     form.MaxRetries,
+		Consecutive5xx: form.Consecutive5xx,
+		EjectFor:       form.EjectFor.std(),
+		MaxEjectFor:    longest,
+	}
+}
