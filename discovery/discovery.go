@@ -7,6 +7,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 )
@@ -31,6 +32,9 @@ type Instance struct {
 	Weight uint32
 	Health Health
 }
+
+// ByID orders instances.
+func ByID(a, b Instance) int { return cmp.Compare(a.ID, b.ID) }
 
 // Update is the whole state of one service.
 type Update struct {

@@ -252,5 +252,5 @@ func sorted(instances []Instance) []Instance {
 	for _, i := range instances {
 		byID[i.ID] = i
 	}
-	return slices.SortedFunc(maps.Values(byID), func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.SortedFunc(maps.Values(byID), ByID)
 }
