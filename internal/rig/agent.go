@@ -49,7 +49,7 @@ func (r *Rig) runAgent(role, name, instance string, listen netip.AddrPort, args 
 	a.admin = unixClient(filepath.Join(a.State, "admin.sock"))
 	all := append([]string{
 		command, named, name, "--instance", instance,
-		"--control", filepath.Join(r.runDir(), role, name, "control.sock"),
+		"--control", filepath.Join(r.RunDir(), role, name, "control.sock"),
 		"--state", a.State, "--http", http.String(),
 	}, args...)
 	all = append(all, "--", r.programs.Envoy, "--concurrency", "1", "--log-level", "warn")

@@ -21,9 +21,11 @@ type Load struct {
 // Sample is what became of one request.
 type Sample struct {
 	// At is when it was sent.
-	At    time.Time
-	Took  time.Duration
-	OK    bool
+	At   time.Time
+	Took time.Duration
+	// Status is zero where no answer came.
+	Status int
+	// Fault is empty for an answer of 200.
 	Fault string
 }
 
@@ -89,14 +91,13 @@ func (l Load) send(ctx context.Context, client *http.Client) (s Sample) {
 		return s
 	}
 	defer resp.Body.Close()
+	s.Status = resp.StatusCode
 	body, err := io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
 		s.Fault = err.Error()
-	case resp.StatusCode != http.StatusOK:
+	case s.Status != http.StatusOK:
 		s.Fault = resp.Status + ": " + string(body)
-	default:
-		s.OK = true
 	}
 	return s
 }
@@ -122,7 +123,7 @@ type Samples []Sample
 func (s Samples) Failed() Samples {
 	var failed Samples
 	for _, sample := range s {
-		if !sample.OK {
+		if sample.Fault != "" {
 			failed = append(failed, sample)
 		}
 	}

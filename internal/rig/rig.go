@@ -98,11 +98,12 @@ func (r *Rig) startControlPlane() error {
 	var err error
 	r.ControlPlane, err = r.run("control-plane", r.programs.Chancery, "serve",
 		"--documents", r.Documents.Dir, "--registry", r.Registry.Flag(),
-		"--run", r.runDir(), "--state", r.stateDir("control-plane"))
+		"--run", r.RunDir(), "--state", r.stateDir("control-plane"))
 	return err
 }
 
-func (r *Rig) runDir() string { return filepath.Join(r.dir, "run") }
+// RunDir returns where the control plane keeps its sockets.
+func (r *Rig) RunDir() string { return filepath.Join(r.dir, "run") }
 
 func (r *Rig) stateDir(name string) string { return filepath.Join(r.dir, "state", name) }
 
