@@ -32,7 +32,7 @@ demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
 bench: ## measure Consul write -> Envoy routes by it; the last line is JSON
 	scripts/with envoy consul -- go run ./bench
 
-check: ## formatters, linters, scripts, generated files
+check: ## formatters, linters, generated files
 	$$(scripts/tool golangci-lint) run
 	go vet ./...
 	scripts/generate --check
