@@ -1,0 +1,546 @@
+package credential_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+// keys of the provider, made once: RSA keys take a while.
+var keys = sync.OnceValue(func() map[string]crypto.Signer {
+	r, _ := rsa.GenerateKey(rand.Reader, 2048)
+	p, _ := rsa.GenerateKey(rand.Reader, 2048)
+	e, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	_, d, _ := ed25519.GenerateKey(rand.Reader)
+	return map[string]crypto.Signer{"RS256": r, "PS256": p, "ES256": e, "EdDSA": d}
+})
+
+func jwk(t testing.TB, public crypto.PublicKey, kid, alg string) json.RawMessage {
+	t.Helper()
+	k, err := jwkset.NewJWKFromKey(public, jwkset.JWKOptions{
+		Metadata: jwkset.JWKMetadataOptions{KID: kid, ALG: jwkset.ALG(alg), USE: jwkset.UseSig},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(k.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func jwks(t testing.TB, keys ...json.RawMessage) []byte {
+	t.Helper()
+	data, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// provider has one key for each algorithm, whose kid is the algorithm.
+func provider(t testing.TB) *chancerypb.Provider {
+	t.Helper()
+	var set []json.RawMessage
+	for alg, key := range keys() {
+		set = append(set, jwk(t, key.Public(), alg, alg))
+	}
+	return &chancerypb.Provider{
+		Name: "staff", Issuer: "https://idp.test/", Audiences: []string{"shop-api", "shop-web"},
+		Claims:    &chancerypb.ClaimMapping{Tenant: "tenant"},
+		ClockSkew: durationpb.New(10 * time.Second),
+		Jwks:      jwks(t, set...),
+	}
+}
+
+func verifier(t testing.TB, p *chancerypb.Provider) *credential.Verifier {
+	t.Helper()
+	v, err := credential.NewVerifier(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// token is what the tests change before they sign it.
+type token struct {
+	header    map[string]any
+	claims    map[string]any
+	algorithm string
+	key       crypto.Signer
+}
+
+func newToken() *token {
+	return &token{
+		header: map[string]any{"typ": "at+jwt", "kid": "ES256"},
+		claims: map[string]any{
+			"iss": "https://idp.test/", "aud": "shop-api", "sub": "alice",
+			"iat": now.Unix(), "exp": now.Unix() + 300,
+		},
+		algorithm: "ES256", key: keys()["ES256"],
+	}
+}
+
+func (k *token) sign(t testing.TB) string {
+	t.Helper()
+	unsigned := jwt.NewWithClaims(jwt.GetSigningMethod(k.algorithm), jwt.MapClaims(k.claims))
+	for name, v := range k.header {
+		if unsigned.Header[name] = v; v == nil {
+			delete(unsigned.Header, name)
+		}
+	}
+	signed, err := unsigned.SignedString(k.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// alter returns a token with the claims or, with a name such as
+// "header.typ", the header members that pairs name; nil removes one.
+func alter(t testing.TB, pairs ...any) string {
+	t.Helper()
+	k := newToken()
+	for i := 0; i < len(pairs); i += 2 {
+		name, _ := pairs[i].(string)
+		members := k.claims
+		if header, ok := strings.CutPrefix(name, "header."); ok {
+			name, members = header, k.header
+		}
+		members[name] = pairs[i+1]
+		if _, header := k.header[name]; pairs[i+1] == nil && !header {
+			delete(members, name)
+		}
+	}
+	return k.sign(t)
+}
+
+func TestVerifyAccepts(t *testing.T) {
+	t.Parallel()
+	v := verifier(t, provider(t))
+	until := now.Add(310 * time.Second)
+	alice := &credential.Identity{User: "alice", ValidUntil: until}
+	for name, row := range map[string]struct {
+		token string
+		want  *credential.Identity
+	}{
+		"least":                  {alter(t), alice},
+		"untyped":                {alter(t, "header.typ", nil), alice},
+		"typ JWT":                {alter(t, "header.typ", "JWT"), alice},
+		"typ in capitals":        {alter(t, "header.typ", "AT+JWT"), alice},
+		"typ as media type":      {alter(t, "header.typ", "application/at+jwt"), alice},
+		"nonce in at+jwt":        {alter(t, "nonce", "n"), alice},
+		"second audience":        {alter(t, "aud", []string{"other", "shop-web"}), alice},
+		"x5c and x5t are unread": {alter(t, "header.x5c", []string{"A"}, "header.x5t", "A"), alice},
+		"fraction of a second": {
+			alter(t, "exp", 1_800_000_099.5),
+			&credential.Identity{User: "alice", ValidUntil: now.Add(109*time.Second + 5e8)},
+		},
+		"everything": {
+			alter(t, "groups", []string{"sales", "Domain Users"}, "tenant", "acme", "client_id", "web", "azp", "other",
+				"scope", "read write"),
+			&credential.Identity{
+				User: "alice", Groups: []string{"sales", "Domain Users"}, Tenant: "acme", Client: "web",
+				Scopes: []string{"read", "write"}, ValidUntil: until,
+			},
+		},
+		"lists the other way": {
+			alter(t, "groups", "sales ops", "azp", "web", "scope", []string{"read"}),
+			&credential.Identity{
+				User: "alice", Groups: []string{"sales", "ops"}, Client: "web", Scopes: []string{"read"}, ValidUntil: until,
+			},
+		},
+		"empty lists": {
+			alter(t, "groups", []string{}, "scope", ""),
+			&credential.Identity{User: "alice", Groups: []string{}, Scopes: []string{}, ValidUntil: until},
+		},
+		"claims in other case are others": {alter(t, "Sub", "admin", "SCOPE", "admin", "ISS", "evil"), alice},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := v.Verify(row.token, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("identity differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+	for alg, key := range keys() {
+		k := newToken()
+		k.algorithm, k.key, k.header["kid"] = alg, key, alg
+		if _, err := v.Verify(k.sign(t), now); err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	t.Parallel()
+	v := verifier(t, provider(t))
+	good := alter(t)
+	forged := newToken()
+	forged.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	noneAlg := alter(t, "header.alg", "none")
+	hmacToken := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims(newToken().claims))
+	hmacToken.Header["kid"] = "ES256"
+	confused, err := hmacToken.SignedString([]byte(jwk(t, keys()["ES256"].Public(), "ES256", "ES256")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		token string
+		want  credential.Reason
+	}{
+		"empty":                    {"", credential.Malformed},
+		"opaque":                   {"2YotnFZFEjr1zCsicMWpAA", credential.Malformed},
+		"too long":                 {good + strings.Repeat("A", credential.MaxTokenSize), credential.Malformed},
+		"line feed":                {good + "\n", credential.Malformed},
+		"padding":                  {good + "=", credential.Malformed},
+		"critical extension":       {alter(t, "header.crit", []string{"exp"}), credential.Malformed},
+		"own key":                  {alter(t, "header.jwk", map[string]any{"kty": "EC"}), credential.Malformed},
+		"own key set":              {alter(t, "header.jku", "https://evil.test/"), credential.Malformed},
+		"kid a number":             {alter(t, "header.kid", 123), credential.Malformed},
+		"kid a list":               {alter(t, "header.kid", []string{"ES256"}), credential.Malformed},
+		"kid a path":               {alter(t, "header.kid", "../../dev/null"), credential.UnknownKey},
+		"kid empty":                {alter(t, "header.kid", ""), credential.UnknownKey},
+		"alg none":                 {noneAlg, credential.WrongAlgorithm},
+		"alg of another key":       {alter(t, "header.alg", "EdDSA"), credential.WrongAlgorithm},
+		"alg of the same family":   {alter(t, "header.alg", "ES384"), credential.WrongAlgorithm},
+		"public key as a secret":   {confused, credential.WrongAlgorithm},
+		"signed by somebody else":  {forged.sign(t), credential.BadSignature},
+		"kid of another key":       {alter(t, "header.kid", "RS256"), credential.WrongAlgorithm},
+		"typ of a logout token":    {alter(t, "header.typ", "logout+jwt"), credential.WrongType},
+		"typ of a passport":        {alter(t, "header.typ", "txntoken+jwt"), credential.WrongType},
+		"typ a number":             {alter(t, "header.typ", 1), credential.Malformed},
+		"ID token with nonce":      {alter(t, "header.typ", "JWT", "nonce", "n"), credential.WrongType},
+		"ID token with at_hash":    {alter(t, "header.typ", nil, "at_hash", "h"), credential.WrongType},
+		"bound to a certificate":   {alter(t, "cnf", map[string]any{"x5t#S256": "A"}), credential.Bound},
+		"bound to nothing":         {alter(t, "cnf", 0), credential.Bound},
+		"issuer without slash":     {alter(t, "iss", "https://idp.test"), credential.WrongIssuer},
+		"issuer in capitals":       {alter(t, "iss", "https://IDP.test/"), credential.WrongIssuer},
+		"issuer with port":         {alter(t, "iss", "https://idp.test:443/"), credential.WrongIssuer},
+		"issuer a list":            {alter(t, "iss", []string{"https://idp.test/"}), credential.WrongIssuer},
+		"no issuer":                {alter(t, "iss", nil), credential.WrongIssuer},
+		"other audience":           {alter(t, "aud", "svc-b"), credential.WrongAudience},
+		"audience in capitals":     {alter(t, "aud", "SHOP-API"), credential.WrongAudience},
+		"audience empty":           {alter(t, "aud", ""), credential.WrongAudience},
+		"audience empty list":      {alter(t, "aud", []string{}), credential.WrongAudience},
+		"audience list of empty":   {alter(t, "aud", []string{""}), credential.WrongAudience},
+		"audience an object":       {alter(t, "aud", map[string]any{"0": "shop-api"}), credential.WrongAudience},
+		"audience a prefix":        {alter(t, "aud", "shop-api2"), credential.WrongAudience},
+		"no audience":              {alter(t, "aud", nil), credential.WrongAudience},
+		"no exp":                   {alter(t, "exp", nil), credential.Malformed},
+		"exp a string":             {alter(t, "exp", "9999999999"), credential.Malformed},
+		"exp beyond all":           {alter(t, "exp", 1e300), credential.Malformed},
+		"exp negative":             {alter(t, "exp", -1), credential.Malformed},
+		"exp true":                 {alter(t, "exp", true), credential.Malformed},
+		"expired":                  {alter(t, "exp", now.Unix()-11), credential.Expired},
+		"not before":               {alter(t, "nbf", now.Unix()+11), credential.NotYetValid},
+		"nbf a string":             {alter(t, "nbf", "0"), credential.Malformed},
+		"issued in the future":     {alter(t, "iat", now.Unix()+3600), credential.NotYetValid},
+		"no user":                  {alter(t, "sub", nil), credential.BadClaim},
+		"user empty":               {alter(t, "sub", ""), credential.BadClaim},
+		"user a number":            {alter(t, "sub", 7), credential.BadClaim},
+		"user with NUL":            {alter(t, "sub", "a\x00"), credential.BadClaim},
+		"user with newline":        {alter(t, "sub", "a\nb"), credential.BadClaim},
+		"user right to left":       {alter(t, "sub", "a\u202eb"), credential.BadClaim},
+		"user with space around":   {alter(t, "sub", " alice"), credential.BadClaim},
+		"user of 10 KiB":           {alter(t, "sub", strings.Repeat("a", 10<<10)), credential.BadClaim},
+		"tenant a list":            {alter(t, "tenant", []string{"acme"}), credential.BadClaim},
+		"tenant with line break":   {alter(t, "tenant", "a\r\nX-Role: admin"), credential.BadClaim},
+		"client an object":         {alter(t, "client_id", map[string]any{}), credential.BadClaim},
+		"groups with a number":     {alter(t, "groups", []any{"sales", 1}), credential.BadClaim},
+		"groups an object":         {alter(t, "groups", map[string]any{"sales": true}), credential.BadClaim},
+		"groups with two spaces":   {alter(t, "groups", "sales  ops"), credential.BadClaim},
+		"scope with a tab":         {alter(t, "scope", "read\tadmin"), credential.BadClaim},
+		"scope with two spaces":    {alter(t, "scope", "read  admin"), credential.BadClaim},
+		"scope with space in list": {alter(t, "scope", []string{"read admin"}), credential.BadClaim},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			id, err := v.Verify(row.token, now)
+			if !errors.Is(err, row.want) || id != nil {
+				t.Errorf("Verify = %v, %v, want %v", id, err, row.want)
+			}
+		})
+	}
+}
+
+func TestVerifyAtTheEdges(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []int64{0, 10} {
+		p := provider(t)
+		p.ClockSkew = durationpb.New(time.Duration(skew) * time.Second)
+		v := verifier(t, p)
+		for name, row := range map[string]struct {
+			token string
+			want  error
+		}{
+			"exp at the edge": {alter(t, "exp", now.Unix()-skew), nil},
+			"exp beyond it":   {alter(t, "exp", now.Unix()-skew-1), credential.Expired},
+			"nbf at the edge": {alter(t, "nbf", now.Unix()+skew), nil},
+			"nbf beyond it":   {alter(t, "nbf", now.Unix()+skew+1), credential.NotYetValid},
+		} {
+			if _, err := v.Verify(row.token, now); !errors.Is(err, row.want) {
+				t.Errorf("skew %d, %s: %v, want %v", skew, name, err, row.want)
+			}
+		}
+	}
+}
+
+func TestClaimMapping(t *testing.T) {
+	t.Parallel()
+	p := provider(t)
+	p.Claims = &chancerypb.ClaimMapping{User: "email", Groups: "https://x/roles", Tenant: "a.b", Client: "app"}
+	got, err := verifier(t, p).Verify(alter(t, "email", "alice@test", "https://x/roles", []string{"r"}, "a.b", "flat",
+		"a", map[string]any{"b": "nested"}, "app", "web", "client_id", "other", "groups", []string{"g"}), now)
+	want := &credential.Identity{
+		User: "alice@test", Groups: []string{"r"}, Tenant: "flat", Client: "web", ValidUntil: now.Add(310 * time.Second),
+	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+
+	p.Claims = nil
+	got, err = verifier(t, p).Verify(alter(t, "", "nobody"), now)
+	if err != nil || got.Tenant != "" {
+		t.Errorf("without a tenant claim: %+v, %v", got, err)
+	}
+}
+
+func TestKeyWithoutID(t *testing.T) {
+	t.Parallel()
+	e := keys()["ES256"].Public()
+	other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	for name, row := range map[string]struct {
+		jwks []byte
+		want error
+	}{
+		"one key":                       {jwks(t, jwk(t, e, "", "ES256")), nil},
+		"one key of the algorithm":      {jwks(t, jwk(t, e, "a", ""), jwk(t, keys()["RS256"].Public(), "b", "")), nil},
+		"two keys of the algorithm":     {jwks(t, jwk(t, e, "a", ""), jwk(t, other.Public(), "b", "")), credential.UnknownKey},
+		"no key of the algorithm":       {jwks(t, jwk(t, keys()["RS256"].Public(), "b", "")), credential.UnknownKey},
+		"same kid twice beside another": {jwks(t, jwk(t, e, "a", ""), jwk(t, other.Public(), "a", ""), jwk(t, keys()["EdDSA"].Public(), "b", "")), credential.UnknownKey},
+	} {
+		p := provider(t)
+		p.Jwks = row.jwks
+		if _, err := verifier(t, p).Verify(alter(t, "header.kid", nil), now); !errors.Is(err, row.want) {
+			t.Errorf("%s: %v, want %v", name, err, row.want)
+		}
+	}
+}
+
+func TestParseKeySet(t *testing.T) {
+	t.Parallel()
+	good := string(jwk(t, keys()["ES256"].Public(), "good", "ES256"))
+	weak, _ := rsa.GenerateKey(rand.Reader, 1024)
+	for name, bad := range map[string]string{
+		"symmetric":     `{"kty":"oct","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}`,
+		"empty secret":  `{"kty":"oct","k":""}`,
+		"encryption":    strings.Replace(good, `"sig"`, `"enc"`, 1),
+		"private":       strings.Replace(good, `"kid"`, `"d":"AQAB","kid"`, 1),
+		"wrong curve":   strings.Replace(good, "P-256", "P-384", 1),
+		"unknown kty":   `{"kty":"AKP"}`,
+		"duplicate kid": good,
+		"weak RSA":      string(jwk(t, weak.Public(), "weak", "")),
+		"huge RSA":      `{"kty":"RSA","e":"AQAB","n":"` + strings.Repeat("_", 4096) + `"}`,
+		"even exponent": strings.Replace(string(jwk(t, keys()["RS256"].Public(), "x", "")), "AQAB", "BA", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ed := string(jwk(t, keys()["EdDSA"].Public(), "ed", ""))
+			_, refused, err := credential.ParseKeySet([]byte(`{"keys":[` + good + `,` + bad + `,` + ed + `]}`))
+			if err != nil || len(refused) == 0 {
+				t.Errorf("beside good ones: refused %v, %v", refused, err)
+			}
+			alone := bad
+			if bad == good {
+				alone += "," + good
+			}
+			if set, _, err := credential.ParseKeySet([]byte(`{"keys":[` + alone + `]}`)); err == nil {
+				t.Errorf("alone: %v", set)
+			}
+		})
+	}
+	for _, text := range []string{"", "<html>", "{}", `{"keys":[]}`, `{"keys":{}}`, `{"keys":[],"keys":[]}`} {
+		if _, _, err := credential.ParseKeySet([]byte(text)); err == nil {
+			t.Errorf("%q is a key set", text)
+		}
+	}
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*chancerypb.Provider){
+		"no issuer":      func(p *chancerypb.Provider) { p.Issuer = "" },
+		"no audience":    func(p *chancerypb.Provider) { p.Audiences = nil },
+		"empty audience": func(p *chancerypb.Provider) { p.Audiences = []string{"a", ""} },
+		"negative skew":  func(p *chancerypb.Provider) { p.ClockSkew = durationpb.New(-1) },
+		"no keys":        func(p *chancerypb.Provider) { p.Jwks = nil },
+	} {
+		p := provider(t)
+		change(p)
+		if _, err := credential.NewVerifier(p); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := credential.NewVerifier(nil); err == nil {
+		t.Error("nil: accepted")
+	}
+}
+
+func TestBearer(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		lines []string
+		token string
+		err   error
+	}{
+		"good":             {[]string{"Bearer abc"}, "abc", nil},
+		"scheme any case":  {[]string{"bEARER abc"}, "abc", nil},
+		"none":             {nil, "", credential.Missing},
+		"two":              {[]string{"Bearer a", "Bearer b"}, "", credential.Ambiguous},
+		"two, one empty":   {[]string{"", "Bearer b"}, "", credential.Ambiguous},
+		"joined":           {[]string{"Bearer a, Bearer b"}, "", credential.Ambiguous},
+		"joined tightly":   {[]string{"Bearer a,Bearer b"}, "", credential.Ambiguous},
+		"empty":            {[]string{""}, "", credential.Unsupported},
+		"no token":         {[]string{"Bearer "}, "", credential.Malformed},
+		"only the scheme":  {[]string{"Bearer"}, "", credential.Malformed},
+		"tab":              {[]string{"Bearer\tabc"}, "", credential.Unsupported},
+		"leading space":    {[]string{" Bearer abc"}, "", credential.Unsupported},
+		"basic":            {[]string{"Basic YTpi"}, "", credential.Unsupported},
+		"scheme as prefix": {[]string{"Bearerabc"}, "", credential.Unsupported},
+	} {
+		token, err := credential.Bearer(row.lines)
+		if token != row.token || !errors.Is(err, row.err) {
+			t.Errorf("%s: %q, %v, want %q, %v", name, token, err, row.token, row.err)
+		}
+	}
+	// What is left of other white space is no token.
+	v := verifier(t, provider(t))
+	for _, line := range []string{"Bearer  " + alter(t), "Bearer " + alter(t) + " ", "Bearer " + alter(t) + " x"} {
+		token, err := credential.Bearer([]string{line})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(token, now); !errors.Is(err, credential.Malformed) {
+			t.Errorf("%.10q…: %v", line, err)
+		}
+	}
+}
+
+func TestCache(t *testing.T) {
+	t.Parallel()
+	c := credential.NewCache(8)
+	p := provider(t)
+	v := verifier(t, p)
+	good := alter(t)
+	first, err := c.Verify(v, good, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.Verify(v, good, now); err != nil || again != first {
+		t.Errorf("not from the cache: %v, %v", again, err)
+	}
+	p.FetchedAt, p.UsableUntil = timestamppb.New(now), timestamppb.New(now)
+	if again, err := c.Verify(verifier(t, p), good, now); err != nil || again != first {
+		t.Errorf("forgotten when the same keys were fetched again: %v, %v", again, err)
+	}
+	if _, err := c.Verify(v, good, now.Add(311*time.Second)); !errors.Is(err, credential.Expired) {
+		t.Errorf("expired in the cache: %v", err)
+	}
+	for name, change := range map[string]func(*chancerypb.Provider){
+		"key removed":      func(p *chancerypb.Provider) { p.Jwks = jwks(t, jwk(t, keys()["RS256"].Public(), "RS256", "")) },
+		"audience changed": func(p *chancerypb.Provider) { p.Audiences = []string{"other"} },
+		"issuer changed":   func(p *chancerypb.Provider) { p.Issuer = "https://other.test/" },
+		"user is another":  func(p *chancerypb.Provider) { p.Claims.User = "email" },
+	} {
+		p := provider(t)
+		change(p)
+		if id, err := c.Verify(verifier(t, p), good, now); err == nil {
+			t.Errorf("%s: %v", name, id)
+		}
+	}
+	if _, err := c.Verify(v, strings.Repeat("A", credential.MaxTokenSize+1), now); !errors.Is(err, credential.Malformed) {
+		t.Errorf("too long: %v", err)
+	}
+}
+
+// More tokens than places, from many goroutines: each gets its own identity.
+func TestCacheIsBoundedAndRight(t *testing.T) {
+	t.Parallel()
+	c := credential.NewCache(8)
+	v := verifier(t, provider(t))
+	users := strings.Split("abcdefghijklmnopqrstuvwxyz", "")
+	tokens := make([]string, len(users))
+	for i, user := range users {
+		tokens[i] = alter(t, "sub", user)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5 {
+				for i, token := range tokens {
+					if id, err := c.Verify(v, token, now); err != nil || id.User != users[i] {
+						t.Errorf("token of %s: %v, %v", users[i], id, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func FuzzVerify(f *testing.F) {
+	v := verifier(f, provider(f))
+	good := alter(f)
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, token string) {
+		if id, err := v.Verify(token, now); err == nil && token != good {
+			t.Errorf("accepted %q: %v", token, id)
+		}
+	})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	v := verifier(b, provider(b))
+	good := alter(b)
+	b.Run("verify", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = v.Verify(good, now)
+		}
+	})
+	b.Run("cached", func(b *testing.B) {
+		c := credential.NewCache(1000)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = c.Verify(v, good, now)
+		}
+	})
+}
