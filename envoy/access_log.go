@@ -9,14 +9,14 @@ import (
 
 // accessLogFields are what a request leaves behind. No query and no header that
 // may carry a credential is among them; who it was for comes from the answer
-// of ext_authz.
+// of ext_authz. The path is the one that the upstream saw.
 var accessLogFields = map[string]string{
 	"time":           "%START_TIME%",
 	"request_id":     "%REQ(X-REQUEST-ID)%",
 	"protocol":       "%PROTOCOL%",
 	"method":         "%REQ(:METHOD)%",
 	"authority":      "%REQ(:AUTHORITY)%",
-	"path":           "%PATH(NQ:ORIG)%",
+	"path":           "%PATH(NQ:PATH)%",
 	"route":          "%ROUTE_NAME%",
 	"status":         "%RESPONSE_CODE%",
 	"details":        "%RESPONSE_CODE_DETAILS%",

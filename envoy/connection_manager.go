@@ -35,12 +35,10 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 		AccessLog:   accessLog(name),
 
 		EarlyHeaderMutationExtensions: early(never),
-		// Without addresses in it: nobody is internal, or clients on loopback
-		// and private networks were believed what Envoys say to each other.
-		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
-		GenerateRequestId:            wrapperspb.Bool(true),
-		AlwaysSetRequestIdInResponse: true,
-		ServerName:                   "chancery",
+		InternalAddressConfig:         nobodyInternal(),
+		GenerateRequestId:             wrapperspb.Bool(true),
+		AlwaysSetRequestIdInResponse:  true,
+		ServerName:                    "chancery",
 
 		// What policy sees is what the service receives: nothing is repaired.
 		// What is ambiguous meets a route of its own (see routes).
@@ -61,6 +59,15 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 			AllowAbsoluteUrl: wrapperspb.Bool(false),
 		},
 		Http2ProtocolOptions: http2(1000),
+	}
+}
+
+// nobodyInternal keeps Envoy from believing clients on loopback and private
+// networks what only Envoys say to each other. Its default is to believe them,
+// also where the list is empty: so it holds the one address nobody has.
+func nobodyInternal() *hcmv3.HttpConnectionManager_InternalAddressConfig {
+	return &hcmv3.HttpConnectionManager_InternalAddressConfig{
+		CidrRanges: []*corev3.CidrRange{{AddressPrefix: "0.0.0.0", PrefixLen: wrapperspb.UInt32(32)}},
 	}
 }
 

@@ -19,9 +19,9 @@ import (
 //
 // Every route of the gateway becomes one Envoy route for each route of each
 // service that it leads to, since timeout, retries and breaker are the
-// service's. What a gateway's route matches is never tried on the next: a path
-// of no service's, or of a route that does not name the gateway in `callers`,
-// is not found.
+// service's. What a gateway's route leads to a service is never tried on the
+// next: if no route of the service matches it, or one that does not name the
+// gateway in `callers`, it is not found.
 func Gateway(m *mesh.Mesh, g *mesh.Gateway) []Resource {
 	v := &gatewayView{
 		gateway:   g,
@@ -40,6 +40,8 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) []Resource {
 	rs.addRoutes(&routev3.RouteConfiguration{
 		Name:         ListenerGateway,
 		VirtualHosts: []*routev3.VirtualHost{host},
+		// Envoy's own word for the address in x-forwarded-for.
+		RequestHeadersToRemove: []string{"x-envoy-external-address"},
 	}, v.upstreams.documents(document)...)
 	v.upstreams.addTo(&rs)
 	return rs.sorted()
@@ -74,17 +76,19 @@ func (v *gatewayView) addRoute(g *mesh.GatewayRoute) {
 	}
 	for _, s := range v.destinations(g) {
 		v.upstreams.services[s.Name] = s
+		one := instantiate(g, s)
 		for i := range s.Routes {
-			v.addServiceRoute(instantiate(g, s), s, &s.Routes[i])
+			v.addServiceRoute(one, s, &s.Routes[i])
 		}
+		name := strings.Join([]string{g.Name, s.Name, routeNotFound}, "/")
+		v.routes = append(v.routes, direct(name, routeMatch(one.Match), http.StatusNotFound))
 	}
-	v.routes = append(v.routes, direct(g.Name+"/"+routeNotFound, routeMatch(g.Match), http.StatusNotFound))
 }
 
 // destinations returns the services that g leads to.
 func (v *gatewayView) destinations(g *mesh.GatewayRoute) []*mesh.Service {
 	m := v.upstreams.mesh
-	if _, ok := destinationVariable(g); !ok {
+	if _, ok := g.ToVariable(); !ok {
 		return []*mesh.Service{m.Service(g.To)}
 	}
 	var services []*mesh.Service
@@ -126,18 +130,12 @@ func (v *gatewayView) addServiceRoute(g mesh.GatewayRoute, s *mesh.Service, r *m
 // instantiate returns g as it stands for s alone.
 func instantiate(g *mesh.GatewayRoute, s *mesh.Service) mesh.GatewayRoute {
 	one := *g
-	if variable, ok := destinationVariable(g); ok {
+	if variable, ok := g.ToVariable(); ok {
 		value := map[string]string{variable: s.Name}
 		one.Match.Path = g.Match.Path.Substitute(value)
 		one.Rewrite = g.Rewrite.Substitute(value)
 	}
 	return one
-}
-
-// destinationVariable returns x if g leads to "{x}".
-func destinationVariable(g *mesh.GatewayRoute) (string, bool) {
-	variable, ok := strings.CutPrefix(g.To, "{")
-	return strings.TrimSuffix(variable, "}"), ok
 }
 
 // commonMethod returns the method that both match; empty is any.

@@ -1,0 +1,126 @@
+package envoy_test
+
+import (
+	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/internal/envoytest"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+const trustDomain = "shop.example"
+
+// anyPort lets the kernel choose.
+var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
+
+// rig is one real Envoy with its agent.
+type rig struct {
+	*envoytest.Envoy
+	agent *envoytest.Agent
+}
+
+// start starts an Envoy with resources, and where the services are that they
+// lead to. Every check is allowed.
+func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.Mesh, instances map[string][]discovery.Instance) *rig {
+	t.Helper()
+	agent := envoytest.NewAgent(t, "test")
+	for _, r := range resources {
+		agent.Set(r.TypeURL, r.Name, envoy.Localize(r.Message, local))
+	}
+	for _, name := range envoy.EndpointNames(resources) {
+		agent.Set(resourcev3.EndpointType, name, envoy.Endpoints(name, m.Service(name).MTLS, instances[name]))
+	}
+	agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow("passport", nil) })
+	agent.Push()
+	bootstrap := envoy.Bootstrap(envoy.BootstrapConfig{
+		NodeID:      "test",
+		Cluster:     "test",
+		Socket:      agent.Socket,
+		AdminSocket: filepath.Join(agent.Dir, "admin.sock"),
+	})
+	return &rig{Envoy: envoytest.Start(t, bootstrap), agent: agent}
+}
+
+// startGateway starts the gateway "public" of m.
+func startGateway(t *testing.T, m *mesh.Mesh, instances map[string][]discovery.Instance) *rig {
+	t.Helper()
+	return start(t, envoy.Gateway(m, m.Gateway("public")), envoy.Local{Inbound: anyPort}, m, instances)
+}
+
+// plain are instances without a sidecar.
+func plain(upstreams ...*envoytest.Upstream) []discovery.Instance {
+	var instances []discovery.Instance
+	for _, u := range upstreams {
+		instances = append(instances, discovery.Instance{
+			ID:      u.Address().String(),
+			Address: u.Address(),
+			Weight:  1,
+			Health:  discovery.Passing,
+		})
+	}
+	return instances
+}
+
+// meshed are instances whose sidecar listens there.
+func meshed(addresses ...netip.AddrPort) []discovery.Instance {
+	var instances []discovery.Instance
+	for _, a := range addresses {
+		instances = append(instances, discovery.Instance{ID: a.String(), Mesh: a, Weight: 1, Health: discovery.Passing})
+	}
+	return instances
+}
+
+// answer is what a client got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// client is patient: it is Envoy that gives up first.
+var client = &http.Client{
+	Timeout:   20 * time.Second,
+	Transport: &http.Transport{DisableCompression: true},
+}
+
+// get sends a GET request with headers given as name, value, ….
+func get(t *testing.T, url string, headers ...string) answer {
+	t.Helper()
+	return send(t, http.MethodGet, url, headers...)
+}
+
+func send(t *testing.T, method, url string, headers ...string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			request.Host = headers[i+1]
+		}
+		request.Header.Add(headers[i], headers[i+1])
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(body)}
+}
+
+func pointer[T any](v T) *T { return &v }
