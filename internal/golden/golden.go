@@ -27,29 +27,46 @@ var update = flag.Bool("update", false, "rewrite golden files")
 // Files are parts of a case by name.
 type Files map[string]string
 
-// Run runs a subtest for each file that pattern matches, of which there must be
-// one. Outputs that make no longer returns are removed by -update.
-func Run(t *testing.T, pattern string, make func(t *testing.T, input Files) Files) {
+// Run runs a subtest for each case that pattern matches, of which there must be
+// one, and compares what transform makes of its input. Outputs that transform
+// no longer makes are removed by -update.
+func Run(t *testing.T, pattern string, transform func(t *testing.T, input Files) Files) {
 	t.Helper()
-	cases, err := filepath.Glob(pattern)
-	if err != nil || len(cases) == 0 {
+	each(t, pattern, func(t *testing.T, file string, archive *txtar.Archive) {
+		input, want := split(archive)
+		got := transform(t, input)
+		if *update {
+			write(t, file, archive, got)
+			return
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s differs (-want +got); -update rewrites it:\n%s", file, diff)
+		}
+	})
+}
+
+// Each runs a subtest with the input of each case, for what is checked besides.
+func Each(t *testing.T, pattern string, test func(t *testing.T, input Files)) {
+	t.Helper()
+	each(t, pattern, func(t *testing.T, _ string, archive *txtar.Archive) {
+		input, _ := split(archive)
+		test(t, input)
+	})
+}
+
+func each(t *testing.T, pattern string, test func(t *testing.T, file string, archive *txtar.Archive)) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files match %q (%v)", pattern, err)
 	}
-	for _, file := range cases {
+	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			archive, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			input, want := split(archive)
-			got := make(t, input)
-			if *update {
-				write(t, file, archive, got)
-				return
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s differs (-want +got); -update rewrites it:\n%s", file, diff)
-			}
+			test(t, file, archive)
 		})
 	}
 }
