@@ -115,11 +115,10 @@ func (s scope) meshWide(form *meshForm) {
 
 // expression checks CEL and returns where it stands.
 func (s scope) expression(path string, source expression) (string, Position) {
-	if source == "" || s.options.CheckExpression == nil || s.document.faulted(path) {
-		return string(source), s.document.position(path)
-	}
-	for _, fault := range s.options.CheckExpression(string(source)) {
-		s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
+	if source != "" && s.options.CheckExpression != nil && !s.document.faulted(path) {
+		for _, fault := range s.options.CheckExpression(string(source)) {
+			s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
+		}
 	}
 	return string(source), s.document.locate(path, 1, 1)
 }

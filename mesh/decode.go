@@ -26,7 +26,7 @@ func (d decoder) value(path string, node *yaml.Node, v reflect.Value, tag reflec
 		return
 	}
 	if want := wantedNode(v); want.kind != node.Kind || want.tag != node.ShortTag() {
-		d.document.fault(path, mismatch(want, node))
+		d.document.fault(path, mismatch(want, node, v))
 		return
 	}
 	switch v.Kind() {
@@ -207,7 +207,7 @@ func wantedNode(v reflect.Value) nodeType {
 	return nodeType{yaml.ScalarNode, "!!int", "a whole number"}
 }
 
-func mismatch(want nodeType, node *yaml.Node) string {
+func mismatch(want nodeType, node *yaml.Node, v reflect.Value) string {
 	switch {
 	case node.ShortTag() == "!!null":
 		return "has no value: write one, or remove the key"
@@ -215,7 +215,11 @@ func mismatch(want nodeType, node *yaml.Node) string {
 		return fmt.Sprintf("must be %s, not a mapping", want.word)
 	case node.Kind == yaml.SequenceNode:
 		return fmt.Sprintf("must be %s, not a list", want.word)
-	case want.tag == "!!str" && strings.HasPrefix(node.ShortTag(), "!!"):
+	case want.tag == "!!str":
+		// A number may be wrong for a better reason, or want quotes alone.
+		if err := setText(v, node.Value); err != nil {
+			return err.Error()
+		}
 		return fmt.Sprintf("must be a string: write %q, in quotes", node.Value)
 	}
 	return fmt.Sprintf("must be %s, not %q", want.word, node.Value)
@@ -230,10 +234,10 @@ func checkBounds(v reflect.Value, tag reflect.StructTag) error {
 		}
 	}
 	if low, ok := tag.Lookup("min"); ok && size(v) < bound(v, low) {
-		return errors.New("must " + measure(v) + "at least " + low)
+		return errors.New("must " + measure(v, "at least "+low))
 	}
 	if high, ok := tag.Lookup("max"); ok && size(v) > bound(v, high) {
-		return errors.New("must " + measure(v) + "at most " + high)
+		return errors.New("must " + measure(v, "at most "+high))
 	}
 	return nil
 }
@@ -264,13 +268,13 @@ func bound(v reflect.Value, text string) int64 {
 	return n
 }
 
-// measure completes "must … at least".
-func measure(v reflect.Value) string {
+// measure completes "must …".
+func measure(v reflect.Value, limit string) string {
 	switch v.Kind() {
 	case reflect.Slice:
-		return "have a number of entries that is "
+		return "have " + limit + " in it"
 	case reflect.String:
-		return "have a length in bytes that is "
+		return "be " + limit + " bytes long"
 	}
-	return "be "
+	return "be " + limit
 }

@@ -139,8 +139,9 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 		return
 	}
 	kind, fault := kindOf(node)
-	if fault != "" {
-		d.faultIncomplete(Fault{Position{file, node.Line, node.Column}, "", fault})
+	if fault != nil {
+		fault.File = file
+		d.faultIncomplete(*fault)
 		return
 	}
 	document := newDocument(file, lines, kind, node)
@@ -157,21 +158,23 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 }
 
 // kindOf looks ahead for the kind of a document, or says what is wrong with it.
-func kindOf(node *yaml.Node) (kind Kind, fault string) {
+func kindOf(node *yaml.Node) (Kind, *Fault) {
 	kinds := []string{string(KindMesh), string(KindIdentityProvider), string(KindGateway), string(KindService)}
 	if node.Kind == yaml.MappingNode {
 		for pair := range slices.Chunk(node.Content, 2) {
-			if pair[0].Value != "kind" {
+			kind := pair[1].Value
+			switch {
+			case pair[0].Value != "kind":
 				continue
+			case formOf[Kind(kind)] != nil:
+				return Kind(kind), nil
 			}
-			if formOf[Kind(pair[1].Value)] == nil {
-				return "", fmt.Sprintf("%q is no kind of document%s; there are %s", pair[1].Value,
-					strings.TrimSuffix(didYouMean(pair[1].Value, kinds), "?"), oneOf(kinds))
-			}
-			return Kind(pair[1].Value), ""
+			return "", &Fault{Position{"", pair[1].Line, pair[1].Column}, "kind",
+				fmt.Sprintf("%q is not %s%s", kind, oneOf(kinds), didYouMean(kind, kinds))}
 		}
 	}
-	return "", "is no document: write a mapping with the key kind, which is " + oneOf(kinds)
+	return "", &Fault{Position{"", node.Line, node.Column}, "",
+		"is no document: write a mapping with the key kind, which is " + oneOf(kinds)}
 }
 
 func (d *Documents) faultIncomplete(faults ...Fault) {

@@ -67,7 +67,7 @@ type peerLimitForm struct {
 }
 
 type gatewayRouteForm struct {
-	Name      name           `yaml:"name" doc:"Unique in the gateway; route-<n>, counted from 0, if not set. Name routes that others may be put before."`
+	Name      name           `yaml:"name" doc:"Unique in the gateway; route-0, route-1, … by its place if not set. Name routes that others may be put before."`
 	Match     matchForm      `yaml:"match" doc:"The requests that take this route."`
 	To        string         `yaml:"to" required:"write a service's name, or {variable} of match.path" doc:"Service that requests go to. {variable} of match.path: any service that names this gateway in callers of at least one route."`
 	Rewrite   Pattern        `yaml:"rewrite" doc:"What the service sees instead of match.path. Both end in /**, which stands for the same rest."`
@@ -92,7 +92,7 @@ type serviceForm struct {
 }
 
 type routeForm struct {
-	Name           name                `yaml:"name" doc:"Unique in the service; route-<n>, counted from 0, if not set. Name routes that others may be put before."`
+	Name           name                `yaml:"name" doc:"Unique in the service; route-0, route-1, … by its place if not set. Name routes that others may be put before."`
 	Match          matchForm           `yaml:"match" doc:"The requests that take this route."`
 	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call; the service's callers if not set. A service must have this one in its uses."`
 	Allow          expression          `yaml:"allow" required:"write a CEL condition, such as \"'sales' in user.groups\"" max:"4096" doc:"CEL condition that must be true."`

@@ -44,7 +44,7 @@ func (s scope) authentication(g *Gateway) {
 	switch {
 	case g.AccessToken != "":
 		s.reference(path, g.AccessToken, KindIdentityProvider)
-	case g.Profile != ProfilePrivate:
+	case g.Profile != ProfilePrivate && !s.document.faulted("profile"):
 		s.fault(path, "is required by profile %s: write the name of an IdentityProvider", g.Profile)
 	}
 }

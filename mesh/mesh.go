@@ -104,7 +104,7 @@ type Gateway struct {
 // GatewayRoute sends what matches to a service. In the order written, the
 // first that matches wins.
 type GatewayRoute struct {
-	// Name is unique in the gateway; "route-<n>" (from 0) where none is
+	// Name is unique in the gateway; "route-<n>" by its place, from 0, where none is
 	// written.
 	Name  string
 	Match Match

@@ -1,0 +1,199 @@
+package mesh_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+const leastMesh = "kind: Mesh\nname: shop\ntrustDomain: shop.example\n"
+
+var orders = mesh.DocumentID{Kind: mesh.KindService, Name: "orders"}
+
+func TestDocumentHash(t *testing.T) {
+	t.Parallel()
+	hash := func(text string) string {
+		document := mesh.Parse("a.yaml", []byte(text)).Get(orders)
+		if document == nil {
+			t.Fatalf("no %s in %q", orders, text)
+		}
+		return document.Hash
+	}
+	const written = "kind: Service\nname: orders\ntier: process\nuses: [a, b]\n"
+	for name, same := range map[string]string{
+		"comments": "# Why.\n" + written + "# End.\n",
+		"layout":   "kind: 'Service'\nname: orders\ntier: \"process\"\nuses:\n  - a\n  - b\n",
+		"order":    "uses: [a, b]\ntier: process\nname: orders\nkind: Service\n",
+		"defaults": written + "mtls: strict\n",
+	} {
+		if hash(same) != hash(written) {
+			t.Errorf("%s change the hash", name)
+		}
+	}
+	for name, other := range map[string]string{
+		"a value":            strings.Replace(written, "process", "system", 1),
+		"the order of lists": strings.Replace(written, "[a, b]", "[b, a]", 1),
+		"a key":              written + "callers: [x]\n",
+		"an empty list":      written + "callers: []\n",
+	} {
+		if hash(other) == hash(written) {
+			t.Errorf("%s does not change the hash", name)
+		}
+	}
+}
+
+// A bad document can be taken out, or an older one put in its place.
+func TestDocumentsWith(t *testing.T) {
+	t.Parallel()
+	good := mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\ntier: process\n"))
+	bad := mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\ntier: proces\n"))
+	if _, err := bad.Compile(mesh.Options{}); err == nil {
+		t.Fatal("the bad document compiles")
+	}
+	if m := compile(t, bad.Without(orders)); len(m.Services) != 0 {
+		t.Errorf("services without the bad document: %v", m.Services)
+	}
+	if m := compile(t, bad.With(good.Get(orders))); m.Service("orders").Tier != mesh.TierProcess {
+		t.Errorf("services with the good document: %v", m.Services)
+	}
+	if bad.Get(orders).Hash == good.Get(orders).Hash || bad.Hash() == good.Hash() {
+		t.Error("the hashes are the same")
+	}
+	if bad.With(good.Get(orders)).Hash() != good.Hash() {
+		t.Error("the hash does not tell what was put in place")
+	}
+	if _, err := bad.Compile(mesh.Options{}); err == nil {
+		t.Error("With or Without changed the set that it was called on")
+	}
+	if all := (mesh.Documents{}).With(good.Get(orders)).All(); len(all) != 1 || all[0].ID != orders {
+		t.Errorf("the empty set with one is %v", all)
+	}
+}
+
+func TestReadDir(t *testing.T) {
+	t.Parallel()
+	t.Run("tells files by name and nature", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a.yaml"), "kind: Service\nname: a\n")
+		write(t, filepath.Join(dir, "b.yml"), "kind: Service\nname: b\n")
+		for _, name := range []string{".a.yaml", "a.yaml~", "a.yaml.swp", "4913", "c.json"} {
+			write(t, filepath.Join(dir, name), "kind: Service\nname: wrong\n")
+		}
+		if err := os.Mkdir(filepath.Join(dir, "d.yaml"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("a.yaml", filepath.Join(dir, "l.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		documents, err := mesh.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range documents.All() {
+			got = append(got, d.ID.String()+" "+strings.TrimPrefix(d.Position.String(), dir))
+		}
+		if diff := cmp.Diff([]string{"Service/a /a.yaml:1:1", "Service/b /b.yml:1:1"}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+	t.Run("refuses a directory that is not there", func(t *testing.T) {
+		t.Parallel()
+		_, err := mesh.ReadDir(filepath.Join(t.TempDir(), "gone"))
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("refuses a link to nothing", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		if err := os.Symlink("gone", filepath.Join(dir, "a.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mesh.ReadDir(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("refuses a file that is too large", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a.yaml"), strings.Repeat("#\n", 1<<19)+"#")
+		if _, err := mesh.ReadDir(dir); err == nil || !strings.HasSuffix(err.Error(), "a.yaml is larger than 1048576 bytes: split it") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestMeshLookups(t *testing.T) {
+	t.Parallel()
+	m := compile(t, mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\n---\n"+
+		"kind: Gateway\nname: private\nprofile: private\nlisten: 127.0.0.1:8443\n")))
+	if m.Service("orders") != m.Services[0] || m.Service("private") != nil || m.Gateway("private") != m.Gateways[0] || m.Gateway("orders") != nil {
+		t.Errorf("lookups in %v", m)
+	}
+}
+
+// What an alias stands for is never expanded, however often.
+func TestAliasBomb(t *testing.T) {
+	t.Parallel()
+	bomb := "kind: Service\nname: orders\na: &a [x]\n"
+	for c := 'b'; c <= 'z'; c++ {
+		bomb += string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 100) + "]\n"
+	}
+	_, err := mesh.Parse("a.yaml", []byte(bomb)).Compile(mesh.Options{})
+	if faults, ok := errors.AsType[mesh.Faults](err); !ok || len(faults) > 30 {
+		t.Errorf("%d faults", len(faults))
+	}
+}
+
+func compile(t *testing.T, documents mesh.Documents) *mesh.Mesh {
+	t.Helper()
+	m, err := documents.Compile(mesh.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func FuzzParse(f *testing.F) {
+	for _, glob := range []string{"testdata/good/*", "testdata/broken/*"} {
+		names, err := filepath.Glob(glob)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			// What comes before the first file is a comment, what follows a
+			// document that ends in a fault.
+			f.Add(strings.SplitN(string(data), "--\n", 3)[1])
+		}
+	}
+	f.Add(leastMesh)
+	f.Fuzz(func(t *testing.T, text string) {
+		documents := mesh.Parse("a.yaml", []byte(text))
+		m, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
+		faults, ok := errors.AsType[mesh.Faults](err)
+		if (m == nil) != (err != nil) || err != nil && (!ok || len(faults) == 0) {
+			t.Fatalf("compiled to %v, %v", m, err)
+		}
+		for _, fault := range faults {
+			if fault.File != "a.yaml" || fault.Message == "" || fault.Line > 2+strings.Count(text, "\n")+strings.Count(text, "\r") {
+				t.Fatalf("fault %+v", fault)
+			}
+		}
+		if again := mesh.Parse("a.yaml", []byte(text)); again.Hash() != documents.Hash() {
+			t.Fatal("the hash differs from one time to the next")
+		}
+	})
+}
