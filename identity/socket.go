@@ -3,13 +3,13 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
+
+	"github.com/chancery-mesh/chancery/internal/unixsocket"
 )
 
 // SocketPath returns where the control plane that runs in runDir listens for
@@ -19,64 +19,38 @@ func SocketPath(runDir string, id ID) string {
 	return filepath.Join(runDir, string(id.Role), id.Name, "control.sock")
 }
 
-// maxSocketPath is what fits into a Unix socket's address.
-const maxSocketPath = 107
-
 // Listen opens the socket of a workload. Connections are accepted from
 // processes of this process's user, of root, and of agentUID (0 for none
 // other), and carry the workload's [Peer], which [Credentials] hands to gRPC.
 // A socket that a dead process left is replaced; one that a live process
 // answers at is an error. Closing the listener removes the socket.
 func Listen(runDir string, id ID, agentUID uint32) (net.Listener, error) {
-	path := SocketPath(runDir, id)
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("listen for %s: path %s is longer than %d bytes: choose a shorter run directory", id, path, maxSocketPath)
-	}
-	if err := prepareSocket(path, agentUID); err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", id, err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := listen(SocketPath(runDir, id), agentUID)
 	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", id, err)
-	}
-	if err := handOver(path, agentUID); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for %s: %w", id, err), l.Close())
+		return nil, fmt.Errorf("open the socket of %s: %w", id, err)
 	}
 	uids := []uint32{0, uint32(os.Geteuid()), agentUID}
 	return &socket{UnixListener: l, peer: Peer{ID: id}, uids: uids}, nil
 }
 
-// prepareSocket makes the socket's directory and clears what a dead process
-// left in it.
-func prepareSocket(path string, agentUID uint32) error {
-	if err := os.MkdirAll(filepath.Dir(filepath.Dir(path)), 0o711); err != nil {
-		return err
+func listen(path string, agentUID uint32) (*net.UnixListener, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return nil, err
 	}
-	if err := privateDir(filepath.Dir(path), uint32(os.Geteuid()), agentUID); err != nil {
-		return err
+	if err := privateDir(dir, uint32(os.Geteuid()), agentUID); err != nil {
+		return nil, err
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("%s: another process listens there", path)
+	l, err := unixsocket.Listen(path)
+	if err != nil || agentUID == 0 {
+		return l, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// handOver lets agentUID, and nobody else, in.
-func handOver(path string, agentUID uint32) error {
-	if err := os.Chmod(path, 0o600); err != nil || agentUID == 0 {
-		return err
-	}
-	for _, name := range []string{filepath.Dir(path), path} {
+	for _, name := range []string{dir, path} {
 		if err := os.Lchown(name, int(agentUID), -1); err != nil {
-			return err
+			return nil, errors.Join(err, l.Close())
 		}
 	}
-	return nil
+	return l, nil
 }
 
 // socket accepts the connections of one workload.
