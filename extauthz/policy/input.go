@@ -1,0 +1,111 @@
+package policy
+
+import (
+	"net/url"
+	"time"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+)
+
+// Input is what a rule judges. Empty strings, nil slices and nil maps are what
+// the request does not have. It must not change while it is judged.
+type Input struct {
+	User    User
+	Client  Client
+	Caller  Caller
+	Tenant  string
+	Request Request
+	Params  map[string]string
+	Now     time.Time
+}
+
+// User is on whose behalf the request is made.
+type User struct {
+	ID     string
+	Groups []string
+	Scopes []string
+}
+
+// Client is the OAuth client that the user's token was issued to.
+type Client struct{ ID string }
+
+// Caller is the workload on the other side of the connection.
+type Caller struct {
+	// ID is its SPIFFE ID, Role and Name the two parts of its path.
+	ID, Role, Name string
+}
+
+// Request is what is asked.
+type Request struct {
+	Method string
+	// Path is without the query, as it was sent.
+	Path string
+	Host string
+	// IP is the client's address.
+	IP string
+	// Query is as it was sent; it is decoded when a rule reads it.
+	Query string
+	// Headers returns the lines of each header, by its name in lower case. It
+	// is called when a rule reads them. Nil has none.
+	Headers func() map[string][]string
+}
+
+var _ cel.Activation = (*Input)(nil)
+
+// ResolveName implements [cel.Activation].
+func (in *Input) ResolveName(name string) (any, bool) {
+	switch name {
+	case "user":
+		return &in.User, true
+	case "client":
+		return &in.Client, true
+	case "caller":
+		return &in.Caller, true
+	case "request":
+		return &in.Request, true
+	case "tenant":
+		return in.Tenant, in.Tenant != ""
+	case "params":
+		return in.Params, in.Params != nil
+	case "now":
+		return in.Now, !in.Now.IsZero()
+	}
+	return nil, false
+}
+
+// Parent implements [cel.Activation].
+func (in *Input) Parent() cel.Activation { return nil }
+
+func (r *Request) headers() any {
+	if r.Headers == nil {
+		return nil
+	}
+	headers := r.Headers()
+	for _, lines := range headers {
+		for _, line := range lines {
+			if !utf8.ValidString(line) {
+				return nil
+			}
+		}
+	}
+	return headers
+}
+
+func (r *Request) query() any {
+	query, err := url.ParseQuery(r.Query)
+	if err != nil {
+		return nil
+	}
+	for name, values := range query {
+		if !utf8.ValidString(name) {
+			return nil
+		}
+		for _, v := range values {
+			if !utf8.ValidString(v) {
+				return nil
+			}
+		}
+	}
+	return map[string][]string(query)
+}

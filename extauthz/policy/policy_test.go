@@ -1,0 +1,244 @@
+package policy_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// full is a request that has everything.
+func full() *policy.Input {
+	return &policy.Input{
+		User:   policy.User{ID: "alice", Groups: []string{"sales", "ops"}, Scopes: []string{"read"}},
+		Client: policy.Client{ID: "web"},
+		Caller: policy.Caller{ID: "spiffe://shop.example/gateway/public", Role: "gateway", Name: "public"},
+		Tenant: "acme",
+		Request: policy.Request{
+			Method: "POST", Path: "/orders/42", Host: "api.test", IP: "192.0.2.1", Query: "a=1&a=2",
+			Headers: func() map[string][]string {
+				return map[string][]string{"x-role": {"user", "admin"}}
+			},
+		},
+		Params: map[string]string{"id": "42"},
+		Now:    time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
+	}
+}
+
+func eval(t *testing.T, source string, in *policy.Input) (bool, error) {
+	t.Helper()
+	program, faults := policy.Compile(source)
+	if len(faults) > 0 {
+		t.Fatalf("%s: %v", source, faults)
+	}
+	return program.Eval(t.Context(), in)
+}
+
+func TestEval(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]bool{
+		`true`:                      true,
+		`false`:                     false,
+		`user.id == 'alice'`:        true,
+		`'sales' in user.groups`:    true,
+		`!('sales' in user.groups)`: false,
+		`'sale' in user.groups`:     false,
+		`user.groups.exists(g, g.startsWith('op'))`:                                           true,
+		`'read' in user.scopes`:                                                               true,
+		`client.id == 'web' && tenant == 'acme'`:                                              true,
+		`caller.role == 'gateway' && caller.name == 'public'`:                                 true,
+		`caller.id == 'spiffe://shop.example/gateway/public'`:                                 true,
+		`request.method == 'POST' && request.host == 'api.test' && request.ip == '192.0.2.1'`: true,
+		`request.path.matches('^/orders/[0-9]+$')`:                                            true,
+		`params.id == '42'`:                                                                   true,
+		`'admin' in request.headers['x-role']`:                                                true,
+		`request.query.a == ['1', '2']`:                                                       true,
+		`now < timestamp('2027-01-01T00:00:00Z') && now.getHours() == 10`:                     true,
+		`has(user.groups) && has(client.id)`:                                                  true,
+	} {
+		if got, err := eval(t, source, full()); err != nil || got != want {
+			t.Errorf("%s = %v, %v, want %v", source, got, err, want)
+		}
+	}
+}
+
+func TestMissingDenies(t *testing.T) {
+	t.Parallel()
+	empty := &policy.Input{}
+	for _, attribute := range []string{
+		`user.id == 'x'`, `'x' in user.groups`, `'x' in user.scopes`, `client.id == 'x'`, `caller.id == 'x'`,
+		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`,
+		`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
+		`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
+	} {
+		for _, source := range []string{
+			attribute, "!(" + attribute + ")", attribute + " || !(" + attribute + ")", attribute + " ? true : true",
+			"true && !(" + attribute + ")", "[1].exists(i, !(" + attribute + "))", "!(" + attribute + " && true)",
+		} {
+			if allowed, err := eval(t, source, empty); allowed || err == nil {
+				t.Errorf("%s = %v, %v", source, allowed, err)
+			}
+		}
+	}
+	for source, want := range map[string]bool{
+		// Documented: another side that is true by itself makes up for it.
+		`tenant == 'x' || true`:                          true,
+		`has(user.groups)`:                               false,
+		`!has(user.groups) || 'x' in user.groups`:        true,
+		`has(user.groups) && 'x' in user.groups`:         false,
+		`has(request.headers)`:                           false,
+		`has(request.query) && size(request.query) == 0`: true,
+	} {
+		if got, err := eval(t, source, empty); err != nil || got != want {
+			t.Errorf("%s = %v, %v, want %v", source, got, err, want)
+		}
+	}
+}
+
+func TestUnreadableDenies(t *testing.T) {
+	t.Parallel()
+	in := full()
+	in.Request.Headers = func() map[string][]string {
+		return map[string][]string{"x-role": {"user"}, "x": {"\xc3\x28"}}
+	}
+	in.Request.Query = "a=%zz"
+	for _, source := range []string{
+		`!('admin' in request.headers['x-role'])`, `!('x' in request.headers)`, `!request.headers['x'][0].matches('a')`,
+		`!('b' in request.query)`, `size(request.query) == 0`,
+	} {
+		if allowed, err := eval(t, source, in); allowed || err == nil {
+			t.Errorf("%s = %v, %v", source, allowed, err)
+		}
+	}
+	for _, query := range []string{"a;b", "a=%ff", "%ff=a"} {
+		in.Request.Query = query
+		if allowed, err := eval(t, `!('b' in request.query)`, in); allowed || err == nil {
+			t.Errorf("query %s: %v, %v", query, allowed, err)
+		}
+	}
+}
+
+func TestCompileFaults(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string][]mesh.ExpressionFault{
+		`'sales' in user.grups`:    {{Line: 1, Column: 16, Message: "undefined field 'grups'"}},
+		"true &&\n  usr.id == 'a'": {{Line: 2, Column: 3, Message: "undeclared reference to 'usr' (did you mean 'user'?)"}},
+		`user.id`:                  {{Line: 1, Column: 1, Message: "must be true or false, but is of type string"}},
+		`params`:                   {{Line: 1, Column: 1, Message: "must be true or false, but is of type map(string, string)"}},
+		`user.id.matches(tenant)`: {
+			{Line: 1, Column: 17, Message: "the pattern of matches must be written out"},
+		},
+		`matches(user.id, 'a' + tenant)`: {
+			{Line: 1, Column: 22, Message: "the pattern of matches must be written out"},
+		},
+	} {
+		if diff := cmp.Diff(want, policy.Check(source)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", source, diff)
+		}
+	}
+	for _, source := range []string{
+		``, ` `, `true)`, `user == 'alice'`, `user.id == 1`, `'a' in user.id`, `1`, `"true"`, `null`, `dyn(true)`,
+		`caller in ['a']`, `user.id.matches('(')`, `user.id.matches('(a{1000}){1000}')`, `unknown()`, `tenant" || true || "`,
+		`user.groups.all(a, user.groups.all(b, user.groups.all(c, a != b && b != c)))`,
+		`user.groups.all(a, request.headers.all(h, request.headers[h].all(l, l != a)))`,
+		strings.Repeat("(", 100) + "true" + strings.Repeat(")", 100),
+		"true" + strings.Repeat(" || true", 10_000), `'` + strings.Repeat("a", 10<<20) + `' == tenant`,
+	} {
+		if faults := policy.Check(source); len(faults) == 0 {
+			t.Errorf("%.60s: no fault", source)
+		}
+	}
+	for _, source := range []string{
+		`user.groups.exists(g, g == tenant)`, `user.groups.exists(g, g.matches('^sales-[a-z]+$'))`,
+		`request.headers.all(h, h != 'x-debug')`, `request.path.matches('^/a/[0-9a-f]{8}(-[0-9a-f]{4}){3}$')`,
+		`request.headers['x-role'].exists(r, r in ['admin', 'root'])`,
+	} {
+		if faults := policy.Check(source); len(faults) > 0 {
+			t.Errorf("%s: %v", source, faults)
+		}
+	}
+}
+
+// Requests may be larger than was estimated: the limit at run time holds.
+func TestCostIsBoundedAtRunTime(t *testing.T) {
+	t.Parallel()
+	in := full()
+	in.User.Groups = make([]string, 500_000)
+	for i := range in.User.Groups {
+		in.User.Groups[i] = "g"
+	}
+	begin := time.Now()
+	allowed, err := eval(t, `user.groups.all(g, g != 'x')`, in)
+	if allowed || err == nil || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("= %v, %v", allowed, err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestCancelledContextDenies(t *testing.T) {
+	t.Parallel()
+	program, faults := policy.Compile(`user.groups.all(g, g != 'x')`)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	in := full()
+	in.User.Groups = make([]string, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if allowed, err := program.Eval(ctx, in); allowed || err == nil {
+		t.Errorf("= %v, %v", allowed, err)
+	}
+}
+
+func TestNothingDenies(t *testing.T) {
+	t.Parallel()
+	var program *policy.Program
+	if allowed, err := program.Eval(t.Context(), full()); allowed || err == nil {
+		t.Errorf("no rule: %v, %v", allowed, err)
+	}
+	if allowed, err := eval(t, "true && user.id == 'a' || true", nil); allowed || err == nil {
+		t.Errorf("no input: %v, %v", allowed, err)
+	}
+}
+
+func FuzzCompile(f *testing.F) {
+	f.Add(`'sales' in user.groups && request.headers['a'][0].matches('^a+$')`)
+	f.Add(`tenant == 'x' || params.a == "`)
+	f.Fuzz(func(t *testing.T, source string) {
+		program, faults := policy.Compile(source)
+		if (program == nil) == (len(faults) == 0) {
+			t.Fatalf("program %v, faults %v", program, faults)
+		}
+		for _, fault := range faults {
+			if fault.Line < 1 || fault.Column < 1 || fault.Message == "" {
+				t.Errorf("fault %+v", fault)
+			}
+		}
+		if program != nil {
+			if allowed, err := program.Eval(t.Context(), full()); allowed && err != nil {
+				t.Errorf("allowed with %v", err)
+			}
+		}
+	})
+}
+
+func BenchmarkEval(b *testing.B) {
+	program, faults := policy.Compile(`'sales' in user.groups && tenant == 'acme'`)
+	if len(faults) > 0 {
+		b.Fatal(faults)
+	}
+	in := full()
+	b.ReportAllocs()
+	for b.Loop() {
+		if allowed, err := program.Eval(b.Context(), in); !allowed {
+			b.Fatal(err)
+		}
+	}
+}
