@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -48,6 +49,9 @@ func (l Load) Start(ctx context.Context) *Traffic {
 	}()
 	return t
 }
+
+// Once sends one request of the load.
+func (l Load) Once(ctx context.Context) Sample { return l.send(ctx, http.DefaultClient) }
 
 func (l Load) run(ctx context.Context, t *Traffic) {
 	client := &http.Client{
@@ -130,19 +134,19 @@ func (s Samples) Failed() Samples {
 	return failed
 }
 
-// Window is the time from the first of the samples to the last.
-func (s Samples) Window() time.Duration {
-	if len(s) == 0 {
-		return 0
-	}
-	first, last := s[0].At, s[0].At
-	for _, sample := range s[1:] {
-		if sample.At.Before(first) {
-			first = sample.At
-		}
-		if sample.At.After(last) {
-			last = sample.At
+// Outage is the longest time between two requests that were answered with 200
+// and had no other such request between them.
+func (s Samples) Outage() time.Duration {
+	var good []time.Time
+	for _, sample := range s {
+		if sample.Fault == "" {
+			good = append(good, sample.At)
 		}
 	}
-	return last.Sub(first)
+	slices.SortFunc(good, time.Time.Compare)
+	var longest time.Duration
+	for i := 1; i < len(good); i++ {
+		longest = max(longest, good[i].Sub(good[i-1]))
+	}
+	return longest
 }

@@ -67,8 +67,8 @@ func agentKilled(ctx context.Context, s *shop) (string, error) {
 
 	failed := samples.Failed()
 	unchecked := received.Requests["GET /orders/unchecked"] + received.WithoutPassport
-	return fmt.Sprintf("503 for %s, %d unchecked", round(failed.Window()), unchecked), errors.Join(err, receivedErr,
-		expect(failed.Window() <= time.Second, "too long"),
+	return fmt.Sprintf("%d × 503 within %s, %d unchecked", len(failed), round(samples.Outage()), unchecked), errors.Join(err, receivedErr,
+		expect(samples.Outage() <= time.Second, "too long"),
 		expect(unchecked == 0, "unchecked requests reached orders"),
 		only503(failed),
 	)

@@ -8,6 +8,9 @@ import (
 	"unicode/utf8"
 )
 
+// The widths of the columns.
+const sendsWidth, expectsWidth = 62, 42
+
 // report prints a line for each scene and counts.
 type report struct {
 	out            io.Writer
@@ -35,7 +38,7 @@ func (r *report) line(sends, expects, came string, err error) {
 		mark = r.bad + "✗" + r.end
 		came = strings.TrimPrefix(came+": ", ": ") + strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	fmt.Fprintf(r.out, "  %s %s %s %s\n", mark, pad(sends, 58), pad(expects, 48), came)
+	fmt.Fprintf(r.out, "  %s %s %s %s\n", mark, pad(sends, sendsWidth), pad(expects, expectsWidth), came)
 }
 
 // summary prints the last line.

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/chancery-mesh/chancery/internal/rig"
+)
+
+// registry times writes to the registry until the gateway's Envoy routes by
+// them: a second instance of orders comes, moves to another address, and goes,
+// again and again. Real sidecars stand at both addresses.
+func (b *bench) registry(ctx context.Context, f *figures, changes int) error {
+	here, err := b.StartUnregistered(ctx, "orders", "orders-2")
+	if err != nil {
+		return err
+	}
+	there, err := b.StartUnregistered(ctx, "orders", "orders-3")
+	if err != nil {
+		return err
+	}
+	at := here.Entry()
+	moved := at
+	moved.Address, moved.Mesh = there.Application, there.Agent.Listen
+	steps := []struct {
+		what              string
+		write             func(context.Context, rig.Entry) error
+		entry             rig.Entry
+		appears, vanishes rig.Entry
+		took              times
+	}{
+		{what: "an instance is registered", write: b.Registry.Put, entry: at, appears: at},
+		{what: "it moves to another address", write: b.Registry.Put, entry: moved, appears: moved, vanishes: at},
+		{what: "it is deregistered", write: b.Registry.Remove, entry: moved, vanishes: moved},
+	}
+	var all times
+	for n := range changes {
+		step := &steps[n%len(steps)]
+		took, err := b.timed(ctx, func() error { return step.write(ctx, step.entry) }, func(clusters string) bool {
+			return (step.appears == rig.Entry{} || has(clusters, step.appears)) &&
+				(step.vanishes == rig.Entry{} || !has(clusters, step.vanishes))
+		})
+		if err != nil {
+			return fmt.Errorf("change %d, %s: %w", n, step.what, err)
+		}
+		step.took, all = append(step.took, took), append(all, took)
+		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond)) // out of step with any timer
+	}
+	for _, step := range steps {
+		step.took.print(step.what)
+	}
+	all.print("all of these")
+	f.Changes = len(all)
+	f.P50, f.P90, f.P99, f.Max = all.quantile(0.5), all.quantile(0.9), all.quantile(0.99), all.quantile(1)
+	return nil
+}
+
+func has(clusters string, e rig.Entry) bool {
+	return strings.Contains(clusters, "::"+e.Mesh.String()+"::")
+}
+
+// documents times changes of documents until traffic follows them.
+func (b *bench) documents(ctx context.Context, f *figures, repeats int) error {
+	const of = "orders~read-order"
+	added, err := b.edited(ctx, repeats, "orders.yaml", "    retries: {attempts: 2", "    circuitBreaker: {maxRequests: 500}\n    retries: {attempts: 2",
+		func(clusters string) bool { return usedBy(clusters, of) })
+	if err != nil {
+		return fmt.Errorf("add a cluster: %w", err)
+	}
+	added.print("a document adds a cluster, traffic uses it")
+	changed, err := b.edited(ctx, repeats, "inventory.yaml", "maxRequests: 2", "maxRequests: 3",
+		func(clusters string) bool {
+			return strings.Contains(clusters, "inventory~take-stock::default_priority::max_requests::3\n")
+		})
+	if err != nil {
+		return fmt.Errorf("change a threshold: %w", err)
+	}
+	changed.print("a document changes a threshold")
+	f.ClusterAdded, f.ThresholdChanged = added.quantile(1), changed.quantile(1)
+	return nil
+}
+
+// edited times one edit, undone and done again.
+func (b *bench) edited(ctx context.Context, repeats int, file, old, text string, effect func(clusters string) bool) (times, error) {
+	var all times
+	for range repeats {
+		var undo func() error
+		took, err := b.timed(ctx, func() (err error) {
+			undo, err = b.Documents.Edit(file, old, text)
+			return err
+		}, effect)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, took)
+		if _, err := b.timed(ctx, undo, func(clusters string) bool { return !effect(clusters) }); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// usedBy reports whether a cluster has sent a request anywhere.
+func usedBy(clusters, cluster string) bool {
+	for line := range strings.Lines(clusters) {
+		if strings.HasPrefix(line, cluster+"::") && strings.Contains(line, "::rq_total::") && !strings.HasSuffix(line, "::0\n") {
+			return true
+		}
+	}
+	return false
+}
+
+// timed returns the time from before write until the gateway's Envoy shows the
+// effect.
+func (b *bench) timed(ctx context.Context, write func() error, effect func(clusters string) bool) (time.Duration, error) {
+	start := time.Now()
+	if err := write(); err != nil {
+		return 0, err
+	}
+	err := rig.Until(ctx, 10*time.Second, func(ctx context.Context) error {
+		clusters, err := b.Gateway.Admin(ctx, "/clusters")
+		if err == nil && !effect(clusters) {
+			err = fmt.Errorf("Envoy does not follow:\n%s", clusters)
+		}
+		return err
+	})
+	return time.Since(start), err
+}

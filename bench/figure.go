@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// figures are what is measured, in milliseconds where the name says so.
+type figures struct {
+	Registry string `json:"registry"`
+	Changes  int    `json:"changes"`
+	P50      ms     `json:"consul_to_envoy_p50_ms"`
+	P90      ms     `json:"consul_to_envoy_p90_ms"`
+	P99      ms     `json:"consul_to_envoy_p99_ms"`
+	Max      ms     `json:"consul_to_envoy_max_ms"`
+
+	ClusterAdded     ms `json:"cluster_added_max_ms"`
+	ThresholdChanged ms `json:"threshold_changed_max_ms"`
+
+	// Requests while the registry and documents changed and the control plane
+	// died.
+	Requests int `json:"requests"`
+	Failed   int `json:"failed_requests"`
+
+	EnvoyServes ms  `json:"envoy_restarted_serves_ms"`
+	AgentOutage ms  `json:"agent_killed_503_ms"`
+	Unchecked   int `json:"unchecked_requests"`
+}
+
+// ms is a time that is written in milliseconds.
+type ms time.Duration
+
+// MarshalJSON writes a number with one decimal.
+func (d ms) MarshalJSON() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d ms) String() string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
+
+// promises says which of Chancery's promises the figures break.
+func (f figures) promises() error {
+	var broken []error
+	for _, p := range []struct {
+		what     string
+		is, most ms
+	}{
+		{"registry to Envoy, p50", f.P50, ms(50 * time.Millisecond)},
+		{"registry to Envoy, p99", f.P99, ms(150 * time.Millisecond)},
+		{"a cluster added", f.ClusterAdded, ms(200 * time.Millisecond)},
+		{"a threshold changed", f.ThresholdChanged, ms(200 * time.Millisecond)},
+		{"a restarted Envoy serves", f.EnvoyServes, ms(time.Second)},
+		{"503 while an agent is away", f.AgentOutage, ms(time.Second)},
+	} {
+		if p.is > p.most {
+			broken = append(broken, fmt.Errorf("%s: %s ms, promised are %s", p.what, p.is, p.most))
+		}
+	}
+	if f.Failed > 0 {
+		broken = append(broken, fmt.Errorf("%d of %d requests failed", f.Failed, f.Requests))
+	}
+	if f.Unchecked > 0 {
+		broken = append(broken, fmt.Errorf("%d requests reached a service unchecked", f.Unchecked))
+	}
+	return errors.Join(broken...)
+}
+
+// times are measured durations.
+type times []time.Duration
+
+// quantile returns the smallest time that the share q is not longer than.
+func (t times) quantile(q float64) ms {
+	if len(t) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(t))
+	rank := int(math.Ceil(q * float64(len(sorted))))
+	return ms(sorted[max(rank, 1)-1])
+}
+
+const header = "  %-40s %5s %8s %8s %8s %8s\n"
+
+func printHeader() { fmt.Printf(header, "ms", "n", "p50", "p90", "p99", "max") }
+
+func (t times) print(what string) {
+	fmt.Printf(header, what, fmt.Sprint(len(t)), t.quantile(0.5), t.quantile(0.9), t.quantile(0.99), t.quantile(1))
+}
