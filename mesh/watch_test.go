@@ -33,7 +33,7 @@ func TestWatch(t *testing.T) {
 	w.none(t, "the file is no document")
 
 	write(t, file, leastMesh+ordersService+"teir: system\n")
-	w.next(t, `DIR/mesh.yaml:6:1: teir: is no key here: did you mean "tier"?`)
+	w.next(t, `DIR/mesh.yaml:7:1: teir: is no key here: did you mean "tier"?`)
 	write(t, file, leastMesh+ordersService+"teir: system \n")
 	w.none(t, "the fault is the same")
 
