@@ -4,16 +4,36 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/rig"
 )
 
+// bystanders are instances in the registry that get no traffic. Among fewer,
+// one that leaves and comes back several times in ten seconds would look like
+// half of the mesh leaving, which is not believed.
+const bystanders = 100
+
+func (b *bench) fill(ctx context.Context) error {
+	for n := range bystanders {
+		address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 2}), uint16(10000+n))
+		e := rig.Entry{Service: "payments", ID: fmt.Sprintf("bystander-%d", n), Address: address, Mesh: address}
+		if err := b.Registry.Put(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // registry times writes to the registry until the gateway's Envoy routes by
 // them: a second instance of orders comes, moves to another address, and goes,
 // again and again. Real sidecars stand at both addresses.
 func (b *bench) registry(ctx context.Context, f *figures, changes int) error {
+	if err := b.fill(ctx); err != nil {
+		return err
+	}
 	here, err := b.StartUnregistered(ctx, "orders", "orders-2")
 	if err != nil {
 		return err
