@@ -143,7 +143,7 @@ func (b *bench) timed(ctx context.Context, write func() error, effect func(clust
 	err := rig.Until(ctx, 10*time.Second, func(ctx context.Context) error {
 		clusters, err := b.Gateway.Admin(ctx, "/clusters")
 		if err == nil && !effect(clusters) {
-			err = fmt.Errorf("Envoy does not follow:\n%s", clusters)
+			err = fmt.Errorf("no effect in Envoy:\n%s", clusters)
 		}
 		return err
 	})

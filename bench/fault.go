@@ -37,7 +37,7 @@ func (b *bench) envoy(ctx context.Context, f *figures) error {
 	}
 	err := rig.Until(ctx, 10*time.Second, b.serves)
 	took := time.Since(start)
-	f.EnvoyServes = ms(took)
+	f.EnvoyServes = milliseconds(took)
 	times{took}.print("a restarted Envoy serves, control plane dead")
 	return errors.Join(err, b.ControlPlane.Start())
 }
@@ -52,7 +52,7 @@ func (b *bench) agent(ctx context.Context, f *figures) error {
 	err = errors.Join(err, rig.Until(ctx, 10*time.Second, b.serves))
 	knocking.Stop()
 	outage := traffic.Stop().Outage()
-	f.AgentOutage = ms(outage)
+	f.AgentOutage = milliseconds(outage)
 	times{outage}.print("503 while the gateway's agent restarts")
 
 	received, errReceived := b.Received(ctx, "orders")

@@ -33,17 +33,17 @@ func TestQuantile(t *testing.T) {
 
 func TestPromises(t *testing.T) {
 	t.Parallel()
-	kept := figures{P50: ms(50 * time.Millisecond), P99: ms(150 * time.Millisecond), Requests: 9}
+	kept := figures{P50: 50, P99: 150, Requests: 9}
 	if err := kept.promises(); err != nil {
 		t.Error(err)
 	}
 	for want, f := range map[string]figures{
-		"p50":                      {P50: ms(51 * time.Millisecond)},
-		"p99":                      {P99: ms(151 * time.Millisecond)},
-		"a cluster added":          {ClusterAdded: ms(201 * time.Millisecond)},
-		"a threshold changed":      {ThresholdChanged: ms(201 * time.Millisecond)},
-		"a restarted Envoy serves": {EnvoyServes: ms(1001 * time.Millisecond)},
-		"agent is away":            {AgentOutage: ms(1001 * time.Millisecond)},
+		"p50":                      {P50: 51},
+		"p99":                      {P99: 151},
+		"a cluster added":          {ClusterAdded: 201},
+		"a threshold changed":      {ThresholdChanged: 201},
+		"a restarted Envoy serves": {EnvoyServes: 1001},
+		"agent is away":            {AgentOutage: 1001},
 		"1 of 9 requests failed":   {Requests: 9, Failed: 1},
 		"unchecked":                {Unchecked: 1},
 	} {
@@ -55,11 +55,11 @@ func TestPromises(t *testing.T) {
 
 func TestFiguresNamePromisedMembers(t *testing.T) {
 	t.Parallel()
-	line, err := json.Marshal(figures{P50: ms(12340 * time.Microsecond), Failed: 2})
+	line, err := json.Marshal(figures{P50: 12.3, Failed: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"consul_to_envoy_p50_ms":12.3`, `"consul_to_envoy_p99_ms":0.0`, `"failed_requests":2`} {
+	for _, want := range []string{`"consul_to_envoy_p50_ms":12.3`, `"consul_to_envoy_p99_ms":0`, `"failed_requests":2`} {
 		if !strings.Contains(string(line), want) {
 			t.Errorf("no %s in %s", want, line)
 		}

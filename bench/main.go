@@ -39,7 +39,7 @@ func run(ctx context.Context) (err error) {
 	rate := flag.Int("rate", 100, "requests per second meanwhile")
 	flag.Parse()
 
-	programs, cleanup, err := programs()
+	programs, cleanup, err := programs(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func run(ctx context.Context) (err error) {
 
 // programs finds what is to be measured, and builds what is not named by the
 // environment.
-func programs() (p rig.Programs, cleanup func() error, err error) {
+func programs(ctx context.Context) (p rig.Programs, cleanup func() error, err error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return p, nil, err
@@ -85,7 +85,7 @@ func programs() (p rig.Programs, cleanup func() error, err error) {
 			continue
 		}
 		program := filepath.Join(dir, filepath.Base(path))
-		build := exec.Command("go", "build", "-o", program, "github.com/chancery-mesh/chancery/"+path)
+		build := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/chancery-mesh/chancery/"+path)
 		build.Stderr = os.Stderr
 		if err := errors.Join(build.Run(), os.Setenv(variable, program)); err != nil {
 			return p, nil, errors.Join(fmt.Errorf("build %s: %w", path, err), cleanup())

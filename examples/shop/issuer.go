@@ -30,11 +30,11 @@ func runIssuer(ctx context.Context, flags *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	publicListener, err := net.Listen("tcp", *listen)
+	publicListener, err := new(net.ListenConfig).Listen(ctx, "tcp", *listen)
 	if err != nil {
 		return err
 	}
-	mintListener, err := net.Listen("tcp", *mint)
+	mintListener, err := new(net.ListenConfig).Listen(ctx, "tcp", *mint)
 	if err != nil {
 		return errors.Join(err, publicListener.Close())
 	}

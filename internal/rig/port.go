@@ -26,7 +26,7 @@ func (p *ports) next() (netip.AddrPort, error) {
 		}
 		p.given[port] = true
 		address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-		l, err := net.Listen("tcp", address.String())
+		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(address))
 		if err == nil {
 			return address, l.Close()
 		}

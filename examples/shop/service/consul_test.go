@@ -46,7 +46,8 @@ func TestRegister(t *testing.T) {
 	}
 	want := []any{
 		"orders-1", "orders", "10.0.0.7", 8080.0,
-		map[string]any{"mesh": map[string]any{"Address": "10.0.0.7", "Port": 15006.0}}, "10s", "passing", "orders-1",
+		map[string]any{"mesh": map[string]any{"Address": "10.0.0.7", "Port": 15006.0}},
+		"10s", "passing", "orders-1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
