@@ -27,10 +27,10 @@ test: ## run the tests with a real Envoy, and a Consul that is there already
 	scripts/with envoy consul? -- go test $(RACE) $(PACKAGES)
 
 demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
-	scripts/with envoy $(filter consul,$(REGISTRY)) -- bin/shop demo --chancery bin/chancery --registry $(REGISTRY) $(if $(KEEP),--keep)
+	scripts/with envoy $(filter consul,$(REGISTRY)) -- env CHANCERY=bin/chancery bin/shop demo --registry $(REGISTRY) $(if $(KEEP),--keep)
 
-bench: ## measure Consul write -> Envoy routes by it; the last line is JSON
-	scripts/with envoy consul -- go run ./bench
+bench: build ## measure Consul write -> Envoy routes by it; the last line is JSON
+	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
 
 check: ## formatters, linters, generated files
 	$$(scripts/tool golangci-lint) run

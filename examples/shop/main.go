@@ -6,6 +6,7 @@
 //	shop issuer      the OpenID provider
 //	shop token       write a token of the issuer to a file, for curl
 //	shop health      exit 0 if a URL answers well, for health checks
+//	shop welcome     say what to try in docker-compose.yml
 package main
 
 import (
@@ -18,7 +19,7 @@ import (
 	"syscall"
 )
 
-const usage = "usage: shop demo|service|issuer|token|health [flags]; shop COMMAND -h tells them"
+const usage = "usage: shop demo|service|issuer|token|health|welcome [flags]; shop COMMAND -h tells them"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -36,6 +37,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, *flag.FlagSet, []string) error{
 		"demo": runDemo, "service": runService, "issuer": runIssuer, "token": runToken, "health": runHealth,
+		"welcome": runWelcome,
 	}
 	if len(args) == 0 {
 		return errors.New(usage)

@@ -1,0 +1,155 @@
+//go:build compose
+
+// Package compose_test tries docker-compose.yml in the Docker engine that
+// scripts/test-compose starts for it. COMPOSE is the compose program.
+package compose_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const gateway = "http://127.0.0.1:8080"
+
+func TestCompose(t *testing.T) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(compose(t, "ps", "--all") + compose(t, "logs", "--tail=40"))
+		}
+		compose(t, "down", "--volumes", "--timeout=5")
+	})
+	compose(t, "up", "--build", "--detach", "--wait", "--wait-timeout=120")
+
+	header := strings.TrimSpace(compose(t, "exec", "-T", "issuer", "/usr/local/bin/shop", "token"))
+	_, authorization, ok := strings.Cut(header, ": ")
+	if !ok {
+		t.Fatalf("the issuer wrote %q, want a header", header)
+	}
+	t.Run("welcome says where to send the first request", func(t *testing.T) {
+		if out := compose(t, "logs", "welcome"); !strings.Contains(out, gateway+"/orders/1") {
+			t.Errorf("welcome printed %s", out)
+		}
+	})
+	t.Run("the service gets a Passport, and not the token", func(t *testing.T) { tryPassport(t, authorization) })
+	t.Run("a service that may not call another", func(t *testing.T) { tryCaller(t, authorization) })
+	for name, try := range map[string]struct {
+		method, path, authorization string
+		want                        int
+	}{
+		"no token":                   {"GET", "/orders/1", "", http.StatusUnauthorized},
+		"a token that is not one":    {"GET", "/orders/1", "Bearer x.y.z", http.StatusUnauthorized},
+		"a caller that may not":      {"POST", "/stock/1/reservations", authorization, http.StatusForbidden},
+		"a path that is not routed":  {"GET", "/admin", authorization, http.StatusNotFound},
+		"a path that reads two ways": {"GET", "/orders/%2e%2e/admin", authorization, http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if status, body := request(t, try.method, try.path, try.authorization); status != try.want {
+				t.Errorf("%s %s: %d, want %d: %s", try.method, try.path, status, try.want, body)
+			}
+		})
+	}
+	t.Run("only the gateway is published, on loopback", tryPublished)
+	t.Run("no secret in the file", tryNoSecret)
+}
+
+// answer is what the shop's services say that they received.
+type answer struct {
+	Passport struct {
+		User string `json:"user"`
+	} `json:"passport"`
+	Authorization bool `json:"authorization"`
+	Upstream      struct {
+		Service string `json:"service"`
+		Status  int    `json:"status"`
+	} `json:"upstream"`
+}
+
+func tryPassport(t *testing.T, authorization string) {
+	a := ask(t, "GET", "/orders/1", authorization)
+	if a.Passport.User != "ada" || a.Authorization || a.Upstream.Service != "inventory" || a.Upstream.Status != http.StatusOK {
+		t.Errorf("orders received %+v", a)
+	}
+}
+
+// tryCaller has payments reserve stock, which only orders may.
+func tryCaller(t *testing.T, authorization string) {
+	if a := ask(t, "POST", "/payments/1/refund", authorization); a.Upstream.Status != http.StatusForbidden {
+		t.Errorf("inventory answered payments %d, want 403", a.Upstream.Status)
+	}
+}
+
+func ask(t *testing.T, method, path, authorization string) (a answer) {
+	t.Helper()
+	status, body := request(t, method, path, authorization)
+	if err := json.Unmarshal([]byte(body), &a); err != nil || status != http.StatusOK {
+		t.Fatalf("%s %s: %d, want 200 and JSON: %s", method, path, status, body)
+	}
+	return a
+}
+
+func tryPublished(t *testing.T) {
+	var config struct {
+		Services map[string]struct {
+			Ports []struct {
+				HostIP string `json:"host_ip"`
+			} `json:"ports"`
+		} `json:"services"`
+	}
+	if err := json.Unmarshal([]byte(compose(t, "config", "--format", "json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	for name, service := range config.Services {
+		for _, port := range service.Ports {
+			if name != "gateway" || port.HostIP != "127.0.0.1" {
+				t.Errorf("%s is published on %q", name, port.HostIP)
+			}
+		}
+	}
+}
+
+func tryNoSecret(t *testing.T) {
+	secret := regexp.MustCompile(`(?i)password|passwd|secret|api.?key|_token\b|private key|eyJ`)
+	if found := secret.FindString(compose(t, "config")); found != "" {
+		t.Errorf("docker-compose.yml has %q", found)
+	}
+}
+
+func request(t *testing.T, method, path, authorization string) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, gateway+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(data)
+}
+
+// compose runs one command and returns what it printed.
+func compose(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(os.Getenv("COMPOSE"), append([]string{"--file", "../../docker-compose.yml", "--progress=plain"}, args...)...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("compose %s: %v\n%s%s", strings.Join(args, " "), err, out, errs.String())
+	}
+	return string(out)
+}
