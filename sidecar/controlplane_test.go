@@ -1,0 +1,191 @@
+package sidecar_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+)
+
+const trustDomain = "shop.example"
+
+var (
+	policyType       = xds.TypeURL(&chancerypb.Policy{})
+	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+	revisionType     = xds.TypeURL(&chancerypb.Revision{})
+	viewTypes        = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType}
+)
+
+// controlPlane is a small control plane with one view, on the real protocol.
+type controlPlane struct {
+	chancerypb.UnimplementedControlPlaneServer
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+
+	t      *testing.T
+	id     identity.ID
+	socket string
+	ca     *identity.CA
+	sets   map[string]*xds.Collection
+	server *grpc.Server
+
+	mu          sync.Mutex
+	nacks       []string
+	sent        map[string]int // resources by name
+	report      *chancerypb.ReportRequest
+	passportKey []byte
+}
+
+func newControlPlane(t *testing.T, id identity.ID) *controlPlane {
+	t.Helper()
+	ca, err := identity.OpenCA(filepath.Join(t.TempDir(), "ca"), trustDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := &controlPlane{
+		t: t, id: id, ca: ca, sent: map[string]int{}, sets: map[string]*xds.Collection{},
+		socket: filepath.Join(socketDir(t), "control.sock"),
+	}
+	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, revisionType) {
+		cp.sets[typeURL] = &xds.Collection{}
+	}
+	return cp
+}
+
+// start serves until stop, or the end of the test.
+func (cp *controlPlane) start() {
+	cp.t.Helper()
+	l, err := net.Listen("unix", cp.socket)
+	if err != nil {
+		cp.t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	cp.server = server
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, cp)
+	chancerypb.RegisterControlPlaneServer(server, cp)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(l); err != nil {
+			cp.t.Error(err)
+		}
+	}()
+	cp.t.Cleanup(func() { server.Stop(); <-done })
+}
+
+func (cp *controlPlane) stop() { cp.server.Stop() }
+
+// set makes the resources of the view these, one type after the other, and
+// closes with the Revision.
+func (cp *controlPlane) set(id string, resources ...*xds.Resource) {
+	byType := map[string][]*xds.Resource{}
+	for _, r := range resources {
+		byType[r.TypeURL] = append(byType[r.TypeURL], r)
+	}
+	digests := map[string]string{}
+	for _, typeURL := range viewTypes {
+		versions := map[string]string{}
+		for _, r := range byType[typeURL] {
+			versions[r.Name] = r.Version
+		}
+		digests[typeURL] = xds.DigestOf(versions).String()
+	}
+	for _, typeURL := range []string{resource.EndpointType, providerType, passportKeysType} {
+		cp.sets[typeURL].Apply(byType[typeURL])
+	}
+	for _, typeURL := range viewTypes {
+		cp.sets[typeURL].Replace(byType[typeURL])
+	}
+	cp.sets[revisionType].Replace([]*xds.Resource{encode(cp.t, "revision", &chancerypb.Revision{Id: id, Digests: digests})})
+}
+
+func (cp *controlPlane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return xds.Serve(s.Context(), s, cp, cp)
+}
+
+func (cp *controlPlane) Collection(typeURL string) (*xds.Collection, func(string) bool, error) {
+	if c := cp.sets[typeURL]; c != nil {
+		return c, nil, nil
+	}
+	return nil, nil, errors.New("not served: " + typeURL)
+}
+
+func (cp *controlPlane) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	if detail := req.GetErrorDetail(); detail != nil {
+		cp.nacks = append(cp.nacks, req.GetTypeUrl()+": "+detail.GetMessage())
+	}
+	return nil
+}
+
+func (cp *controlPlane) Responding(resp *discoveryv3.DeltaDiscoveryResponse) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	for _, r := range resp.GetResources() {
+		cp.sent[r.GetName()]++
+	}
+}
+
+func (cp *controlPlane) Enroll(_ context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
+	csr, err := x509.ParseCertificateRequest(req.GetCsr())
+	if err != nil {
+		return nil, err
+	}
+	der, err := cp.ca.Sign(csr.PublicKey, cp.id, time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	cp.passportKey = req.GetPassportKey()
+	return &chancerypb.EnrollResponse{Chain: [][]byte{der}, Bundle: cp.ca.Bundle(), SpiffeId: cp.id.SPIFFE(trustDomain)}, nil
+}
+
+func (cp *controlPlane) Report(_ context.Context, req *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	cp.report = req
+	return &chancerypb.ReportResponse{}, nil
+}
+
+func (cp *controlPlane) lastReport() *chancerypb.ReportRequest {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	return cp.report
+}
+
+func (cp *controlPlane) rejections() []string {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	return slices.Clone(cp.nacks)
+}
+
+func (cp *controlPlane) timesSent(name string) int {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	return cp.sent[name]
+}
+
+func encode(t *testing.T, name string, m proto.Message) *xds.Resource {
+	t.Helper()
+	r, err := xds.New(name, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,105 @@
+package sidecar
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+)
+
+// held is what the agent holds of the control plane's resources. It is safe
+// for concurrent use.
+type held struct {
+	mu   sync.Mutex
+	sets map[string]set
+	// absent are the names that the control plane said do not exist.
+	absent map[string]map[string]struct{}
+	// needs are the names of namedTypes that the rest refers to.
+	needs map[string][]string
+	// current is the last Revision resource.
+	current *chancerypb.Revision
+}
+
+func newHeld() *held {
+	h := &held{sets: map[string]set{}, absent: map[string]map[string]struct{}{}}
+	for _, typeURL := range append(slices.Clone(namedTypes), append(revisedTypes, revisionType)...) {
+		h.sets[typeURL] = set{}
+		h.absent[typeURL] = map[string]struct{}{}
+	}
+	return h
+}
+
+// apply takes resources of one type, which must decode, and removes names.
+func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range put {
+		h.sets[typeURL][r.Name] = r
+		delete(h.absent[typeURL], r.Name)
+	}
+	for _, name := range removed {
+		delete(h.sets[typeURL], name)
+		h.absent[typeURL][name] = struct{}{}
+	}
+	switch typeURL {
+	case resource.ClusterType, policyType:
+		h.needs = h.findNeeds()
+	case revisionType:
+		h.current = nil
+		for _, r := range decodeAll[*chancerypb.Revision](h.sets[revisionType]) {
+			h.current = r
+		}
+	}
+}
+
+// findNeeds reads the names of namedTypes out of what refers to them.
+func (h *held) findNeeds() map[string][]string {
+	var clusters []envoy.Resource
+	for _, c := range decodeAll[*clusterv3.Cluster](h.sets[resource.ClusterType]) {
+		clusters = append(clusters, envoy.Resource{TypeURL: resource.ClusterType, Name: c.GetName(), Message: c})
+	}
+	needs := map[string][]string{resource.EndpointType: envoy.EndpointNames(clusters)}
+	for _, p := range decodeAll[*chancerypb.Policy](h.sets[policyType]) {
+		needs[providerType] = append(needs[providerType], p.GetProviders()...)
+		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
+	}
+	return needs
+}
+
+// needed returns the names of one of namedTypes that are wanted.
+func (h *held) needed(typeURL string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.needs[typeURL]
+}
+
+// revisionID returns the id of the last Revision resource.
+func (h *held) revisionID() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.current.GetId()
+}
+
+// prune forgets what is no longer needed.
+func (h *held) prune() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, typeURL := range namedTypes {
+		unneeded := func(name string) bool { return !slices.Contains(h.needs[typeURL], name) }
+		maps.DeleteFunc(h.sets[typeURL], func(name string, _ *xds.Resource) bool { return unneeded(name) })
+		maps.DeleteFunc(h.absent[typeURL], func(name string, _ struct{}) bool { return unneeded(name) })
+	}
+}
+
+// set returns a copy of the resources of one type.
+func (h *held) set(typeURL string) set {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.sets[typeURL])
+}

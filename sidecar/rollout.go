@@ -1,0 +1,289 @@
+package sidecar
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+)
+
+const (
+	// ackTimeout bounds the wait for Envoy between the steps of a rollout. It
+	// is far above what a cluster needs to warm.
+	ackTimeout = 5 * time.Second
+	// probation is how long an Envoy must live with a revision that it took
+	// before the revision is promoted.
+	probation = 5 * time.Second
+)
+
+// rollout brings revisions to Envoy, make before break: the policy decision
+// point knows the new routes and still the old ones; then clusters are added;
+// when Envoy has acknowledged them, listeners and routes follow; and when it
+// holds the whole revision, what only the old one had is removed.
+//
+// A step that Envoy rejects ends the rollout there. What it took stays, what
+// it had keeps working, and the control plane, which hears of the NACK, sends
+// a revision without the culprit.
+type rollout struct {
+	local      envoy.Local
+	downstream *downstream
+	book       *book
+	pdp        *pdp
+	held       *held
+	disk       *disk
+	log        *slog.Logger
+	next       chan *revision
+	probation  time.Duration
+
+	mu sync.Mutex
+	// target is the newest revision, and settled the last that Envoy held
+	// whole, while this process lives.
+	target, settled *localRevision
+}
+
+// localRevision is a revision as this instance has it.
+type localRevision struct {
+	*revision
+	local map[string]set
+	// restored says that it comes from disk, not from the control plane.
+	restored bool
+}
+
+// policy returns the revision's one policy, or nil.
+func (r *localRevision) policy() *chancerypb.Policy {
+	if r != nil {
+		for _, p := range decodeAll[*chancerypb.Policy](r.sets[policyType]) {
+			return p
+		}
+	}
+	return nil
+}
+
+// want returns the versions of some types.
+func (r *localRevision) want(typeURLs ...string) versions {
+	want := versions{}
+	for _, typeURL := range typeURLs {
+		want[typeURL] = r.local[typeURL].versions()
+	}
+	return want
+}
+
+// submit hands over a revision; one that was not begun yet gives way.
+func (o *rollout) submit(rev *revision) {
+	for {
+		select {
+		case o.next <- rev:
+			return
+		case <-o.next:
+		}
+	}
+}
+
+// restore serves last good state, before anything else is done.
+func (o *rollout) restore(rev *revision) error {
+	target, err := o.begin(rev)
+	if err != nil {
+		return err
+	}
+	target.restored = true
+	o.put(target, servedTypes...)
+	return nil
+}
+
+// run rolls out what is submitted until ctx ends.
+func (o *rollout) run(ctx context.Context) error {
+	o.mu.Lock()
+	target := o.target
+	o.mu.Unlock()
+	var next *revision
+	if target != nil {
+		next = o.settle(ctx, target)
+	}
+	for ctx.Err() == nil {
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case next = <-o.next:
+			}
+		}
+		next = o.roll(ctx, next)
+	}
+	return nil
+}
+
+// roll rolls out one revision. It returns the one that overtook it, if any.
+func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
+	target, err := o.begin(rev)
+	if err != nil {
+		o.log.ErrorContext(ctx, "revision refused", "revision", rev.id, "err", err)
+		return nil
+	}
+	o.disk.begin(rev)
+	o.withdraw(target)
+	o.put(target, resource.ClusterType)
+	if next, ok := o.await(ctx, target.want(resource.ClusterType)); !ok {
+		return next
+	}
+	o.put(target, resource.RouteType, resource.ListenerType)
+	return o.settle(ctx, target)
+}
+
+// begin makes rev the target, and lets the policy decision point decide by it
+// as well as by what Envoy may still have.
+func (o *rollout) begin(rev *revision) (*localRevision, error) {
+	local, err := localize(rev, o.local)
+	if err != nil {
+		return nil, err
+	}
+	target := &localRevision{revision: rev, local: local}
+	if err := o.pdp.widen(target.policy()); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.target = target
+	o.book.touch()
+	return target, nil
+}
+
+// put gives Envoy a target's resources of some types, and their endpoints.
+func (o *rollout) put(target *localRevision, typeURLs ...string) {
+	o.downstream.resources[resource.EndpointType].Apply(o.held.set(resource.EndpointType).list())
+	for _, typeURL := range typeURLs {
+		o.downstream.resources[typeURL].Apply(target.local[typeURL].list())
+	}
+}
+
+// withdraw takes back what Envoy rejected earlier and the target does not
+// have: it would be sent, and rejected, again. If something else remains that
+// came in a rejected response, Envoy is asked what it really holds.
+func (o *rollout) withdraw(target *localRevision) {
+	remains := false
+	for typeURL, refused := range o.book.refusals() {
+		for name, version := range refused {
+			switch r := target.local[typeURL][name]; {
+			case r != nil && r.Version == version:
+				remains = true
+			case o.settled != nil && o.settled.local[typeURL][name] != nil:
+				o.downstream.resources[typeURL].Apply([]*xds.Resource{o.settled.local[typeURL][name]})
+			case o.downstream.resources[typeURL] != nil && typeURL != resource.EndpointType:
+				o.downstream.resources[typeURL].Apply(nil, name)
+			}
+		}
+	}
+	if remains {
+		o.book.restart()
+	}
+}
+
+// await waits, not for ever, until Envoy holds what is wanted. It reports
+// false when the rollout shall not go on: ctx ended, or a newer revision is
+// there, which it returns. A rejection holds it up, unless there is no earlier
+// revision that would suffer from going on.
+func (o *rollout) await(ctx context.Context, want versions) (next *revision, ok bool) {
+	timeout := time.NewTimer(ackTimeout)
+	defer timeout.Stop()
+	late := timeout.C
+	for {
+		changed := o.book.watch()
+		switch o.book.standing(want) {
+		case away, settled:
+			return nil, true
+		case refused:
+			if o.settled == nil {
+				return nil, true
+			}
+			late = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case next := <-o.next:
+			return next, false
+		case <-changed:
+		case <-late:
+			o.log.WarnContext(ctx, "envoy does not acknowledge, going on", "timeout", ackTimeout)
+			return nil, true
+		}
+	}
+}
+
+// settle waits until Envoy holds all of the target, removes what is left of
+// the old, and promotes the target when Envoy has lived with it. It returns
+// the revision that comes next, or nil when ctx ended.
+func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
+	want := target.want(servedTypes...)
+	var lived <-chan time.Time
+	for {
+		changed := o.book.watch()
+		switch holds := o.book.standing(want) == settled; {
+		case !holds:
+			lived = nil
+		case lived == nil:
+			o.finish(ctx, target)
+			lived = time.After(o.probation)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case next := <-o.next:
+			return next
+		case <-changed:
+		case <-lived:
+			o.disk.promote()
+			lived = make(chan time.Time)
+		}
+	}
+}
+
+// finish removes what only older revisions had.
+func (o *rollout) finish(ctx context.Context, target *localRevision) {
+	o.mu.Lock()
+	first := o.settled != target
+	o.settled = target
+	o.mu.Unlock()
+	for _, typeURL := range slices.Backward(servedTypes) {
+		o.downstream.resources[typeURL].Replace(target.local[typeURL].list())
+	}
+	o.held.prune()
+	o.downstream.resources[resource.EndpointType].Replace(o.held.set(resource.EndpointType).list())
+	if err := o.pdp.narrow(target.policy()); err != nil {
+		o.log.ErrorContext(ctx, "policy refused", "err", err)
+	}
+	if first {
+		o.disk.acknowledge()
+		o.book.touch()
+		o.log.InfoContext(ctx, "revision acknowledged", "revision", target.id)
+	}
+	if !target.restored {
+		o.downstream.speak()
+	}
+}
+
+// report describes how Envoy stands towards the target.
+func (o *rollout) report() *chancerypb.ReportRequest {
+	o.mu.Lock()
+	target, settled := o.target, o.settled
+	o.mu.Unlock()
+	report := &chancerypb.ReportRequest{}
+	report.EnvoyVersion, report.EnvoyConnected = o.book.connected()
+	if settled != nil {
+		report.AcknowledgedRevision = settled.id
+	}
+	if target == nil {
+		return report
+	}
+	report.HeldRevision = target.id
+	want := target.want(servedTypes...)
+	want[resource.EndpointType] = o.downstream.resources[resource.EndpointType].Versions()
+	report.Types = o.book.statuses(want)
+	return report
+}

@@ -1,0 +1,166 @@
+// Package sidecar is the agent beside one Envoy, of a gateway or of a service's
+// instance.
+//
+// The agent is a client of the control plane and the whole world of its Envoy.
+// Over one Unix socket it serves Envoy its configuration (ADS), its certificate
+// and key (SDS) and the answer to every request's check (ext_authz). Its parts:
+//
+//   - upstream keeps what the control plane says about this workload, in held.
+//   - rollout brings each revision of it to Envoy, make before break, and keeps
+//     the policy decision point (pdp) on the policy that Envoy's routes ask for.
+//   - book is the account of what Envoy acknowledged and rejected; reporter
+//     tells it to the control plane.
+//   - disk keeps the last good state, so that agent and Envoy start without a
+//     control plane.
+//   - credentials keeps the certificate, and a gateway's key for Passports.
+//   - supervisor runs Envoy, which lives on when the agent dies.
+//
+// It refuses to know what the configuration means: it translates nothing and
+// decides nothing itself. When in doubt Envoy keeps what it has, and the
+// decision point denies.
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+// Config says what an agent is for. Identity, ControlPlane, StateDir and
+// Logger are required.
+type Config struct {
+	// Identity is the gateway or service. The control plane knows it by the
+	// connection; here it says what the certificate must name.
+	Identity identity.ID
+	// Instance tells the instances of one service apart for people; by
+	// default the host's name.
+	Instance string
+	// ControlPlane is the path of the workload's socket at the control plane
+	// ([identity.SocketPath]).
+	ControlPlane string
+	// StateDir keeps keys, certificate, last good state and sockets. It is
+	// made with mode 0700, must have it, and belongs to one agent at a time.
+	StateDir string
+	// Local is where this instance differs from the others.
+	Local envoy.Local
+	// EnvoyCommand starts Envoy, which the agent then supervises; empty where
+	// somebody else runs one with [Config.Bootstrap].
+	EnvoyCommand []string
+	// EnvoyUID is a user that may connect to the agent, beside the agent's own
+	// and root.
+	EnvoyUID uint32
+	// DrainTime bounds how long Envoy's connections may take to end when the
+	// agent is told to; by default 5 seconds.
+	DrainTime time.Duration
+	// Version is the agent's own, for people.
+	Version string
+	Logger  *slog.Logger
+	// Registerer takes the metrics; nil for none.
+	Registerer prometheus.Registerer
+}
+
+// The files of a StateDir that others come to see.
+const (
+	envoySocket   = "envoy.sock"
+	adminSocket   = "admin.sock"
+	bootstrapFile = "envoy.yaml"
+	pidFile       = "envoy.pid"
+	lockFile      = "lock"
+)
+
+func (c Config) path(name string) string { return filepath.Join(c.StateDir, name) }
+
+// Bootstrap returns the YAML that an Envoy beside this agent starts with.
+func (c Config) Bootstrap() ([]byte, error) {
+	dir, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	return envoy.YAML(envoy.Bootstrap(envoy.BootstrapConfig{
+		NodeID:      c.Identity.String() + "/" + c.Instance,
+		Cluster:     c.Identity.String(),
+		Socket:      filepath.Join(dir, envoySocket),
+		AdminSocket: filepath.Join(dir, adminSocket),
+	}))
+}
+
+// Agent is the agent beside one Envoy.
+type Agent struct {
+	config      Config
+	log         *slog.Logger
+	metrics     *metrics
+	held        *held
+	book        *book
+	downstream  *downstream
+	pdp         *pdp
+	rollout     *rollout
+	credentials *credentials
+	// controlPlane says that the control plane's stream is open.
+	controlPlane atomic.Bool
+}
+
+// New returns an agent that does nothing yet.
+func New(c Config) (*Agent, error) {
+	if err := c.complete(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld()}
+	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
+	a.book = newBook(a.log, a.metrics.nacks)
+	a.downstream = newDownstream(a.book)
+	a.credentials = &credentials{
+		dir: c.StateDir, id: c.Identity, secrets: a.downstream.secrets, log: a.log, expiry: a.metrics.expiry,
+	}
+	decider, err := extauthz.New(extauthz.Config{
+		Logger:     c.Logger,
+		Registerer: c.Registerer,
+		Signer:     a.credentials.passports.Load,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.pdp = &pdp{id: c.Identity, server: decider, held: a.held}
+	a.rollout = &rollout{
+		local: c.Local, downstream: a.downstream, book: a.book, pdp: a.pdp, held: a.held, log: a.log,
+		next: make(chan *revision, 1), probation: probation,
+	}
+	if err := a.metrics.register(c.Registerer); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return a, nil
+}
+
+// complete fills in defaults and rejects what is missing.
+func (c *Config) complete() error {
+	switch {
+	case c.Identity.IsZero():
+		return errors.New("no identity")
+	case c.ControlPlane == "":
+		return errors.New("no control plane")
+	case c.StateDir == "":
+		return errors.New("no state directory")
+	case c.Logger == nil:
+		return errors.New("no logger")
+	}
+	if c.Instance == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		c.Instance = name
+	}
+	if c.DrainTime == 0 {
+		c.DrainTime = 5 * time.Second
+	}
+	return nil
+}
