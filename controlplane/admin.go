@@ -1,0 +1,94 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// AdminSocket returns where the control plane that runs in runDir answers its
+// operators.
+func AdminSocket(runDir string) string { return filepath.Join(runDir, "admin.sock") }
+
+// adminHandler answers on the admin socket. It only tells; whoever may read
+// it may see the whole mesh.
+func (s *Server) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Status()) })
+	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, s.proxies.status(s.views.latest))
+	})
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	// The client hung up, if anything; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// serveAdmin serves l until ctx ends.
+func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve admin socket: %w", err)
+	}
+	return nil
+}
+
+// Handler serves what monitoring asks for, for an address that is not public:
+// /healthz, /readyz and /metrics.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	if s.cfg.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))
+	}
+	return mux
+}
+
+// Ready reports whether agents are served all that they need, and otherwise
+// what is waited for.
+func (s *Server) Ready() error {
+	s.mu.Lock()
+	loaded := !s.documents.since.IsZero()
+	s.mu.Unlock()
+	if !loaded {
+		return errors.New("there are no valid documents yet")
+	}
+	return errors.Join(s.sockets.ready(), s.cfg.Registry.Ready())
+}
+
+// Status tells how the control plane is.
+func (s *Server) Status() Status {
+	status := Status{
+		Version:   s.cfg.Version,
+		Started:   s.started,
+		Views:     s.views.status(),
+		Services:  s.endpoints.status(),
+		Providers: s.keyring.status(),
+	}
+	if err := s.Ready(); err != nil {
+		status.NotReady = err.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status.Documents = s.documents.status()
+	status.Quarantine = s.documents.quarantineStatus()
+	return status
+}

@@ -1,0 +1,298 @@
+// Package controlplane turns the documents and what the registry says into
+// views, and serves each agent its own by delta ADS.
+//
+//	cp, err := controlplane.New(controlplane.Config{
+//		Documents: "/etc/chancery",
+//		Registry:  registry,
+//		RunDir:    "/run/chancery",
+//		StateDir:  "/var/lib/chancery",
+//	})
+//	...
+//	err = cp.Run(ctx) // until ctx ends
+//
+// Who an agent is comes from the socket that it connects to, and never from
+// what it says. It sees the view of its gateway or service alone; of what all
+// views share (endpoints, identity providers, Passport keys), only the names
+// that its view refers to. A document that goes takes its streams along.
+//
+// A bad document takes nothing down. What is not valid is not served; the last
+// good state is, after a restart too. What is valid, and an Envoy rejects it
+// nevertheless, goes into quarantine: its last version that was accepted is
+// served until it changes. Proxies that connect meanwhile are given the last
+// revision that some proxy has acknowledged whole.
+//
+// The package does not know how Envoy's resources are written, which package
+// envoy does, nor how requests are decided.
+package controlplane
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// Config of a [Server].
+type Config struct {
+	// Documents is the directory of the documents; required.
+	Documents string
+	// CheckExpression judges the expressions in documents; required, see
+	// [mesh.Options].
+	CheckExpression func(source string) []mesh.ExpressionFault
+	// Registry says where services run; required. The server runs it.
+	Registry discovery.Registry
+	// RunDir is where the sockets are; required. See [identity.SocketPath]
+	// and [AdminSocket].
+	RunDir string
+	// StateDir keeps what must outlive the process, the certificate
+	// authority's key among it; required, mode 0700.
+	StateDir string
+	// AgentUID is a further user that agents run as, who is given their
+	// directories (which takes root); 0 is none but root and this user.
+	AgentUID uint32
+	// CertificateTTL is the life of workloads' certificates; default 24h, at
+	// most [identity.MaxTTL].
+	CertificateTTL time.Duration
+	// HTTPClient fetches the keys of identity providers, under a guard;
+	// default [http.DefaultClient].
+	HTTPClient *http.Client
+	// Version of the program, to show.
+	Version string
+	// Logger; default [slog.Default].
+	Logger *slog.Logger
+	// Registerer of the metrics; default none.
+	Registerer prometheus.Registerer
+	// Gatherer is what /metrics of [Server.Handler] shows; default none.
+	Gatherer prometheus.Gatherer
+}
+
+// Server is the control plane.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	chancerypb.UnimplementedControlPlaneServer
+
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	started time.Time
+	grpc    *grpc.Server
+
+	views       *views
+	endpoints   *endpoints
+	keyring     *keyring
+	passports   *passportKeys
+	proxies     *proxies
+	sockets     *sockets
+	enrollments limits
+
+	mu        sync.Mutex
+	documents documents
+	ca        *identity.CA
+	workloads []identity.ID
+	wanted    []string
+}
+
+// New returns a control plane that [Server.Run] starts.
+func New(cfg Config) (*Server, error) {
+	for name, missing := range map[string]bool{
+		"Documents":       cfg.Documents == "",
+		"CheckExpression": cfg.CheckExpression == nil,
+		"Registry":        cfg.Registry == nil,
+		"RunDir":          cfg.RunDir == "",
+		"StateDir":        cfg.StateDir == "",
+	} {
+		if missing {
+			return nil, fmt.Errorf("control plane: Config.%s is missing", name)
+		}
+	}
+	cfg.CertificateTTL = min(cmp.Or(cfg.CertificateTTL, 24*time.Hour), identity.MaxTTL)
+	log := cmp.Or(cfg.Logger, slog.Default()).With("component", "controlplane")
+	keys := filepath.Join(cfg.StateDir, "keys")
+	for _, dir := range []string{cfg.StateDir, keys} {
+		if err := identity.PrivateDir(dir); err != nil {
+			return nil, fmt.Errorf("control plane: state directory: %w", err)
+		}
+	}
+	passports, err := openPassportKeys(filepath.Join(cfg.StateDir, "passport-keys.json"), log)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
+	}
+	m := newMetrics(cfg.Registerer)
+	s := &Server{
+		cfg:       cfg,
+		log:       log,
+		metrics:   m,
+		started:   time.Now(),
+		endpoints: newEndpoints(log, m.pushes),
+		keyring:   newKeyring(keys, cfg, log, m),
+		passports: passports,
+		proxies:   newProxies(),
+		documents: documents{
+			dir:        cfg.Documents,
+			options:    mesh.Options{CheckExpression: cfg.CheckExpression},
+			quarantine: map[mesh.DocumentID]quarantined{},
+		},
+	}
+	s.views = newViews(map[string]*xds.Collection{
+		resource.EndpointType: &s.endpoints.collection,
+		providerType:          &s.keyring.collection,
+		passportKeysType:      &s.passports.collection,
+	})
+	s.grpc = s.newGRPC()
+	s.sockets = newSockets(log, s.grpc.Serve, func(id identity.ID) (net.Listener, error) {
+		return identity.Listen(cfg.RunDir, id, cfg.AgentUID)
+	})
+	return s, nil
+}
+
+// documentsRead takes what the directory holds now.
+func (s *Server) documentsRead(docs mesh.Documents, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		before := s.documents
+		s.documents.quarantine = maps.Clone(before.quarantine)
+		s.documents.take(docs)
+		s.documents.restored = false
+		if err = s.apply(s.documents.quarantine); err != nil {
+			s.documents = before
+		}
+	}
+	if err != nil {
+		s.documentsBad(err)
+		return
+	}
+	s.metrics.documentsValid.Set(1)
+	s.log.Info("documents served", "dir", s.cfg.Documents, "documents", len(docs.All()))
+	if err := saveDocuments(s.lastGood(), s.cfg.Documents, docs); err != nil {
+		s.log.Warn("last good documents not saved", "err", err)
+	}
+}
+
+// documentsBad keeps what is served, and makes noise. A process that has never
+// had any begins with the last good ones of the one before.
+func (s *Server) documentsBad(err error) {
+	s.documents.faults = err
+	s.metrics.documentsValid.Set(0)
+	s.metrics.documentsBad.Inc()
+	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", err)
+	if !s.documents.since.IsZero() {
+		return
+	}
+	docs, err := loadDocuments(s.lastGood())
+	if err == nil {
+		s.documents.read, s.documents.restored = docs, true
+		err = s.apply(s.documents.quarantine)
+	}
+	if err != nil {
+		s.documents.restored = false
+		if !errors.Is(err, os.ErrNotExist) {
+			s.log.Error("last good documents not restored", "err", err)
+		}
+		return
+	}
+	s.log.Warn("last good documents of an earlier process are served", "path", s.lastGood())
+}
+
+func (s *Server) lastGood() string { return filepath.Join(s.cfg.StateDir, "documents.yaml") }
+
+// apply serves what was read, but for a quarantine. On an error everything
+// stays as it was.
+func (s *Server) apply(quarantine map[mesh.DocumentID]quarantined) error {
+	docs, m, err := s.documents.contained(quarantine)
+	if err != nil {
+		return err
+	}
+	if err := s.openCA(m.TrustDomain); err != nil {
+		return err
+	}
+	next, err := s.views.plan(docs, m)
+	if err != nil {
+		return err
+	}
+	s.documents.serve(docs)
+	s.documents.quarantine = quarantine
+	s.metrics.quarantined.Set(float64(len(quarantine)))
+
+	// What views refer to is there before they are.
+	s.keyring.use(m.Providers)
+	s.passports.use(m.TrustDomain, gatewayNames(m))
+	needed := s.views.services()
+	for _, g := range next {
+		needed = append(needed, g.needs[resource.EndpointType]...)
+	}
+	s.endpoints.use(needed, m)
+	s.views.set(next)
+	s.settle(m)
+	s.workloads = workloads(m)
+	s.sockets.use(s.workloads)
+	return nil
+}
+
+// settle forgets what no view refers to any more.
+func (s *Server) settle(m *mesh.Mesh) {
+	services := s.views.services()
+	s.endpoints.use(services, m)
+	if !slices.Equal(services, s.wanted) {
+		s.wanted = services
+		s.cfg.Registry.Want(services)
+	}
+}
+
+// acknowledged notes that a proxy took a revision whole.
+func (s *Server) acknowledged(id identity.ID, revision string) {
+	if !s.views.acknowledged(id, revision) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(nil)
+}
+
+// openCA opens the certificate authority, once.
+func (s *Server) openCA(trustDomain string) error {
+	if s.ca != nil {
+		if had := s.ca.TrustDomain(); had != trustDomain {
+			return fmt.Errorf("trust domain cannot change from %q to %q: start another control plane with another state directory", had, trustDomain)
+		}
+		return nil
+	}
+	ca, err := identity.OpenCA(filepath.Join(s.cfg.StateDir, "ca"), trustDomain)
+	s.ca = ca
+	return err
+}
+
+// authority returns the certificate authority; there is one as soon as there
+// are views.
+func (s *Server) authority() *identity.CA {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ca
+}
+
+func gatewayNames(m *mesh.Mesh) []string {
+	var names []string
+	for _, g := range m.Gateways {
+		names = append(names, g.Name)
+	}
+	return names
+}

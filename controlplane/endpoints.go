@@ -1,0 +1,139 @@
+package controlplane
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// endpoints keeps where the used services run, one resource each, shared by
+// all views. A change of one instance touches one resource.
+type endpoints struct {
+	collection xds.Collection
+	log        *slog.Logger
+	pushes     prometheus.Counter
+	kicks      chan struct{}
+
+	mu       sync.Mutex
+	services map[string]*serviceEndpoints
+	dirty    map[string]struct{}
+}
+
+// serviceEndpoints is what is known of one used service.
+type serviceEndpoints struct {
+	mtls   mesh.MTLS
+	update discovery.Update
+}
+
+func newEndpoints(log *slog.Logger, pushes prometheus.Counter) *endpoints {
+	return &endpoints{
+		log:      log,
+		pushes:   pushes,
+		kicks:    make(chan struct{}, 1),
+		services: map[string]*serviceEndpoints{},
+		dirty:    map[string]struct{}{},
+	}
+}
+
+// use makes exactly these services known. New ones are there, empty, when it
+// returns: whoever hears of a service may ask for its endpoints. One that is
+// not in m, which may be nil, is reached as before.
+func (e *endpoints) use(names []string, m *mesh.Mesh) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	used := map[string]*serviceEndpoints{}
+	for _, name := range names {
+		s := e.services[name]
+		if s == nil {
+			s = &serviceEndpoints{mtls: mesh.MTLSStrict}
+			e.dirty[name] = struct{}{}
+		}
+		if mtls := mtlsOf(m, name, s.mtls); mtls != s.mtls {
+			s.mtls = mtls
+			e.dirty[name] = struct{}{}
+		}
+		used[name] = s
+	}
+	for name := range e.services {
+		if used[name] == nil {
+			e.dirty[name] = struct{}{}
+		}
+	}
+	e.services = used
+	e.flush()
+}
+
+func mtlsOf(m *mesh.Mesh, name string, otherwise mesh.MTLS) mesh.MTLS {
+	if m == nil || m.Service(name) == nil {
+		return otherwise
+	}
+	return m.Service(name).MTLS
+}
+
+// notify takes what the registry says of one service.
+func (e *endpoints) notify(u discovery.Update) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.services[u.Service]
+	if s == nil {
+		return // no longer used; the registry does not know yet
+	}
+	s.update = u
+	e.dirty[u.Service] = struct{}{}
+	kick(e.kicks)
+}
+
+// run pushes changes until ctx ends.
+func (e *endpoints) run(ctx context.Context) {
+	debounce(ctx, e.kicks, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.flush()
+	})
+}
+
+// flush puts what is dirty into the collection. The caller holds the lock.
+func (e *endpoints) flush() {
+	if len(e.dirty) == 0 {
+		return
+	}
+	var put []*xds.Resource
+	var remove []string
+	for name := range e.dirty {
+		s := e.services[name]
+		if s == nil {
+			remove = append(remove, envoy.EndpointsName(name))
+			continue
+		}
+		r, err := xds.New(envoy.EndpointsName(name), envoy.Endpoints(name, s.mtls, s.update.Instances))
+		if err != nil {
+			e.log.Error("endpoints not encoded", "service", name, "err", err)
+			continue
+		}
+		put = append(put, r)
+	}
+	clear(e.dirty)
+	e.collection.Apply(put, remove...)
+	e.pushes.Inc()
+}
+
+// status tells of each used service, sorted by name.
+func (e *endpoints) status() []ServiceStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []ServiceStatus
+	for _, name := range slices.Sorted(maps.Keys(e.services)) {
+		u := e.services[name].update
+		out = append(out, ServiceStatus{Name: name, Instances: len(u.Instances), Held: u.Held, Reason: u.Reason})
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+)
+
+// A workload may enroll so often, all its instances together.
+const (
+	enrollPerSecond = 20
+	enrollBurst     = 200
+)
+
+// caller returns who calls, if a document speaks of it.
+func (s *Server) caller(ctx context.Context) (identity.ID, error) {
+	peer, ok := identity.PeerFromContext(ctx)
+	if !ok {
+		return identity.ID{}, status.Error(codes.Unauthenticated, "who calls is not known")
+	}
+	if !s.views.has(peer.ID) {
+		return identity.ID{}, statusOf(errRemoved)
+	}
+	return peer.ID, nil
+}
+
+// Enroll implements the ControlPlane service. The certificate is for the
+// authenticated peer, whatever the request says.
+func (s *Server) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
+	id, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !s.enrollments.allow(id) {
+		return nil, status.Error(codes.ResourceExhausted, "too many enrollments: try again later")
+	}
+	pub, err := identity.PublicKey(req.GetCsr())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if len(req.GetPassportKey()) > 0 {
+		if err := s.endorse(id, req.GetPassportKey()); err != nil {
+			return nil, err
+		}
+	}
+	ca := s.authority()
+	der, err := ca.Sign(pub, id, s.cfg.CertificateTTL)
+	if err != nil {
+		s.log.ErrorContext(ctx, "certificate not signed", "workload", id.String(), "err", err)
+		return nil, status.Error(codes.Internal, "certificate not signed")
+	}
+	s.metrics.enrollments.WithLabelValues(string(id.Role)).Inc()
+	s.log.InfoContext(ctx, "certificate signed", "workload", id.String())
+	return &chancerypb.EnrollResponse{
+		Chain:    [][]byte{der},
+		Bundle:   ca.Bundle(),
+		SpiffeId: id.SPIFFE(ca.TrustDomain()),
+	}, nil
+}
+
+// endorse takes a gateway's Passport key; nobody else's.
+func (s *Server) endorse(id identity.ID, jwk []byte) error {
+	if id.Role != identity.RoleGateway {
+		return status.Error(codes.PermissionDenied, "only gateways sign Passports")
+	}
+	err := s.passports.endorse(id.Name, jwk, time.Now().Add(s.cfg.CertificateTTL))
+	switch {
+	case errors.Is(err, errPassportKey):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case err != nil:
+		s.log.Error("passport key not endorsed", "workload", id.String(), "err", err)
+		return status.Error(codes.Internal, "passport key not endorsed")
+	}
+	return nil
+}
+
+// Report implements the ControlPlane service.
+func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
+	id, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(report.GetTypes()) > 100 || len(report.GetInstance()) > 256 {
+		return nil, status.Error(codes.InvalidArgument, "report is too large")
+	}
+	for _, t := range report.GetTypes() {
+		t.Error = bounded(t.GetError())
+	}
+	before := s.proxies.note(id, report)
+	s.acknowledged(id, report.GetAcknowledgedRevision())
+	for _, t := range report.GetTypes() {
+		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
+			s.rejected(rejection{
+				id:       id,
+				instance: report.GetInstance(),
+				by:       "envoy",
+				revision: report.GetHeldRevision(),
+				typeURL:  t.GetTypeUrl(),
+				names:    t.GetRejected(),
+				text:     t.GetError(),
+			})
+		}
+	}
+	return &chancerypb.ReportResponse{}, nil
+}
+
+// isNews reports whether a NACK is not one that was told before.
+func isNews(before *chancerypb.ReportRequest, revision string, t *chancerypb.TypeStatus) bool {
+	if before.GetHeldRevision() != revision {
+		return true
+	}
+	for _, old := range before.GetTypes() {
+		if old.GetTypeUrl() == t.GetTypeUrl() {
+			return old.GetState() != t.GetState() || old.GetError() != t.GetError()
+		}
+	}
+	return true
+}
+
+// limits bounds how often each workload enrolls.
+type limits struct {
+	mu   sync.Mutex
+	byID map[identity.ID]*rate.Limiter
+}
+
+func (l *limits) allow(id identity.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID == nil {
+		l.byID = map[identity.ID]*rate.Limiter{}
+	}
+	limiter := l.byID[id]
+	if limiter == nil {
+		limiter = rate.NewLimiter(enrollPerSecond, enrollBurst)
+		l.byID[id] = limiter
+	}
+	return limiter.Allow()
+}

@@ -1,0 +1,215 @@
+package controlplane
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// Type URLs of our own resources.
+var (
+	policyType       = xds.TypeURL(&chancerypb.Policy{})
+	revisionType     = xds.TypeURL(&chancerypb.Revision{})
+	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+)
+
+// revisedTypes are what a revision speaks of: the resources of one view. They
+// go out in this order, the revision last.
+var revisedTypes = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType}
+
+// revisionName is the name of a view's one Revision.
+const revisionName = "revision"
+
+// generation is one state of a view. It is immutable.
+type generation struct {
+	// revision identifies the content.
+	revision string
+	// documents are what it was made of, inputs the part of their model that
+	// was looked at.
+	documents mesh.Documents
+	inputs    []any
+	// resources by type, the Revision included.
+	resources map[string][]*xds.Resource
+	// digests of the sets of resources, by type.
+	digests map[string]string
+	// madeOf leads from resources to the documents to suspect when one is
+	// rejected.
+	madeOf map[resourceKey][]mesh.DocumentID
+	// needs are the names of shared resources that it refers to, by type.
+	needs map[string][]string
+}
+
+// resourceKey names one resource of a view.
+type resourceKey struct{ typeURL, name string }
+
+// newGeneration makes the generation of a view from valid documents.
+func newGeneration(docs mesh.Documents, m *mesh.Mesh, id identity.ID) (*generation, error) {
+	g := &generation{
+		documents: docs,
+		inputs:    inputs(m, id),
+		resources: map[string][]*xds.Resource{},
+		digests:   map[string]string{},
+		madeOf:    map[resourceKey][]mesh.DocumentID{},
+	}
+	resources, policy := translate(m, id)
+	for _, r := range append(resources, policy) {
+		if err := g.add(r.Name, r.Message, r.Documents); err != nil {
+			return nil, err
+		}
+	}
+	p := policy.Message.(*chancerypb.Policy)
+	g.needs = map[string][]string{
+		resource.EndpointType: envoy.EndpointNames(resources),
+		providerType:          p.GetProviders(),
+		passportKeysType:      p.GetGateways(),
+	}
+	for _, name := range p.GetProviders() {
+		g.madeOf[resourceKey{providerType, name}] = []mesh.DocumentID{{Kind: mesh.KindIdentityProvider, Name: name}}
+	}
+	return g, g.seal()
+}
+
+func (g *generation) add(name string, m proto.Message, documents []mesh.DocumentID) error {
+	r, err := xds.New(name, m)
+	if err != nil {
+		return err
+	}
+	g.resources[r.TypeURL] = append(g.resources[r.TypeURL], r)
+	g.madeOf[resourceKey{r.TypeURL, name}] = documents
+	return nil
+}
+
+// seal adds the Revision, which says what the sets are.
+func (g *generation) seal() error {
+	all := sha256.New()
+	for _, typeURL := range revisedTypes {
+		versions := map[string]string{}
+		for _, r := range g.resources[typeURL] {
+			versions[r.Name] = r.Version
+		}
+		g.digests[typeURL] = xds.DigestOf(versions).String()
+		fmt.Fprintln(all, typeURL, g.digests[typeURL])
+	}
+	g.revision = hex.EncodeToString(all.Sum(nil)[:6])
+	return g.add(revisionName, &chancerypb.Revision{Id: g.revision, Digests: maps.Clone(g.digests)}, nil)
+}
+
+// translate returns the Envoy resources of a view, and its policy.
+func translate(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy envoy.Resource) {
+	var p *chancerypb.Policy
+	documents := []mesh.DocumentID{{Kind: mesh.KindMesh, Name: m.Name}}
+	if id.Role == identity.RoleGateway {
+		g := m.Gateway(id.Name)
+		resources, p = envoy.Gateway(m, g), gatewayPolicy(m, g)
+		documents = append(documents, mesh.DocumentID{Kind: mesh.KindGateway, Name: id.Name})
+	} else {
+		s := m.Service(id.Name)
+		resources, p = envoy.Sidecar(m, s), servicePolicy(m, s)
+		documents = append(documents, mesh.DocumentID{Kind: mesh.KindService, Name: id.Name})
+	}
+	return resources, envoy.Resource{TypeURL: policyType, Name: p.GetName(), Message: p, Documents: documents}
+}
+
+// inputs returns everything of the mesh that the view of id is made from. Two
+// meshes with equal inputs make equal views.
+func inputs(m *mesh.Mesh, id identity.ID) []any {
+	in := []any{m.Name, m.TrustDomain, m.PassportLifetime}
+	if id.Role == identity.RoleGateway {
+		in = append(in, m.Gateway(id.Name))
+		for _, s := range m.Services {
+			if serves(s, id.Name) {
+				in = append(in, s)
+			}
+		}
+		return in
+	}
+	s := m.Service(id.Name)
+	in = append(in, s)
+	for _, name := range s.Uses {
+		in = append(in, m.Service(name))
+	}
+	for _, r := range s.Routes {
+		in = append(in, callers(m, r.Callers))
+	}
+	return in
+}
+
+// serves reports whether a service lets a gateway call any of its routes.
+func serves(s *mesh.Service, gateway string) bool {
+	return slices.ContainsFunc(s.Routes, func(r mesh.Route) bool { return slices.Contains(r.Callers, gateway) })
+}
+
+// madeFrom reports whether g is what m would make.
+func (g *generation) madeFrom(m *mesh.Mesh, id identity.ID) bool {
+	return reflect.DeepEqual(g.inputs, inputs(m, id))
+}
+
+// with returns the same generation, made of documents that say the same.
+func (g *generation) with(docs mesh.Documents) *generation {
+	same := *g
+	same.documents = docs
+	return &same
+}
+
+// suspects returns the documents that may have caused a rejection: those that
+// the rejected resources were made of, and, where the error text names some of
+// the resources or documents, only these.
+func (g *generation) suspects(typeURL string, rejected []string, text string) (suspects []mesh.DocumentID, named bool) {
+	rejected, byResource := mentioned(rejected, text, func(name string) string { return name })
+	for _, name := range rejected {
+		suspects = append(suspects, g.madeOf[resourceKey{typeURL, name}]...)
+	}
+	suspects, byDocument := mentioned(suspects, text, func(id mesh.DocumentID) string { return id.Name })
+	return suspects, byResource || byDocument
+}
+
+// mentioned returns those of list whose name stands in text as a word of its
+// own, or all when none does.
+func mentioned[T any](list []T, text string, name func(T) string) (found []T, any bool) {
+	for _, item := range list {
+		if mentions(text, name(item)) {
+			found = append(found, item)
+		}
+	}
+	if len(found) == 0 {
+		return list, false
+	}
+	return found, true
+}
+
+func mentions(text, name string) bool {
+	for name != "" {
+		i := strings.Index(text, name)
+		if i < 0 {
+			return false
+		}
+		before, after := text[:i], text[i+len(name):]
+		if !endsInName(before) && !startsInName(after) {
+			return true
+		}
+		text = after
+	}
+	return false
+}
+
+func endsInName(s string) bool { return s != "" && isNameByte(s[len(s)-1]) }
+
+func startsInName(s string) bool { return s != "" && isNameByte(s[0]) }
+
+func isNameByte(b byte) bool {
+	return b == '-' || b == '_' || '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+}

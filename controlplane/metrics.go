@@ -1,0 +1,62 @@
+package controlplane
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics of the control plane.
+type metrics struct {
+	documentsValid prometheus.Gauge
+	documentsBad   prometheus.Counter
+	quarantined    prometheus.Gauge
+	streams        prometheus.Gauge
+	nacks          *prometheus.CounterVec
+	pushes         prometheus.Counter
+	enrollments    *prometheus.CounterVec
+	keysFetched    *prometheus.GaugeVec
+	keysFailures   *prometheus.CounterVec
+}
+
+// newMetrics registers the metrics with r; nil is with nobody.
+func newMetrics(r prometheus.Registerer) *metrics {
+	f := promauto.With(r)
+	return &metrics{
+		documentsValid: f.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_documents_valid",
+			Help: "1 when the directory's documents are served, 0 when earlier ones are.",
+		}),
+		documentsBad: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_documents_rejected_total",
+			Help: "Changes of the documents that were not valid.",
+		}),
+		quarantined: f.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_quarantined_documents",
+			Help: "Documents that a proxy rejected, and that are not served for it.",
+		}),
+		streams: f.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_xds_streams",
+			Help: "Open ADS streams of agents.",
+		}),
+		nacks: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_nacks_total",
+			Help: "Responses that agents, or their Envoys, rejected.",
+		}, []string{"type_url", "by"}),
+		pushes: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_endpoint_pushes_total",
+			Help: "Times that changed endpoints were sent to proxies.",
+		}),
+		enrollments: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_certificates_signed_total",
+			Help: "Certificates of workloads that were signed.",
+		}, []string{"role"}),
+		keysFetched: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "chancery_provider_keys_fetched_timestamp_seconds",
+			Help: "When the keys of an identity provider were last fetched.",
+		}, []string{"provider"}),
+		keysFailures: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_provider_keys_failures_total",
+			Help: "Fetches of an identity provider's keys that failed.",
+		}, []string{"provider"}),
+	}
+}

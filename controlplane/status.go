@@ -1,0 +1,123 @@
+package controlplane
+
+import "time"
+
+// Status is what the control plane tells of itself.
+type Status struct {
+	// Version of the program.
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Ready is empty, or says what is not ready.
+	NotReady   string             `json:"notReady,omitempty"`
+	Documents  DocumentsStatus    `json:"documents"`
+	Quarantine []QuarantineStatus `json:"quarantine"`
+	Views      []ViewStatus       `json:"views"`
+	Services   []ServiceStatus    `json:"services"`
+	Providers  []ProviderStatus   `json:"providers"`
+}
+
+// DocumentsStatus says how the documents are.
+type DocumentsStatus struct {
+	Dir string `json:"dir"`
+	// Valid says that what is in the directory is what is served, quarantine
+	// apart.
+	Valid bool `json:"valid"`
+	// Faults of what is in the directory, one each, with file and line.
+	Faults []string `json:"faults,omitempty"`
+	// Served counts the documents that are served, and Since is when they
+	// came.
+	Served int       `json:"served"`
+	Since  time.Time `json:"since,omitzero"`
+	// Restored says that they are the last good ones of an earlier process,
+	// because what is in the directory has never been valid in this one's
+	// life.
+	Restored bool `json:"restored,omitempty"`
+}
+
+// QuarantineStatus is one document that a proxy rejected.
+type QuarantineStatus struct {
+	Document string    `json:"document"`
+	Since    time.Time `json:"since"`
+	// Reason is what the proxy said.
+	Reason string `json:"reason"`
+	// Proxy, of which TypeURL.
+	Proxy   string `json:"proxy"`
+	TypeURL string `json:"typeURL"`
+	// Previous says that an earlier version of the document is served;
+	// otherwise none is.
+	Previous bool `json:"previous"`
+}
+
+// ViewStatus is what all proxies of one gateway or service see.
+type ViewStatus struct {
+	Name     string `json:"name"`
+	Revision string `json:"revision"`
+	// Proven is the last revision that a proxy acknowledged whole.
+	Proven  string `json:"proven,omitempty"`
+	Streams int    `json:"streams"`
+}
+
+// ServiceStatus is what the registry says of a service that is used.
+type ServiceStatus struct {
+	Name      string `json:"name"`
+	Instances int    `json:"instances"`
+	// Held says that the registry gave less, and was not believed.
+	Held   bool   `json:"held,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// ProviderStatus says how the keys of an identity provider are.
+type ProviderStatus struct {
+	Name   string `json:"name"`
+	Issuer string `json:"issuer"`
+	// FetchedAt is zero when there never were any.
+	FetchedAt   time.Time `json:"fetchedAt,omitzero"`
+	UsableUntil time.Time `json:"usableUntil,omitzero"`
+	// Error is why the last fetch failed.
+	Error string `json:"error,omitempty"`
+}
+
+// State is how a proxy stands with the resources of one type.
+type State string
+
+// The states of types.
+const (
+	// StateACKed is in force.
+	StateACKed State = "ACKED"
+	// StatePending was sent and not yet answered.
+	StatePending State = "PENDING"
+	// StateStale was acknowledged once; there is newer.
+	StateStale State = "STALE"
+	// StateNACKed was rejected; what was there before is in force.
+	StateNACKed State = "NACKED"
+)
+
+// ProxyStatus is how one Envoy stands.
+type ProxyStatus struct {
+	// Name is "gateway/<name>" or "service/<name>".
+	Name string `json:"name"`
+	// Instance is what the agent calls itself.
+	Instance string `json:"instance"`
+	// Connected says that the agent is; Since is when that began or ended.
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`
+	// EnvoyConnected says that Envoy is connected to the agent.
+	EnvoyConnected bool   `json:"envoyConnected"`
+	EnvoyVersion   string `json:"envoyVersion,omitempty"`
+	AgentVersion   string `json:"agentVersion,omitempty"`
+	// Latest revision there is, the one that the agent holds, and the one
+	// that Envoy acknowledged whole.
+	Latest       string       `json:"latest"`
+	Held         string       `json:"held,omitempty"`
+	Acknowledged string       `json:"acknowledged,omitempty"`
+	Types        []TypeStatus `json:"types"`
+}
+
+// TypeStatus is how a proxy stands with one type.
+type TypeStatus struct {
+	TypeURL string `json:"typeURL"`
+	State   State  `json:"state"`
+	// Error and Rejected are of StateNACKed alone.
+	Error    string   `json:"error,omitempty"`
+	Rejected []string `json:"rejected,omitempty"`
+}

@@ -1,0 +1,135 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/xds"
+)
+
+// Why the control plane ends a stream.
+var (
+	errRemoved  = errors.New("no document speaks of this workload")
+	errMoved    = errors.New("there is a newer revision: connect again")
+	errStopping = errors.New("control plane is stopping")
+)
+
+// statusOf is what a client is told when its stream ends, or its call fails.
+func statusOf(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errRemoved):
+		return status.Error(codes.PermissionDenied, errRemoved.Error())
+	case errors.Is(err, errMoved), errors.Is(err, errStopping):
+		return status.Error(codes.Unavailable, err.Error())
+	default:
+		return err
+	}
+}
+
+// stream is one agent's ADS stream. Its fields are set before it is served.
+type stream struct {
+	id   identity.ID
+	view *view
+	// tries says that the stream is on its view's latest generation.
+	tries bool
+	sets  sets
+	end   context.CancelCauseFunc
+
+	server *Server
+	// proxy is the entry in the book; nil until the first request names it.
+	proxy *proxy
+	// sent are the names in the last response of each type, and the revision
+	// that was the latest then.
+	sent map[string]sentResponse
+}
+
+type sentResponse struct {
+	revision string
+	names    []string
+}
+
+var (
+	_ xds.Source   = (*stream)(nil)
+	_ xds.Observer = (*stream)(nil)
+)
+
+// DeltaAggregatedResources implements the ADS service. What a stream sees is
+// its authenticated peer's view, whatever it says of itself.
+func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	peer, ok := identity.PeerFromContext(rpc.Context())
+	if !ok {
+		return status.Error(codes.Unauthenticated, "who calls is not known")
+	}
+	ctx, end := context.WithCancelCause(rpc.Context())
+	defer end(nil)
+	str := &stream{id: peer.ID, end: end, server: s, sent: map[string]sentResponse{}}
+	if err := s.views.open(peer.ID, str); err != nil {
+		return statusOf(err)
+	}
+	defer func() {
+		s.views.close(str)
+		s.proxies.disconnect(str.proxy)
+	}()
+	s.metrics.streams.Inc()
+	defer s.metrics.streams.Dec()
+	if err := xds.Serve(ctx, rpc, str, str); err != nil {
+		return err
+	}
+	if rpc.Context().Err() != nil {
+		return nil // the client's own wish
+	}
+	return statusOf(context.Cause(ctx))
+}
+
+// Collection implements xds.Source.
+func (str *stream) Collection(typeURL string) (*xds.Collection, func(string) bool, error) {
+	if c := str.sets[typeURL]; c != nil {
+		return c, nil, nil
+	}
+	if c := str.server.views.shared[typeURL]; c != nil {
+		return c, func(name string) bool { return str.view.may(typeURL, name) }, nil
+	}
+	return nil, nil, fmt.Errorf("type %.100q is not served", typeURL)
+}
+
+// Requested implements xds.Observer.
+func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
+	if str.proxy == nil {
+		str.proxy = str.server.proxies.connect(str.id, req.GetNode().GetId())
+	}
+	detail := req.GetErrorDetail()
+	if detail == nil {
+		return nil
+	}
+	sent := str.sent[req.GetTypeUrl()]
+	str.server.rejected(rejection{
+		id:       str.id,
+		instance: str.proxy.instance,
+		by:       "agent",
+		revision: sent.revision,
+		typeURL:  req.GetTypeUrl(),
+		names:    sent.names,
+		text:     bounded(detail.GetMessage()),
+	})
+	return nil
+}
+
+// Responding implements xds.Observer.
+func (str *stream) Responding(resp *discoveryv3.DeltaDiscoveryResponse) {
+	sent := sentResponse{}
+	if g := str.server.views.latest(str.id); g != nil && str.tries {
+		sent.revision = g.revision
+	}
+	for _, r := range resp.GetResources() {
+		sent.names = append(sent.names, r.GetName())
+	}
+	str.sent[resp.GetTypeUrl()] = sent
+}
