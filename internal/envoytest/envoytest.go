@@ -3,12 +3,11 @@
 // agent would, an [Upstream] that tells what reached it, and an [Authority] for
 // certificates.
 //
-// Envoy is found by ENVOY_PATH, else on PATH; a test is skipped without it.
+// Package tooltest says where Envoy is looked for, and what happens without it.
 package envoytest
 
 import (
 	"bytes"
-	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,16 +15,14 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/chancery-mesh/chancery/internal/tooltest"
 )
 
-// Path returns where Envoy is, or skips the test.
+// Path returns where Envoy is; see [tooltest.Path].
 func Path(t testing.TB) string {
 	t.Helper()
-	path, err := exec.LookPath(cmp.Or(os.Getenv("ENVOY_PATH"), "envoy"))
-	if err != nil {
-		t.Skipf("needs Envoy: run `make tools`, or set ENVOY_PATH (%v)", err)
-	}
-	return path
+	return tooltest.Path(t, "envoy", "run `make test`")
 }
 
 // Validate fails the test unless Envoy would start with that bootstrap. The
