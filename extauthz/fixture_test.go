@@ -1,0 +1,239 @@
+package extauthz_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/passport"
+)
+
+const (
+	domain        = "shop.example"
+	gatewayID     = "spiffe://shop.example/gateway/public"
+	serviceCaller = "spiffe://shop.example/service/web"
+)
+
+// fixture is a gateway and the service behind it.
+type fixture struct {
+	idp      *ecdsa.PrivateKey
+	signer   *passport.Signer
+	gateway  *chancerypb.Policy
+	provider *chancerypb.Provider
+	service  *chancerypb.Policy
+	keys     *chancerypb.PassportKeys
+}
+
+// secrets are made once; everything else of a fixture is new each time.
+var secrets = sync.OnceValues(func() (*ecdsa.PrivateKey, *passport.Signer) {
+	idp, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	signer, err := passport.NewSigner(key)
+	if err != nil {
+		panic(err)
+	}
+	return idp, signer
+})
+
+func newFixture(t testing.TB) *fixture {
+	t.Helper()
+	idp, signer := secrets()
+	jwk, err := jwkset.NewJWKFromKey(&idp.PublicKey, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: "k1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := json.Marshal(jwkset.JWKSMarshal{Keys: []jwkset.JWKMarshal{jwk.Marshal()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	passportKeys, err := json.Marshal(passport.KeySet{signer.KeyID(): {Owner: gatewayID, Public: signer.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fixture{
+		idp: idp, signer: signer,
+		provider: &chancerypb.Provider{
+			Name: "staff", Issuer: "https://idp.test", Audiences: []string{"shop-api"}, Jwks: jwks,
+			Claims:      &chancerypb.ClaimMapping{Tenant: "tenant"},
+			UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
+		},
+		gateway: &chancerypb.Policy{
+			Name: "gateway/public", TrustDomain: domain, Providers: []string{"staff"},
+			Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
+			Routes: []*chancerypb.RoutePolicy{
+				{Name: "orders", Path: "/orders/**", AccessToken: "staff"},
+				{
+					Name: "admin", Method: "POST", Path: "/admin/{id}", AccessToken: "staff",
+					Allow: `'admins' in user.groups && params.id != '0' && !('admin' in request.headers['x-role'])`,
+				},
+				{Name: "closed", Path: "/closed"},
+			},
+		},
+		service: &chancerypb.Policy{
+			Name: "service/orders", TrustDomain: domain, Gateways: []string{"public"},
+			Routes: []*chancerypb.RoutePolicy{
+				{
+					Name: "get-order", Method: "GET", Path: "/orders/{id}", Callers: []string{gatewayID, serviceCaller},
+					Allow: `'sales' in user.groups && tenant == 'acme' && caller.name in ['public', 'web'] && request.ip == '192.0.2.1'`,
+				},
+				{Name: "nobody", Path: "/nobody", Allow: "true"},
+			},
+		},
+		keys: &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
+	}
+}
+
+func (f *fixture) gatewayState(t testing.TB) *extauthz.State {
+	t.Helper()
+	s, err := extauthz.NewState(f.gateway, []*chancerypb.Provider{f.provider}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (f *fixture) serviceState(t testing.TB) *extauthz.State {
+	t.Helper()
+	s, err := extauthz.NewState(f.service, nil, []*chancerypb.PassportKeys{f.keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// server returns one that has the state.
+func (f *fixture) server(t testing.TB, state *extauthz.State) *extauthz.Server {
+	t.Helper()
+	s, err := extauthz.New(extauthz.Config{
+		Logger: slog.New(slog.DiscardHandler), Signer: func() *passport.Signer { return f.signer },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetState(state)
+	return s
+}
+
+// token returns an access token, with the claims that are given changed.
+func (f *fixture) token(t testing.TB, change map[string]any) string {
+	t.Helper()
+	claims := jwt.MapClaims{
+		"iss": "https://idp.test", "aud": "shop-api", "sub": "alice", "exp": time.Now().Add(time.Minute).Unix(),
+		"groups": []string{"sales"}, "tenant": "acme", "client_id": "web",
+	}
+	for name, v := range change {
+		if claims[name] = v; v == nil {
+			delete(claims, name)
+		}
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
+	token.Header["kid"] = "k1"
+	signed, err := token.SignedString(f.idp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// passport returns a valid one, changed.
+func (f *fixture) passport(t testing.TB, change func(*passport.Passport)) string {
+	t.Helper()
+	p := &passport.Passport{
+		ID: "req-1", Subject: "alice", Audience: domain, Gateway: gatewayID, IssuedAt: time.Now(),
+		ExpiresAt: time.Now().Add(time.Minute), Tenant: "acme", Groups: []string{"sales"}, Client: "web", ClientIP: "192.0.2.1",
+	}
+	change(p)
+	token, err := f.signer.Mint(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func unchanged(*passport.Passport) {}
+
+// call is the part of a check request that tests change.
+type call struct {
+	policy, route, method, path string
+	caller, ip                  string
+	headers                     [][2]string
+	merged                      map[string]string
+}
+
+func (c call) request() *authv3.CheckRequest {
+	var headers []*corev3.HeaderValue
+	for _, h := range c.headers {
+		headers = append(headers, &corev3.HeaderValue{Key: h[0], RawValue: []byte(h[1])})
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source: &authv3.AttributeContext_Peer{
+			Principal: c.caller,
+			Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
+				SocketAddress: &corev3.SocketAddress{Address: c.ip},
+			}},
+		},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: c.method, Path: c.path, Host: "api.test", Headers: c.merged,
+			HeaderMap: &corev3.HeaderMap{Headers: headers},
+		}},
+		ContextExtensions: map[string]string{"policy": c.policy, "route": c.route},
+	}}
+}
+
+// atGateway is a call that the gateway's route "orders" allows.
+func (f *fixture) atGateway(t testing.TB) call {
+	t.Helper()
+	return call{
+		policy: "gateway/public", route: "orders", method: "GET", path: "/orders/1?x=y", ip: "192.0.2.1",
+		headers: [][2]string{{"authorization", "Bearer " + f.token(t, nil)}, {"x-request-id", "req-1"}},
+	}
+}
+
+// atService is a call that the service's route "get-order" allows.
+func (f *fixture) atService(t testing.TB) call {
+	t.Helper()
+	return call{
+		policy: "service/orders", route: "get-order", method: "GET", path: "/orders/1", ip: "10.0.0.1", caller: gatewayID,
+		headers: [][2]string{{"txn-token", f.passport(t, unchanged)}, {"x-request-id", "req-1"}},
+	}
+}
+
+// authorization replaces the Authorization lines of c.
+func (c call) authorization(lines ...string) call {
+	return c.header("authorization", lines...)
+}
+
+func (c call) header(name string, lines ...string) call {
+	var headers [][2]string
+	for _, h := range c.headers {
+		if h[0] != name {
+			headers = append(headers, h)
+		}
+	}
+	for _, line := range lines {
+		headers = append(headers, [2]string{name, line})
+	}
+	c.headers = headers
+	return c
+}
