@@ -8,6 +8,8 @@ type record struct {
 	update Update
 	// index of the last answer that could be believed.
 	index uint64
+	// reason is what was announced last.
+	reason string
 	// absent holds the kept instances that good answers lack.
 	absent map[string]absence
 }
@@ -23,14 +25,13 @@ type absence struct {
 // known reports whether anything was ever believed of the service.
 func (r *record) known() bool { return r.update.Service != "" }
 
-// doubt returns why an answer must not be believed in anything, or "".
+// doubt returns why an answer must not be believed in anything, or "". What
+// ACLs let through is true as far as it goes.
 func (r *record) doubt(a Answer) string {
-	switch {
-	case !a.KnownLeader:
-		return ReasonNoLeader
-	case a.LastContact > maxLastContact:
-		return ReasonStale
-	case a.Index < r.index:
+	if d := a.Doubt(); d != "" && d != ReasonFiltered {
+		return d
+	}
+	if a.Index < r.index {
 		return ReasonBackward
 	}
 	return ""

@@ -41,6 +41,20 @@ type Answer struct {
 	Index uint64
 }
 
+// Doubt returns why the answer can prove no instance gone, whatever its index
+// is, or "". It is worth asking again soon then.
+func (a Answer) Doubt() string {
+	switch {
+	case !a.KnownLeader:
+		return ReasonNoLeader
+	case a.LastContact > maxLastContact:
+		return ReasonStale
+	case a.Filtered:
+		return ReasonFiltered
+	}
+	return ""
+}
+
 // KeeperConfig of a [Keeper]. Every field has a default.
 type KeeperConfig struct {
 	// HoldFor is how long answers must lack instances before they are believed
@@ -102,7 +116,8 @@ func (k *Keeper) Judge(service string, a Answer) (Update, bool) {
 		r.index = a.Index
 	}
 	switch {
-	case !r.known() && len(a.Instances) == 0 && (doubt != "" || a.Filtered):
+	case !r.known() && len(a.Instances) == 0 && a.Doubt() != "":
+		k.announce(r, service, a.Doubt(), nil)
 		return Update{}, false
 	case doubt == "":
 		instances, reason := k.settle(r, a, now)
@@ -116,12 +131,13 @@ func (k *Keeper) Judge(service string, a Answer) (Update, bool) {
 	}
 }
 
-// Fail returns what to believe of a service when no usable answer came, and
-// whether that is news.
-func (k *Keeper) Fail(service string) (Update, bool) {
+// Fail returns what to believe of a service when err came instead of a usable
+// answer, and whether that is news.
+func (k *Keeper) Fail(service string, err error) (Update, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.record(service)
+	k.announce(r, service, ReasonSilent, err)
 	if !r.known() {
 		return Update{}, false
 	}
@@ -135,14 +151,6 @@ func (k *Keeper) Forget(service string) {
 	defer k.mu.Unlock()
 	delete(k.records, service)
 	k.held.DeleteLabelValues(service)
-}
-
-// Known reports whether anything was ever believed of a service.
-func (k *Keeper) Known(service string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	r := k.records[service]
-	return r != nil && r.known()
 }
 
 func (k *Keeper) record(service string) *record {
@@ -221,25 +229,30 @@ func (k *Keeper) total() int {
 }
 
 func (k *Keeper) publish(r *record, service string, instances []Instance, reason string) (Update, bool) {
+	k.announce(r, service, reason, nil)
 	u := Update{Service: service, Instances: instances, Held: reason != "", Reason: reason}
-	if r.update.Reason != reason {
-		k.announce(u)
-	}
-	k.held.WithLabelValues(service).Set(0)
-	if u.Held {
-		k.held.WithLabelValues(service).Set(1)
-	}
 	news := !u.equal(r.update)
 	r.update = u
 	return u, news
 }
 
-func (k *Keeper) announce(u Update) {
-	if u.Held {
-		k.log.Warn("registry not believed", "service", u.Service, "reason", u.Reason, "kept", len(u.Instances))
+// announce tells operators, once per change, whether a service is held.
+func (k *Keeper) announce(r *record, service, reason string, err error) {
+	if reason == r.reason {
 		return
 	}
-	k.log.Info("registry believed again", "service", u.Service)
+	r.reason = reason
+	if reason == "" {
+		k.held.WithLabelValues(service).Set(0)
+		k.log.Info("registry believed again", "service", service)
+		return
+	}
+	k.held.WithLabelValues(service).Set(1)
+	log := k.log.With("service", service, "reason", reason, "kept", len(r.update.Instances))
+	if err != nil {
+		log = log.With("err", err)
+	}
+	log.Warn("registry not believed")
 }
 
 func (u Update) equal(v Update) bool {

@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -198,7 +199,7 @@ func TestKeeper(t *testing.T) {
 					time.Sleep(s.after)
 					var u discovery.Update
 					if s.fail {
-						u, _ = k.Fail("orders")
+						u, _ = k.Fail("orders", errors.New("down"))
 					} else {
 						u, _ = k.Judge("orders", s.answer)
 					}
@@ -218,13 +219,13 @@ func TestKeeperKnowsNothing(t *testing.T) {
 	for name, judge := range map[string]func() (discovery.Update, bool){
 		"empty without a leader": func() (discovery.Update, bool) { return k.Judge("orders", noLeader(good(1, ""))) },
 		"empty by ACLs":          func() (discovery.Update, bool) { return k.Judge("orders", filtered(good(1, ""))) },
-		"silence":                func() (discovery.Update, bool) { return k.Fail("orders") },
+		"silence":                func() (discovery.Update, bool) { return k.Fail("orders", errors.New("down")) },
 	} {
-		if u, news := judge(); news || k.Known("orders") {
+		if u, news := judge(); news {
 			t.Errorf("%s: %+v is news", name, u)
 		}
 	}
-	if _, news := k.Judge("orders", good(1, "")); !news || !k.Known("orders") {
+	if _, news := k.Judge("orders", good(1, "")); !news {
 		t.Error("empty on good evidence is not news")
 	}
 }

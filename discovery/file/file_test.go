@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // write replaces a file in one step, as an operator's tool should.
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	next := path + ".next"
 	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
