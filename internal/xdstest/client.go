@@ -20,10 +20,13 @@ import (
 // patience is how long a client waits for what must come.
 const patience = 10 * time.Second
 
-// Dial connects to a gRPC server until the test ends.
+// Dial connects to a gRPC server, which may be just starting, until the test
+// ends.
 func Dial(t *testing.T, target string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options = append(options,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	conn, err := grpc.NewClient(target, options...)
 	if err != nil {
 		t.Fatal(err)

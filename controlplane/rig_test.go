@@ -1,0 +1,343 @@
+package controlplane_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/internal/xdstest"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	policyType       = xds.TypeURL(&chancerypb.Policy{})
+	revisionType     = xds.TypeURL(&chancerypb.Revision{})
+	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+)
+
+var viewTypes = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType, revisionType}
+
+// quiet is how long nothing must come for a test to believe that nothing will.
+const quiet = 100 * time.Millisecond
+
+var (
+	gateway   = identity.ID{Role: identity.RoleGateway, Name: "public"}
+	orders    = identity.ID{Role: identity.RoleService, Name: "orders"}
+	inventory = identity.ID{Role: identity.RoleService, Name: "inventory"}
+)
+
+// The documents that tests begin with.
+const (
+	meshYAML = `
+kind: Mesh
+name: shop
+trustDomain: shop.example
+`
+	publicYAML = `
+kind: Gateway
+name: public
+profile: private
+listen: 127.0.0.1:8080
+routes:
+  - match: {path: "/{service}/**"}
+    to: "{service}"
+    rewrite: /**
+`
+	ordersYAML = `
+kind: Service
+name: orders
+uses: [inventory]
+callers: [public]
+routes:
+  - {name: list, match: {method: GET, path: /orders}, allow: "true"}
+`
+	inventoryYAML = `
+kind: Service
+name: inventory
+callers: [orders]
+routes:
+  - {name: stock, match: {method: GET, path: "/stock/{item}"}, allow: "true"}
+`
+)
+
+// withTimeout changes a service's document.
+func withTimeout(document, timeout string) string {
+	return strings.Replace(document, `allow: "true"`, `allow: "true", timeout: `+timeout, 1)
+}
+
+func shop() map[string]string {
+	return map[string]string{"mesh": meshYAML, "public": publicYAML, "orders": ordersYAML, "inventory": inventoryYAML}
+}
+
+// rig is a control plane with its surroundings.
+type rig struct {
+	t        *testing.T
+	docs     string
+	run      string
+	state    string
+	registry *registry
+	metrics  *prometheus.Registry
+	log      *lockedBuffer
+	server   *controlplane.Server
+	admin    *controlplane.AdminClient
+	stop     func()
+}
+
+// start runs a control plane on documents by file name, until the test ends.
+func start(t *testing.T, docs map[string]string) *rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cp") // short: socket paths are bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r := &rig{t: t, docs: dir + "/docs", run: dir + "/run", state: dir + "/state"}
+	if err := os.Mkdir(r.docs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range docs {
+		r.write(name, text)
+	}
+	r.start()
+	return r
+}
+
+// start starts the control plane, again maybe.
+func (r *rig) start() {
+	r.t.Helper()
+	r.registry = newRegistry()
+	r.metrics = prometheus.NewPedanticRegistry()
+	r.log = &lockedBuffer{}
+	server, err := controlplane.New(controlplane.Config{
+		Documents:       r.docs,
+		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
+		Registry:        r.registry,
+		RunDir:          r.run,
+		StateDir:        r.state,
+		Version:         "test",
+		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
+		Registerer:      r.metrics,
+		Gatherer:        r.metrics,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.server, r.admin = server, controlplane.NewAdminClient(r.run)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- server.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
+	r.t.Cleanup(func() {
+		r.stop()
+		if r.t.Failed() {
+			r.t.Logf("log of the control plane:\n%s", r.log.String())
+		}
+	})
+}
+
+// write puts a document's file in place.
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	temp := filepath.Join(r.docs, "."+name)
+	if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(temp, r.file(name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) remove(name string) {
+	r.t.Helper()
+	if err := os.Remove(r.file(name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) file(name string) string { return filepath.Join(r.docs, name+".yaml") }
+
+// dial connects as a workload, as soon as its socket is there.
+func (r *rig) dial(id identity.ID) *grpc.ClientConn {
+	r.t.Helper()
+	path := identity.SocketPath(r.run, id)
+	r.until("the socket of "+id.String()+" is open", func() bool { _, err := os.Stat(path); return err == nil })
+	return xdstest.Dial(r.t, "unix:"+path)
+}
+
+// open opens a stream as a workload.
+func (r *rig) open(id identity.ID) *xdstest.Client {
+	r.t.Helper()
+	return xdstest.Open(r.t, r.dial(id))
+}
+
+// until waits for a condition.
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func (r *rig) status() controlplane.Status {
+	r.t.Helper()
+	s, err := r.admin.Status(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// view returns the status of one view.
+func (r *rig) view(id identity.ID) controlplane.ViewStatus {
+	r.t.Helper()
+	for _, v := range r.status().Views {
+		if v.Name == id.String() {
+			return v
+		}
+	}
+	return controlplane.ViewStatus{}
+}
+
+// revised waits for another revision than before of a view.
+func (r *rig) revised(id identity.ID, before string) string {
+	r.t.Helper()
+	var now string
+	r.until("there is another revision of "+id.String(), func() bool {
+		now = r.view(id).Revision
+		return now != before && now != ""
+	})
+	return now
+}
+
+// report reports as an agent of id.
+func (r *rig) report(id identity.ID, report *chancerypb.ReportRequest) {
+	r.t.Helper()
+	if report.GetInstance() == "" {
+		report.Instance = "1"
+	}
+	if _, err := chancerypb.NewControlPlaneClient(r.dial(id)).Report(r.t.Context(), report); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// accept reports that an Envoy took the latest revision, and returns that.
+func (r *rig) accept(id identity.ID) string {
+	r.t.Helper()
+	revision := r.view(id).Revision
+	r.report(id, &chancerypb.ReportRequest{HeldRevision: revision, AcknowledgedRevision: revision})
+	return revision
+}
+
+// reject reports that an Envoy did not take some resources of the latest
+// revision.
+func (r *rig) reject(id identity.ID, typeURL, text string, names ...string) {
+	r.t.Helper()
+	r.report(id, &chancerypb.ReportRequest{
+		HeldRevision: r.view(id).Revision,
+		Types: []*chancerypb.TypeStatus{{
+			TypeUrl:  typeURL,
+			State:    chancerypb.TypeStatus_NACKED,
+			Error:    text,
+			Rejected: names,
+		}},
+	})
+}
+
+// registry is a registry that says what it is told.
+type registry struct {
+	updates chan discovery.Update
+
+	mu     sync.Mutex
+	wanted []string
+	err    error
+}
+
+func newRegistry() *registry { return &registry{updates: make(chan discovery.Update)} }
+
+func (g *registry) Run(ctx context.Context, notify func(discovery.Update)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u := <-g.updates:
+			notify(u)
+		}
+	}
+}
+
+func (g *registry) Want(services []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wanted = services
+}
+
+func (g *registry) Ready() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+func (g *registry) wants(services ...string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Equal(g.wanted, services)
+}
+
+// tell says that a service has instances at these mesh addresses.
+func (g *registry) tell(service string, addresses ...string) {
+	u := discovery.Update{Service: service}
+	for _, a := range addresses {
+		u.Instances = append(u.Instances, discovery.Instance{
+			ID: a, Mesh: netip.MustParseAddrPort(a), Address: netip.MustParseAddrPort(a), Health: discovery.Passing,
+		})
+	}
+	g.updates <- u
+}
+
+// lockedBuffer is a buffer for several writers.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lockedBuffer) has(text string) bool { return strings.Contains(l.String(), text) }
