@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/sidecar"
+)
+
+// agentFlags are the flags of the agents of gateways and services.
+type agentFlags struct {
+	name, instance, control, state, http string
+	inbound, outbound, application       string
+	envoyUID                             uint32
+	drain                                time.Duration
+	logFlags
+}
+
+func newSidecarCommand() *cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use:   "sidecar --service NAME --control SOCKET --state DIR [-- envoy ARGS…]",
+		Short: "Run the agent beside a service's Envoy",
+		Long: `Sidecar runs the agent beside the Envoy of one service instance: it obtains the
+workload's certificate, gives Envoy its configuration, and decides its requests.
+
+What follows "--" is the Envoy to start and supervise. Without it, start one
+yourself with the output of "chancery bootstrap".`,
+		Example: `  chancery sidecar --service orders --control /run/chancery/service/orders/control.sock \
+      --state /var/lib/chancery/orders --application 127.0.0.1:8080 -- envoy`,
+		RunE: running(func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd, identity.RoleService, args)
+		}),
+	}
+	cmd.Flags().StringVar(&f.name, "service", "", "the service's name (required)")
+	cmd.Flags().StringVar(&f.inbound, "inbound", envoy.DefaultInbound.String(), "address that calls from other workloads come in at")
+	cmd.Flags().StringVar(&f.outbound, "outbound", envoy.DefaultOutbound.String(), "address that the application makes its own calls to")
+	cmd.Flags().StringVar(&f.application, "application", envoy.DefaultApplication.String(), "address that the application listens on")
+	f.add(cmd, "service")
+	return cmd
+}
+
+func newGatewayCommand() *cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use:   "gateway --name NAME --control SOCKET --state DIR [-- envoy ARGS…]",
+		Short: "Run the agent beside a gateway's Envoy",
+		Long: `Gateway runs the agent beside an Envoy at the edge: it obtains the gateway's
+certificate, makes and keeps the key that signs its Passports, gives Envoy its
+configuration, and decides its requests.
+
+What follows "--" is the Envoy to start and supervise. Without it, start one
+yourself with the output of "chancery bootstrap".`,
+		Example: `  chancery gateway --name public --control /run/chancery/gateway/public/control.sock \
+      --state /var/lib/chancery/public -- envoy`,
+		RunE: running(func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd, identity.RoleGateway, args)
+		}),
+	}
+	cmd.Flags().StringVar(&f.name, "name", "", "the gateway's name (required)")
+	cmd.Flags().StringVar(&f.inbound, "listen", "", "address that clients come in at, instead of the document's")
+	f.add(cmd, "name")
+	return cmd
+}
+
+func (f *agentFlags) add(cmd *cobra.Command, name string) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.instance, "instance", "", "name of this instance, for people (default the host's name)")
+	flags.StringVar(&f.control, "control", "", "the workload's socket at the control plane (required)")
+	flags.StringVar(&f.state, "state", "", "directory for keys, sockets and the last good state; belongs to this agent alone (required)")
+	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz, /status and /metrics (default none)")
+	flags.Uint32Var(&f.envoyUID, "envoy-uid", uint32(os.Getuid()), "user that Envoy runs as")
+	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for Envoy's connections to end at shutdown")
+	f.logFlags.add(cmd)
+	for _, required := range []string{name, "control", "state"} {
+		_ = cmd.MarkFlagRequired(required)
+	}
+}
+
+func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []string) error {
+	logger, err := f.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	local, err := f.local()
+	if err != nil {
+		return err
+	}
+	registry := newMetricsRegistry()
+	agent, err := sidecar.New(sidecar.Config{
+		Identity:     identity.ID{Role: role, Name: f.name},
+		Instance:     f.instance,
+		ControlPlane: f.control,
+		StateDir:     f.state,
+		Local:        local,
+		EnvoyCommand: envoyCommand,
+		EnvoyUID:     f.envoyUID,
+		DrainTime:    f.drain,
+		Version:      version(),
+		Logger:       logger,
+		Registerer:   registry,
+	})
+	if err != nil {
+		return err
+	}
+	return runWithHTTP(cmd.Context(), agent.Run, f.http, agent.Handler())
+}
+
+func (f *agentFlags) local() (envoy.Local, error) {
+	var local envoy.Local
+	for _, flag := range []struct {
+		text    string
+		address *netip.AddrPort
+	}{
+		{f.inbound, &local.Inbound},
+		{f.outbound, &local.Outbound},
+		{f.application, &local.Application},
+	} {
+		if flag.text == "" {
+			continue
+		}
+		address, err := netip.ParseAddrPort(flag.text)
+		if err != nil {
+			return local, fmt.Errorf("address %q: write an IP address and a port, such as 127.0.0.1:8080", flag.text)
+		}
+		*flag.address = address
+	}
+	return local, nil
+}
+
+// newMetricsRegistry returns a registry with what every Go program tells.
+func newMetricsRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// runWithHTTP runs a long-lived part, and beside it an HTTP server unless
+// address is empty. The server stops after the part has, so that it can be
+// watched to the end.
+func runWithHTTP(ctx context.Context, run func(context.Context) error, address string, handler http.Handler) error {
+	if address == "" {
+		return run(ctx)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	var group errgroup.Group
+	group.Go(func() error {
+		if err := server.Serve(listener); err != http.ErrServerClosed {
+			return fmt.Errorf("serve %s: %w", address, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		defer server.Close()
+		return run(ctx)
+	})
+	return group.Wait()
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+)
+
+// adminFlags are the flags of commands that ask the control plane.
+type adminFlags struct {
+	runDir string
+	output outputFlag
+}
+
+func (f *adminFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.runDir, "run", defaultRunDir, "the control plane's directory for sockets")
+	f.output.add(cmd)
+}
+
+func (f *adminFlags) client() *controlplane.AdminClient { return controlplane.NewAdminClient(f.runDir) }
+
+// unreachable adds the way out when nobody answers.
+func (f *adminFlags) unreachable(err error) error {
+	return &faultError{err: err, hint: fmt.Sprintf("is the control plane running? chancery serve --run %s …", f.runDir)}
+}
+
+func newStatusCommand() *cobra.Command {
+	var f adminFlags
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the control plane and its documents are",
+		Long: `Status shows whether the documents in force are those in the directory, what is
+wrong with them if not, and how registry and identity providers are.
+
+Exit codes: 0 when all is well, 1 when something is wrong.`,
+		Example: `  chancery status
+  chancery status -o json`,
+		Args: cobra.NoArgs,
+		RunE: running(func(cmd *cobra.Command, _ []string) error {
+			status, err := f.client().Status(cmd.Context())
+			if err != nil {
+				return f.unreachable(err)
+			}
+			if f.output == "json" {
+				err = writeJSON(cmd.OutOrStdout(), status)
+			} else {
+				err = writeStatus(cmd.OutOrStdout(), status)
+			}
+			if err != nil {
+				return err
+			}
+			return unwell(status)
+		}),
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// unwell returns an error if an operator should look into something.
+func unwell(s controlplane.Status) error {
+	switch {
+	case !s.Documents.Valid:
+		return fmt.Errorf("the documents in %s are not valid; the last good ones are in force", s.Documents.Dir)
+	case len(s.Quarantine) > 0:
+		return fmt.Errorf("%s in quarantine: Envoy rejected what was made of it", count(len(s.Quarantine), "document"))
+	case s.NotReady != "":
+		return fmt.Errorf("not ready: %s", s.NotReady)
+	}
+	return nil
+}
+
+func writeStatus(w io.Writer, s controlplane.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "version\t%s, up %s\n", s.Version, age(s.Started))
+	fmt.Fprintf(t, "ready\t%s\n", orElse(s.NotReady, "yes"))
+	documents := "valid"
+	switch {
+	case s.Documents.Restored:
+		documents = "NOT VALID; those of an earlier process are in force"
+	case !s.Documents.Valid:
+		documents = "NOT VALID; the last good ones are in force"
+	}
+	fmt.Fprintf(t, "documents\t%s (%d from %s, since %s)\n", documents, s.Documents.Served, s.Documents.Dir, age(s.Documents.Since))
+	for _, fault := range s.Documents.Faults {
+		fmt.Fprintf(t, "\t%s\n", fault)
+	}
+	for _, q := range s.Quarantine {
+		served := "is not served"
+		if q.Previous {
+			served = "is served in its previous version"
+		}
+		fmt.Fprintf(t, "quarantine\t%s %s: %s rejected it: %s\n", q.Document, served, q.Proxy, q.Reason)
+	}
+	for _, v := range s.Views {
+		proven := "proven"
+		if v.Proven != v.Revision {
+			proven = "proven is " + orElse(v.Proven, "none")
+		}
+		fmt.Fprintf(t, "view\t%s\trevision %s (%s), %s\n", v.Name, v.Revision, proven, count(v.Streams, "agent"))
+	}
+	for _, service := range s.Services {
+		fmt.Fprintf(t, "service\t%s\t%s%s\n", service.Name, count(service.Instances, "instance"), held(service))
+	}
+	for _, p := range s.Providers {
+		fmt.Fprintf(t, "provider\t%s\t%s\n", p.Name, providerState(p))
+	}
+	return t.Flush()
+}
+
+func held(s controlplane.ServiceStatus) string {
+	if !s.Held {
+		return ""
+	}
+	return ", HELD: " + s.Reason
+}
+
+func providerState(p controlplane.ProviderStatus) string {
+	var parts []string
+	if p.FetchedAt.IsZero() {
+		parts = append(parts, "NO KEYS: its tokens are refused")
+	} else {
+		parts = append(parts, fmt.Sprintf("keys are %s old, usable until %s", age(p.FetchedAt), p.UsableUntil.Format(time.RFC3339)))
+	}
+	if p.Error != "" {
+		parts = append(parts, "last fetch: "+p.Error)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return time.Since(t).Round(time.Second).String()
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func writeJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
