@@ -77,8 +77,8 @@ func (a *agent) stop() {
 
 func (a *agent) socket() string { return filepath.Join(a.config.StateDir, "envoy.sock") }
 
-// knows asks the policy decision point without a token: it demands one on a
-// route that it knows, and refuses one that it does not.
+// knows asks the policy decision point without a token: on a route that it
+// knows it demands one.
 func (e *fakeEnvoy) knows(route string) int {
 	e.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -98,7 +98,7 @@ func (e *fakeEnvoy) knows(route string) int {
 
 const (
 	known   = 401
-	unknown = 403
+	unknown = 503
 )
 
 // socketDir returns a directory whose path is short enough for a socket's.

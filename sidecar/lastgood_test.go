@@ -1,0 +1,137 @@
+package sidecar_test
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/chancery-mesh/chancery/sidecar"
+)
+
+func TestLastGood(t *testing.T) {
+	t.Parallel()
+	begin := func(revision string) func(*testing.T, *sidecar.LastGood, string) {
+		return func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Begin(revision)) }
+	}
+	acknowledge := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Acknowledge()) }
+	promote := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Promote()) }
+	update := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Update("updated")) }
+	edit := func(file string, edit func([]byte) []byte) func(*testing.T, *sidecar.LastGood, string) {
+		return func(t *testing.T, _ *sidecar.LastGood, dir string) {
+			path := filepath.Join(dir, "lastgood."+file)
+			b, err := os.ReadFile(path)
+			check(t, err)
+			check(t, os.WriteFile(path, edit(bytes.Clone(b)), 0o600))
+		}
+	}
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
+	cut := func(b []byte) []byte { return b[:len(b)/2] }
+	empty := func([]byte) []byte { return nil }
+	other := func(b []byte) []byte { return append(bytes.Repeat([]byte{7}, 32), b[32:]...) }
+	// keep puts back the acknowledged file of this moment after the next steps.
+	var old []byte
+	keep := func(t *testing.T, _ *sidecar.LastGood, dir string) {
+		var err error
+		old, err = os.ReadFile(filepath.Join(dir, "lastgood.acknowledged"))
+		check(t, err)
+	}
+	putBack := func(t *testing.T, _ *sidecar.LastGood, dir string) {
+		check(t, os.WriteFile(filepath.Join(dir, "lastgood.acknowledged"), old, 0o600))
+	}
+	type step = func(*testing.T, *sidecar.LastGood, string)
+	for _, test := range []struct {
+		name  string
+		steps []step
+		want  string
+		loud  bool
+	}{
+		{"nothing", nil, "", false},
+		{"first revision, not acknowledged", []step{begin("1")}, "1", false},
+		{"acknowledged", []step{begin("1"), acknowledge}, "1", false},
+		{"promoted", []step{begin("1"), acknowledge, promote}, "1", false},
+		{"a newer one not acknowledged", []step{begin("1"), acknowledge, promote, begin("2")}, "1", false},
+		{"a newer one not acknowledged in probation", []step{begin("1"), acknowledge, begin("2")}, "1", false},
+		{"a newer one acknowledged", []step{begin("1"), acknowledge, promote, begin("2"), acknowledge}, "2", false},
+		{"never promoted unacknowledged", []step{begin("1"), acknowledge, promote, begin("2"), promote}, "1", false},
+		{"updated", []step{begin("1"), acknowledge, promote, update}, "updated", false},
+		{
+			"acknowledged is damaged",
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", flip)}, "1", true,
+		},
+		{
+			"acknowledged is torn",
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", cut)}, "1", true,
+		},
+		{
+			"acknowledged is empty",
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", empty)}, "1", true,
+		},
+		{
+			"acknowledged is older than promoted",
+			[]step{begin("1"), acknowledge, keep, begin("2"), acknowledge, promote, putBack}, "2", true,
+		},
+		{"all are damaged", []step{begin("1"), acknowledge, promote, edit("promoted", flip)}, "", true},
+		{"another key", []step{begin("1"), acknowledge, promote, edit("key", other)}, "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			var log strings.Builder
+			logger := slog.New(slog.NewTextHandler(&log, nil))
+			l, err := sidecar.OpenLastGood(dir, logger)
+			check(t, err)
+			for _, step := range test.steps {
+				step(t, l, dir)
+			}
+			l, err = sidecar.OpenLastGood(dir, logger)
+			check(t, err)
+			if diff := cmp.Diff(test.want, l.Load()); diff != "" {
+				t.Errorf("loaded revision (-want +got):\n%s", diff)
+			}
+			if loud := strings.Contains(log.String(), "refused"); loud != test.loud {
+				t.Errorf("loud is %v: %s", loud, log.String())
+			}
+		})
+	}
+}
+
+func TestLastGoodKeyMustBePrivate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	logger := slog.New(slog.DiscardHandler)
+	if _, err := sidecar.OpenLastGood(dir, logger); err != nil {
+		t.Fatal(err)
+	}
+	check(t, os.Chmod(filepath.Join(dir, "lastgood.key"), 0o644))
+	if _, err := sidecar.OpenLastGood(dir, logger); err == nil {
+		t.Error("a key that everybody reads is accepted")
+	}
+}
+
+func TestLastGoodCounterGrowsAcrossRestarts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var last uint64
+	for range 3 {
+		l, err := sidecar.OpenLastGood(dir, slog.New(slog.DiscardHandler))
+		check(t, err)
+		l.Load()
+		check(t, l.Begin("1"))
+		check(t, l.Acknowledge())
+		if l.Counter() <= last {
+			t.Errorf("counter went from %d to %d", last, l.Counter())
+		}
+		last = l.Counter()
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
