@@ -32,7 +32,11 @@ func downstreamTLS(trustDomain string) *corev3.TransportSocket {
 // meshTLS is TLS between two Envoys of the mesh: TLS 1.3 and HTTP/2 alone.
 func meshTLS(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{
-		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+			// Envoy as a client offers at most 1.2 unless told.
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
 		AlpnProtocols:                  []string{"h2"},
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secret(SecretSVID)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
