@@ -20,6 +20,8 @@ type pdp struct {
 	id     identity.ID
 	server *extauthz.Server
 	held   *held
+	// keys are the application's to read, beside a service.
+	keys applicationKeys
 
 	mu sync.Mutex
 	// policy is what is decided by; nil as long as there is none.
@@ -56,14 +58,16 @@ func (p *pdp) decide(policy *chancerypb.Policy) error {
 	if policy == nil {
 		return errors.New("revision without a policy")
 	}
-	state, err := extauthz.NewState(policy,
-		decodeAll[*chancerypb.Provider](p.held.set(providerType)),
-		decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType)))
+	keys := decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType))
+	state, err := extauthz.NewState(policy, decodeAll[*chancerypb.Provider](p.held.set(providerType)), keys)
 	if err != nil {
 		return err
 	}
 	p.policy = policy
 	p.server.SetState(state)
+	if policy.GetMinting() == nil {
+		p.keys.update(keys)
+	}
 	return nil
 }
 

@@ -53,6 +53,10 @@ type Config struct {
 	StateDir string
 	// Local is where this instance differs from the others.
 	Local envoy.Local
+	// PassportKeys is the file that a service's application reads the public
+	// keys of Passports from ([passport.OpenFile]); by default
+	// "passport-keys.json" in StateDir.
+	PassportKeys string
 	// EnvoyCommand starts Envoy, which the agent then supervises; empty where
 	// somebody else runs one with [Config.Bootstrap].
 	EnvoyCommand []string
@@ -129,7 +133,10 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a.pdp = &pdp{id: c.Identity, server: decider, held: a.held}
+	a.pdp = &pdp{
+		id: c.Identity, server: decider, held: a.held,
+		keys: applicationKeys{path: c.PassportKeys, log: a.log},
+	}
 	a.rollout = &rollout{
 		local: c.Local, downstream: a.downstream, book: a.book, pdp: a.pdp, held: a.held, log: a.log,
 		next: make(chan *revision, 1), probation: probation,
@@ -158,6 +165,9 @@ func (c *Config) complete() error {
 			return err
 		}
 		c.Instance = name
+	}
+	if c.PassportKeys == "" {
+		c.PassportKeys = c.path("passport-keys.json")
 	}
 	if c.DrainTime == 0 {
 		c.DrainTime = 5 * time.Second

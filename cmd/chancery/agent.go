@@ -23,6 +23,7 @@ import (
 type agentFlags struct {
 	name, instance, control, state, http string
 	inbound, outbound, application       string
+	passportKeys                         string
 	envoyUID                             uint32
 	drain                                time.Duration
 	logFlags
@@ -48,6 +49,7 @@ yourself with the output of "chancery bootstrap".`,
 	cmd.Flags().StringVar(&f.inbound, "inbound", envoy.DefaultInbound.String(), "address that calls from other workloads come in at")
 	cmd.Flags().StringVar(&f.outbound, "outbound", envoy.DefaultOutbound.String(), "address that the application makes its own calls to")
 	cmd.Flags().StringVar(&f.application, "application", envoy.DefaultApplication.String(), "address that the application listens on")
+	cmd.Flags().StringVar(&f.passportKeys, "passport-keys", "", `file to keep the public keys of Passports in, for the application (default "passport-keys.json" in --state)`)
 	f.add(cmd, "service")
 	return cmd
 }
@@ -105,6 +107,7 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 		ControlPlane: f.control,
 		StateDir:     f.state,
 		Local:        local,
+		PassportKeys: f.passportKeys,
 		EnvoyCommand: envoyCommand,
 		EnvoyUID:     f.envoyUID,
 		DrainTime:    f.drain,
