@@ -97,7 +97,7 @@ func (c *credentials) run(ctx context.Context) error {
 			continue
 		}
 		pause.reset()
-		if !sleep(ctx, time.Until(c.current.Load().renewal())) {
+		if !sleep(ctx, c.current.Load().renewal()) {
 			return nil
 		}
 	}

@@ -67,11 +67,10 @@ func (s *svid) trustDomain() string { return s.chain[0].URIs[0].Host }
 // expires is when the certificate ends.
 func (s *svid) expires() time.Time { return s.chain[0].NotAfter }
 
-// renewal is when to ask for the next certificate: at about half of its life,
-// not all workloads at once.
-func (s *svid) renewal() time.Time {
-	life := s.expires().Sub(s.chain[0].NotBefore)
-	return s.chain[0].NotBefore.Add(jitter(life/2, 0.1))
+// renewal is how long from now to ask for the next certificate: about half of
+// what is left of its life, not all workloads at once.
+func (s *svid) renewal() time.Duration {
+	return max(jitter(time.Until(s.expires())/2, 0.1), time.Second)
 }
 
 // The files of an SVID: the key alone, and all certificates, the bundle's
