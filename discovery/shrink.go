@@ -93,6 +93,7 @@ func NewKeeper(c KeeperConfig) (*Keeper, error) {
 			Help: "Whether the registry's last answer on a service was not wholly believed (1) or was (0).",
 		}, []string{"service"}),
 		records: map[string]*record{},
+		losses:  losses{},
 	}
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(k.held); err != nil {
@@ -120,7 +121,7 @@ func (k *Keeper) Judge(service string, a Answer) (Update, bool) {
 		k.announce(r, service, a.Doubt(), nil)
 		return Update{}, false
 	case doubt == "":
-		instances, reason := k.settle(r, a, now)
+		instances, reason := k.settle(r, service, a, now)
 		return k.publish(r, service, instances, reason)
 	case r.known():
 		r.restart(now)
@@ -165,12 +166,16 @@ func (k *Keeper) record(service string) *record {
 // settle returns what is believed of an answer that can be believed, and why
 // that is more than it says. What it adds or changes is a fact; what it lacks
 // has to be judged.
-func (k *Keeper) settle(r *record, a Answer, now time.Time) ([]Instance, string) {
+func (k *Keeper) settle(r *record, service string, a Answer, now time.Time) ([]Instance, string) {
 	advanced := a.Index > r.index
 	if a.Filtered {
 		r.restart(now)
 	} else {
 		r.index = a.Index
+	}
+	for _, i := range a.Instances {
+		delete(r.absent, i.ID)
+		k.losses.found(service, i.ID)
 	}
 	kept, fresh := k.missing(r, a.Instances, now)
 	reason := ""
@@ -184,7 +189,7 @@ func (k *Keeper) settle(r *record, a Answer, now time.Time) ([]Instance, string)
 	case !advanced:
 		r.keep(fresh, now, false)
 		kept, reason = append(kept, fresh...), ReasonNoChange
-	case !k.losses.allow(now, len(fresh), k.total()):
+	case !k.losses.allow(now, service, fresh, k.total()):
 		r.keep(fresh, now, true)
 		kept, reason = append(kept, fresh...), ReasonMass
 	default:
@@ -202,7 +207,6 @@ func (k *Keeper) missing(r *record, answer []Instance, now time.Time) (kept, fre
 	present := map[string]bool{}
 	for _, i := range answer {
 		present[i.ID] = true
-		delete(r.absent, i.ID)
 	}
 	for _, i := range r.update.Instances {
 		absent, was := r.absent[i.ID]

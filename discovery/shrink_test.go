@@ -107,6 +107,14 @@ func TestKeeper(t *testing.T) {
 			{after: 10*time.Second + 1, answer: good(3, "cd"), want: "cd"},
 			{after: 10*time.Second + 1, answer: good(4, "d"), want: "d"},
 		}},
+		{"N09: one that comes and goes is one", []step{
+			{answer: good(1, "abc"), want: "abc"},
+			{answer: good(2, "bc"), want: "bc"},
+			{answer: good(3, "abc"), want: "abc"},
+			{answer: good(4, "bc"), want: "bc"},
+			{answer: good(5, "abc"), want: "abc"},
+			{answer: good(6, "bc"), want: "bc"},
+		}},
 		{"N04: an empty list wipes nothing", []step{
 			{answer: good(1, "abcd"), want: "abcd"},
 			{answer: good(2, ""), want: "abcd", reason: discovery.ReasonMass},

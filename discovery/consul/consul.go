@@ -169,15 +169,15 @@ func (r *Registry) Want(services []string) {
 	r.balance()
 }
 
-// deliver hands on what is judged of a service, unless w does not watch it any
-// more.
-func (r *Registry) deliver(w *watch, notify func(discovery.Update), judge func() (discovery.Update, bool)) (news bool) {
+// deliver hands on what is judged of a service and returns it, unless w does
+// not watch it any more.
+func (r *Registry) deliver(w *watch, notify func(discovery.Update), judge func() (discovery.Update, bool)) discovery.Update {
 	r.notifying.Lock()
 	defer r.notifying.Unlock()
 	r.mu.Lock()
 	if r.watches[w.service] != w {
 		r.mu.Unlock()
-		return false
+		return discovery.Update{}
 	}
 	u, news := judge()
 	r.mu.Unlock()
@@ -187,5 +187,5 @@ func (r *Registry) deliver(w *watch, notify func(discovery.Update), judge func()
 		r.reported[u.Service] = r.watches[u.Service] != nil
 		r.mu.Unlock()
 	}
-	return news
+	return u
 }

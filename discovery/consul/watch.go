@@ -41,6 +41,7 @@ type watch struct {
 	due      time.Time
 	tokens   *rate.Limiter
 	failures int
+	believed []discovery.Instance
 	skipped  []string
 
 	// Guarded by Registry.mu.
@@ -103,16 +104,17 @@ func (r *Registry) answered(w *watch, got answer, waited bool, notify func(disco
 	if doubt != "" {
 		r.note(w, errors.New(doubt))
 	}
-	news := r.deliver(w, notify, func() (discovery.Update, bool) { return r.keeper.Judge(w.service, a) })
+	u := r.deliver(w, notify, func() (discovery.Update, bool) { return r.keeper.Judge(w.service, a) })
+	news := !slices.Equal(u.Instances, w.believed)
+	w.believed = u.Instances
 	now := time.Now()
 	switch {
 	case doubt != "":
 		w.index, w.due = 0, now.Add(askAgain)
-	default:
+	case waited:
 		w.index, w.due = nextIndex(w.index, a.Index), now
-		if !waited {
-			w.due = now.Add(w.pay(now, news))
-		}
+	default:
+		w.index, w.due = nextIndex(w.index, a.Index), now.Add(w.pay(now, news))
 	}
 }
 

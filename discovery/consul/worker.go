@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// cycle is how often each service of a shared worker is asked about.
-	cycle = time.Second
+	// cycle is how long a shared worker waits on all its services together: with
+	// the time that questions take, each is asked about once a second.
+	cycle = 800 * time.Millisecond
 	// minWait keeps a worker with a great many services from hurrying.
 	minWait = 10 * time.Millisecond
 )

@@ -1,0 +1,435 @@
+package consul_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+
+	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/discovery/consul"
+	"github.com/chancery-mesh/chancery/internal/consultest"
+	"github.com/chancery-mesh/chancery/internal/registrytest"
+)
+
+// mesh is a registry in a synctest bubble that watches service "orders" on a
+// fake Consul, and what it reported last.
+type mesh struct {
+	*testing.T
+	fake     *consultest.Fake
+	registry *consul.Registry
+	asked    atomic.Int64
+	last     atomic.Pointer[discovery.Update]
+}
+
+// inMesh runs test in a bubble, with four instances of "orders" already
+// reported.
+func inMesh(t *testing.T, c consul.Config, test func(*mesh)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := &mesh{T: t, fake: consultest.NewFake(t)}
+		m.registry = open(t, c, m.fake.Config())
+		m.last.Store(&discovery.Update{})
+		m.registry.Want([]string{"orders"})
+		m.set(1, 2, 3, 4)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.registry.Run(ctx, func(u discovery.Update) { m.last.Store(&u) })
+		}()
+		t.Cleanup(func() { cancel(); <-done })
+		m.after(0)
+		m.want("", 1, 2, 3, 4)
+		test(m)
+	})
+}
+
+func (m *mesh) set(numbers ...uint16) {
+	var all []discovery.Instance
+	for _, n := range numbers {
+		all = append(all, registrytest.Instance(n, true))
+	}
+	m.fake.Set(m, "orders", all...)
+}
+
+// after lets time pass, and all that follows from it.
+func (m *mesh) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (m *mesh) want(reason string, numbers ...uint16) {
+	m.Helper()
+	u := m.last.Load()
+	var got []uint16
+	for _, i := range u.Instances {
+		got = append(got, i.Address.Port()-8000)
+	}
+	if u.Held != (reason != "") || u.Reason != reason || !slices.Equal(got, numbers) {
+		m.Errorf("got %v, held %v %q, want %v, %q", got, u.Held, u.Reason, numbers, reason)
+	}
+}
+
+// breakWith puts a fault before the fake, and counts the queries.
+func (m *mesh) breakWith(fault func(w http.ResponseWriter, r *http.Request, healthy http.Handler)) {
+	m.asked.Store(0)
+	m.fake.Break(func(healthy http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			m.asked.Add(1)
+			fault(w, r, healthy)
+		})
+	})
+}
+
+func TestFollows(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{}, func(m *mesh) {
+		m.set(1, 2, 3)
+		m.after(0)
+		m.want("", 1, 2, 3)
+		m.after(24 * time.Hour)
+		m.set(1, 2, 3, 9)
+		m.after(0)
+		m.want("", 1, 2, 3, 9)
+	})
+}
+
+// Rows N05, N06 and N08 of the attack catalogue: whatever Consul answers
+// instead of the truth, the last good instances stay, it is not asked more than
+// about once a second, and the truth is seen within five seconds.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	header := func(name, value string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
+			rec := httptest.NewRecorder()
+			healthy.ServeHTTP(rec, atOnce(r))
+			w.Header().Set("X-Consul-Index", rec.Header().Get("X-Consul-Index"))
+			w.Header().Set("X-Consul-KnownLeader", "true")
+			w.Header().Set("X-Consul-LastContact", "0")
+			w.Header().Set(name, value)
+			w.Write([]byte("[]"))
+		}
+	}
+	status := func(code int, text string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, text, code) }
+	}
+	body := func(text string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("X-Consul-Index", "1000")
+			w.Header().Set("X-Consul-KnownLeader", "true")
+			w.Write([]byte(text))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		fault  func(http.ResponseWriter, *http.Request, http.Handler)
+		reason string
+	}{
+		{"no leader", header("X-Consul-KnownLeader", "false"), discovery.ReasonNoLeader},
+		{"long without contact", header("X-Consul-LastContact", "60000"), discovery.ReasonStale},
+		{"filtered by ACLs", header("X-Consul-Results-Filtered-By-ACLs", "true"), discovery.ReasonFiltered},
+		{"token deleted", status(403, "ACL not found"), discovery.ReasonSilent},
+		{"internal error", status(500, "No cluster leader"), discovery.ReasonSilent},
+		{"rate limited", status(429, ""), discovery.ReasonSilent},
+		{"10 MiB", body(`[{"Node":{"Node":"` + strings.Repeat("a", 10<<20) + `"}}]`), discovery.ReasonSilent},
+		{"truncated", body(`[{"Node":{"Node":"a"`), discovery.ReasonSilent},
+		{"HTML", body(`<html></html>`), discovery.ReasonSilent},
+		{"null", body(`null`), discovery.ReasonSilent},
+		{"redirect", func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+			http.Redirect(w, r, "http://elsewhere.test/", http.StatusFound)
+		}, discovery.ReasonSilent},
+		{"reset", func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }, discovery.ReasonSilent},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inMesh(t, consul.Config{}, func(m *mesh) {
+				m.breakWith(c.fault)
+				m.after(time.Second)
+				m.want(c.reason, 1, 2, 3, 4)
+				m.after(59 * time.Second)
+				m.want(c.reason, 1, 2, 3, 4)
+				if n := m.asked.Load(); n < 10 || n > 70 {
+					t.Errorf("asked %d times in a minute", n)
+				}
+				m.set(1, 2, 3)
+				m.fake.Break(nil)
+				m.after(5 * time.Second)
+				m.want("", 1, 2, 3)
+			})
+		})
+	}
+}
+
+// Row N08: no answer, or one that never ends.
+func TestHangs(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request, http.Handler){
+		"no answer": func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() },
+		"slow body": func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+			for r.Context().Err() == nil {
+				w.Write([]byte("["))
+				w.(http.Flusher).Flush()
+				select {
+				case <-r.Context().Done():
+				case <-time.After(time.Second):
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inMesh(t, consul.Config{MaxWait: 16 * time.Second}, func(m *mesh) {
+				m.breakWith(fault)
+				// The query that returned at once is followed by one that hangs.
+				m.after(16*time.Second + time.Second + 5*time.Second - time.Nanosecond)
+				m.want("", 1, 2, 3, 4)
+				m.after(time.Nanosecond)
+				m.want(discovery.ReasonSilent, 1, 2, 3, 4)
+			})
+		})
+	}
+}
+
+// Row N07: indexes that make naive watchers spin or miss changes.
+func TestIndexes(t *testing.T) {
+	t.Parallel()
+	for name, index := range map[string]string{
+		"none": "", "zero": "0", "never another": "7", "back and forth": "alternates", "2^63": "9223372036854775808",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inMesh(t, consul.Config{}, func(m *mesh) {
+				m.breakWith(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
+					value := index
+					if value == "alternates" {
+						value = []string{"7", "1000"}[m.asked.Load()%2]
+					}
+					healthy.ServeHTTP(&indexWriter{w, value}, atOnce(r))
+				})
+				m.after(time.Minute)
+				before := m.asked.Load()
+				m.after(time.Minute)
+				if n := m.asked.Load() - before; n < 30 || n > 61 {
+					t.Errorf("asked %d times in a minute", n)
+				}
+				if got := len(m.last.Load().Instances); got != 4 {
+					t.Errorf("%d instances, want 4", got)
+				}
+				m.fake.SetIndex(2000)
+				m.fake.Break(nil)
+				m.after(2 * time.Second)
+				m.set(1, 2, 3)
+				m.after(2 * time.Second)
+				m.want("", 1, 2, 3)
+			})
+		})
+	}
+}
+
+// atOnce makes a query one that the fake does not let wait.
+func atOnce(r *http.Request) *http.Request {
+	r = r.Clone(r.Context())
+	q := r.URL.Query()
+	q.Del("index")
+	r.URL.RawQuery = q.Encode()
+	return r
+}
+
+// indexWriter replaces the index of an answer.
+type indexWriter struct {
+	http.ResponseWriter
+	index string
+}
+
+func (w *indexWriter) Write(b []byte) (int, error) {
+	w.Header().Set("X-Consul-Index", w.index)
+	return w.ResponseWriter.Write(b)
+}
+
+// A server that was restored from a snapshot is followed at once.
+func TestIndexGoesBackwards(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{}, func(m *mesh) {
+		m.fake.SetIndex(1000)
+		m.after(time.Hour)
+		m.fake.SetIndex(10)
+		m.after(time.Hour)
+		m.set(1, 2, 3)
+		m.after(0)
+		m.want("", 1, 2, 3)
+	})
+}
+
+// Row N04: an empty list that looks like any other.
+func TestEmptyAnswer(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{HoldFor: 2 * time.Hour}, func(m *mesh) {
+		m.set()
+		m.after(time.Second)
+		m.want(discovery.ReasonMass, 1, 2, 3, 4)
+		m.after(time.Hour)
+		m.want(discovery.ReasonMass, 1, 2, 3, 4)
+		m.after(time.Hour + 6*time.Minute)
+		m.want("")
+	})
+}
+
+// Row N09: flapping reaches the mesh, at a bounded rate.
+func TestFlapping(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{}, func(m *mesh) {
+		m.breakWith(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) { healthy.ServeHTTP(w, r) })
+		for range 3000 {
+			m.set(1, 2, 3, 4, 5)
+			m.after(10 * time.Millisecond)
+			m.set(1, 2, 3, 4)
+			m.after(10 * time.Millisecond)
+		}
+		if n := m.asked.Load(); n > 60*20+200 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+		m.after(time.Second)
+		m.want("", 1, 2, 3, 4)
+	})
+}
+
+// The secrets of a query and of an error page stay out of the log.
+func TestLogKeepsSecrets(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		fake := consultest.NewFake(t)
+		fake.Break(func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.Error(w, "token was "+r.Header.Get("X-Consul-Token"), http.StatusForbidden)
+			})
+		})
+		config := *fake.Config()
+		config.Token = "0b5ec12e-t0ken"
+		r := open(t, consul.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, &config)
+		r.Want([]string{"orders"})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		r.Run(ctx, func(discovery.Update) {})
+		if err := r.Ready(); err == nil || strings.Contains(err.Error(), config.Token) {
+			t.Errorf("Ready = %v", err)
+		}
+	})
+	if got := log.String(); !strings.Contains(got, "403") || strings.Contains(got, "0b5ec12e-t0ken") {
+		t.Errorf("log:\n%s", got)
+	}
+}
+
+func TestReadySaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := consultest.NewFake(t)
+		fake.Break(func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Consul-Index", "5")
+				w.Header().Set("X-Consul-KnownLeader", "true")
+				w.Header().Set("X-Consul-LastContact", "0")
+				w.Header().Set("X-Consul-Results-Filtered-By-ACLs", "true")
+				w.Write([]byte("[]"))
+			})
+		})
+		r := open(t, consul.Config{}, fake.Config())
+		r.Want([]string{"orders"})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r.Run(ctx, func(u discovery.Update) { t.Errorf("reported %+v", u) })
+		want := `service "orders" is not known yet: ` + discovery.ReasonFiltered
+		if err := r.Ready(); err == nil || err.Error() != want {
+			t.Errorf("Ready = %v, want %v", err, want)
+		}
+	})
+}
+
+// Rows N02 and N03: only what can be an instance becomes one.
+func TestEntries(t *testing.T) {
+	t.Parallel()
+	change := func(f func(e *api.ServiceEntry)) *api.ServiceEntry {
+		e := consultest.Entry("orders", registrytest.Instance(7, true))
+		f(e)
+		return e
+	}
+	status := func(s string) func(*api.ServiceEntry) {
+		return func(e *api.ServiceEntry) {
+			e.Checks[0].Status = s
+			e.Service.Weights = api.AgentWeights{Passing: 10, Warning: 3}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*api.ServiceEntry)
+		want   string
+	}{
+		{"as it is", func(*api.ServiceEntry) {}, "10.1.2.3:8007 [fd00::1]:21007 8 passing"},
+		{"passing", status("passing"), "10.1.2.3:8007 [fd00::1]:21007 10 passing"},
+		{"warning", status("warning"), "10.1.2.3:8007 [fd00::1]:21007 3 warning"},
+		{"critical", status("critical"), ""},
+		{"status that is none", status("sound"), ""},
+		{"maintenance", func(e *api.ServiceEntry) { e.Checks[0].CheckID = api.NodeMaint }, ""},
+		{"warning without weight", func(e *api.ServiceEntry) {
+			e.Checks[0].Status = "warning"
+			e.Service.Weights.Warning = 0
+		}, ""},
+		{"negative weight", func(e *api.ServiceEntry) { e.Service.Weights.Passing = -1 }, ""},
+		{"no checks", func(e *api.ServiceEntry) { e.Checks = nil }, "10.1.2.3:8007 [fd00::1]:21007 8 passing"},
+		{"node's address", func(e *api.ServiceEntry) { e.Service.Address = "" }, "10.255.255.1:8007 [fd00::1]:21007 8 passing"},
+		{"mesh without address", func(e *api.ServiceEntry) {
+			e.Service.TaggedAddresses["mesh"] = api.ServiceAddress{Port: 99}
+		}, "10.1.2.3:8007 10.1.2.3:99 8 passing"},
+		{"no sidecar", func(e *api.ServiceEntry) { e.Service.TaggedAddresses = nil }, "10.1.2.3:8007 invalid AddrPort 8 passing"},
+		{"sidecar at a name", func(e *api.ServiceEntry) {
+			e.Service.TaggedAddresses["mesh"] = api.ServiceAddress{Address: "localhost", Port: 99}
+		}, ""},
+		{"sidecar without port", func(e *api.ServiceEntry) {
+			e.Service.TaggedAddresses["mesh"] = api.ServiceAddress{Address: "10.1.2.3"}
+		}, ""},
+		{"host name", func(e *api.ServiceEntry) { e.Service.Address = "localhost" }, ""},
+		{"metadata service", func(e *api.ServiceEntry) { e.Service.Address = "169.254.169.254" }, ""},
+		{"port 65536", func(e *api.ServiceEntry) { e.Service.Port = 65536 }, ""},
+		{"another service", func(e *api.ServiceEntry) { e.Service.Service = "payments" }, ""},
+		{"no node", func(e *api.ServiceEntry) { e.Node = nil }, ""},
+		{"no service", func(e *api.ServiceEntry) { e.Service = nil }, ""},
+		{"meta and tags change nothing", func(e *api.ServiceEntry) {
+			e.Service.Meta = map[string]string{"auth": "off", "mtls": "off", "weight": "100"}
+			e.Service.Tags = []string{"policy=allow\nroute=/admin"}
+		}, "10.1.2.3:8007 [fd00::1]:21007 8 passing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inMesh(t, consul.Config{}, func(m *mesh) {
+				// Beside instances that stay, so that nothing is held.
+				entries := []*api.ServiceEntry{change(c.change), nil}
+				for n := range uint16(4) {
+					entries = append(entries, consultest.Entry("orders", registrytest.Instance(n+1, true)))
+				}
+				m.fake.SetEntries("orders", entries...)
+				m.after(0)
+				got := ""
+				for _, i := range m.last.Load().Instances {
+					if strings.HasSuffix(i.ID, "-7") {
+						got = strings.Join([]string{i.Address.String(), i.Mesh.String(), strconv.Itoa(int(i.Weight)), string(i.Health)}, " ")
+					}
+				}
+				if d := cmp.Diff(c.want, got); d != "" || len(m.last.Load().Instances) < 4 {
+					t.Errorf("instance (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
