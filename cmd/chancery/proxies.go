@@ -18,9 +18,8 @@ func newProxiesCommand() *cobra.Command {
 		Short: "Show how each Envoy stands with its configuration",
 		Long: `Proxies shows, for each Envoy and type of resource, whether it acknowledged what
 there is (ACKED), has not answered yet (PENDING), holds an older state (STALE),
-or rejected it (NACKED), and then in Envoy's own words why.
-
-Exit codes: 0, or 1 when an Envoy rejected something.`,
+or rejected it (NACKED), and then in Envoy's own words why. "chancery status"
+shows the document that is to blame, in quarantine.`,
 		Example: `  chancery proxies
   chancery proxies -o json`,
 		Args: cobra.NoArgs,
@@ -30,14 +29,9 @@ Exit codes: 0, or 1 when an Envoy rejected something.`,
 				return f.unreachable(err)
 			}
 			if f.output == "json" {
-				err = writeJSON(cmd.OutOrStdout(), proxies)
-			} else {
-				err = writeProxies(cmd.OutOrStdout(), proxies)
+				return writeJSON(cmd.OutOrStdout(), proxies)
 			}
-			if err != nil {
-				return err
-			}
-			return rejected(proxies)
+			return writeProxies(cmd.OutOrStdout(), proxies)
 		}),
 	}
 	f.add(cmd)
@@ -89,20 +83,4 @@ func connected(yes bool) string {
 		return "connected"
 	}
 	return "away"
-}
-
-func rejected(proxies []controlplane.ProxyStatus) error {
-	n := 0
-	for _, p := range proxies {
-		for _, s := range p.Types {
-			if s.State == controlplane.StateNACKed {
-				n++
-				break
-			}
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	return &faultError{err: fmt.Errorf("%s rejected configuration", count(n, "Envoy")), hint: "chancery status shows the documents in quarantine"}
 }

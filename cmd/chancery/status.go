@@ -39,7 +39,8 @@ func newStatusCommand() *cobra.Command {
 		Long: `Status shows whether the documents in force are those in the directory, what is
 wrong with them if not, and how registry and identity providers are.
 
-Exit codes: 0 when all is well, 1 when something is wrong.`,
+Exit codes: 0 when the control plane is ready, whatever it says of documents; 1
+when it is not, or does not answer.`,
 		Example: `  chancery status
   chancery status -o json`,
 		Args: cobra.NoArgs,
@@ -53,27 +54,14 @@ Exit codes: 0 when all is well, 1 when something is wrong.`,
 			} else {
 				err = writeStatus(cmd.OutOrStdout(), status)
 			}
-			if err != nil {
-				return err
+			if err == nil && status.NotReady != "" {
+				err = fmt.Errorf("not ready: %s", status.NotReady)
 			}
-			return unwell(status)
+			return err
 		}),
 	}
 	f.add(cmd)
 	return cmd
-}
-
-// unwell returns an error if an operator should look into something.
-func unwell(s controlplane.Status) error {
-	switch {
-	case !s.Documents.Valid:
-		return fmt.Errorf("the documents in %s are not valid; the last good ones are in force", s.Documents.Dir)
-	case len(s.Quarantine) > 0:
-		return fmt.Errorf("%s in quarantine: Envoy rejected what was made of it", count(len(s.Quarantine), "document"))
-	case s.NotReady != "":
-		return fmt.Errorf("not ready: %s", s.NotReady)
-	}
-	return nil
 }
 
 func writeStatus(w io.Writer, s controlplane.Status) error {
