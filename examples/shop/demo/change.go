@@ -71,26 +71,23 @@ func documentBroken(ctx context.Context, s *shop) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var said string
-	shown := rig.Until(ctx, 5*time.Second, func(ctx context.Context) error {
-		status, err := s.Chancery(ctx, "status", "--run", s.RunDir())
-		said = lineWith(status, "timout")
-		return errors.Join(err, expect(said != "", "chancery status does not show it:\n%s", status))
-	})
+	shown := s.statusTells(ctx, true)
 	came, err := judge(traffic.Stop(), errors.Join(shown, undo()))
-	healed := rig.Until(ctx, 5*time.Second, func(ctx context.Context) error {
-		status, err := s.Chancery(ctx, "status", "--run", s.RunDir())
-		return errors.Join(err, expect(lineWith(status, "timout") == "", "chancery status still shows it"))
-	})
-	return came + "; " + said, errors.Join(err, healed)
+	return came + "; " + misspelt, errors.Join(err, s.statusTells(ctx, false))
 }
 
-// lineWith returns the line of text that holds word.
-func lineWith(text, word string) string {
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, word) {
-			return strings.TrimSpace(line)
+// misspelt is what is said of the broken document.
+const misspelt = `routes[0].timout: is no key here: did you mean "timeout"?`
+
+// statusTells waits until `chancery status` tells of the broken document, or no
+// longer does.
+func (s *shop) statusTells(ctx context.Context, want bool) error {
+	return rig.Until(ctx, 5*time.Second, func(ctx context.Context) error {
+		// Its exit code is 1 as long as a document is broken.
+		status, err := s.Chancery(ctx, "status", "--run", s.RunDir())
+		if strings.Contains(status, misspelt) == want {
+			return nil
 		}
-	}
-	return ""
+		return errors.Join(err, errors.New("chancery status tells something else"))
+	})
 }
