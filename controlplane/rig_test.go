@@ -129,17 +129,7 @@ func (r *rig) start() {
 	r.registry = newRegistry()
 	r.metrics = prometheus.NewPedanticRegistry()
 	r.log = &lockedBuffer{}
-	server, err := controlplane.New(controlplane.Config{
-		Documents:       r.docs,
-		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
-		Registry:        r.registry,
-		RunDir:          r.run,
-		StateDir:        r.state,
-		Version:         "test",
-		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
-		Registerer:      r.metrics,
-		Gatherer:        r.metrics,
-	})
+	server, err := controlplane.New(r.config())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -159,6 +149,20 @@ func (r *rig) start() {
 			r.t.Logf("log of the control plane:\n%s", r.log.String())
 		}
 	})
+}
+
+func (r *rig) config() controlplane.Config {
+	return controlplane.Config{
+		Documents:       r.docs,
+		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
+		Registry:        r.registry,
+		RunDir:          r.run,
+		StateDir:        r.state,
+		Version:         "test",
+		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
+		Registerer:      r.metrics,
+		Gatherer:        r.metrics,
+	}
 }
 
 // write puts a document's file in place.
@@ -251,6 +255,7 @@ func (r *rig) report(id identity.ID, report *chancerypb.ReportRequest) {
 // accept reports that an Envoy took the latest revision, and returns that.
 func (r *rig) accept(id identity.ID) string {
 	r.t.Helper()
+	r.dial(id)
 	revision := r.view(id).Revision
 	r.report(id, &chancerypb.ReportRequest{HeldRevision: revision, AcknowledgedRevision: revision})
 	return revision
@@ -269,6 +274,24 @@ func (r *rig) reject(id identity.ID, typeURL, text string, names ...string) {
 			Rejected: names,
 		}},
 	})
+}
+
+// metric returns the sum of a metric over its labels.
+func (r *rig) metric(name string) (sum float64) {
+	r.t.Helper()
+	families, err := r.metrics.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return sum
 }
 
 // registry is a registry that says what it is told.
@@ -305,6 +328,12 @@ func (g *registry) Ready() error {
 	return g.err
 }
 
+func (g *registry) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.err = err
+}
+
 func (g *registry) wants(services ...string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -339,5 +368,7 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func (l *lockedBuffer) count(text string) int { return strings.Count(l.String(), text) }
 
 func (l *lockedBuffer) has(text string) bool { return strings.Contains(l.String(), text) }

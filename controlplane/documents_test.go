@@ -1,0 +1,143 @@
+package controlplane_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+func TestBadChangeLeavesEverythingAsItWas(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ file, text, want string }{
+		"a misspelt key":        {"orders", ordersYAML + "usess: []\n", "usess"},
+		"no YAML":               {"orders", "}", "YAML"},
+		"a reference to nobody": {"orders", strings.Replace(ordersYAML, "[inventory]", "[nobody]", 1), "nobody"},
+		"another trust domain":  {"mesh", strings.Replace(meshYAML, "shop.example", "other.example", 1), "trust domain cannot change"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, shop())
+			c := r.open(orders)
+			subscribeAll(c, held{})
+			before := r.status().Views
+			r.write(tt.file, tt.text)
+			r.until("the fault shows", func() bool { return !r.status().Documents.Valid })
+			s := r.status()
+			if !strings.Contains(strings.Join(s.Documents.Faults, "\n"), tt.want) || s.Documents.Served != 4 {
+				t.Errorf("documents %+v, want a fault with %q", s.Documents, tt.want)
+			}
+			for i, v := range s.Views {
+				if v != before[i] {
+					t.Errorf("view %+v, was %+v", v, before[i])
+				}
+			}
+			if r.metric("chancery_documents_valid") != 0 || r.metric("chancery_documents_rejected_total") != 1 {
+				t.Error("metrics do not show it")
+			}
+			c.Quiet(quiet)
+
+			r.write(tt.file, shop()[tt.file])
+			r.until("all is well again", func() bool { return r.status().Documents.Valid })
+			if r.metric("chancery_documents_valid") != 1 {
+				t.Error("metrics do not show that it is mended")
+			}
+			c.Quiet(quiet)
+		})
+	}
+}
+
+func TestRestartOverBrokenDocuments(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	h := held{}
+	c := r.open(gateway)
+	subscribeAll(c, h)
+	r.until("a copy is kept", func() bool { _, err := os.Stat(r.state + "/documents.yaml"); return err == nil })
+	r.stop()
+	r.write("orders", "}")
+	r.start()
+	if got := subscribeAll(r.open(gateway), h); len(got) != 0 {
+		t.Errorf("sent %v", got)
+	}
+	s := r.status()
+	if s.Documents.Valid || !s.Documents.Restored || len(s.Documents.Faults) != 1 || s.Documents.Served != 4 {
+		t.Errorf("documents %+v", s.Documents)
+	}
+	if !r.log.has("last good documents of an earlier process are served") || r.metric("chancery_documents_valid") != 0 {
+		t.Error("nobody hears of it")
+	}
+	r.write("orders", ordersYAML)
+	r.until("all is well again", func() bool { d := r.status().Documents; return d.Valid && !d.Restored })
+}
+
+func TestStartWithoutAnyGoodDocuments(t *testing.T) {
+	t.Parallel()
+	r := start(t, map[string]string{"mesh": "}"})
+	r.until("the fault shows", func() bool { return r.log.has("documents not valid") })
+	if err := r.server.Ready(); err == nil {
+		t.Error("ready with nothing to serve")
+	}
+	for name, text := range shop() {
+		r.write(name, text)
+	}
+	subscribeAll(r.open(orders), held{})
+	r.until("it is ready", func() bool { return r.server.Ready() == nil })
+}
+
+func TestSocketsFollowTheDocuments(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	extra := identity.ID{Role: identity.RoleService, Name: "extra"}
+	r.write("extra", "kind: Service\nname: extra\n")
+	subscribeAll(r.open(extra), held{})
+	r.remove("extra")
+	r.until("its socket is gone", func() bool { _, err := os.Stat(identity.SocketPath(r.run, extra)); return os.IsNotExist(err) })
+	r.stop()
+	for _, path := range []string{identity.SocketPath(r.run, orders), r.run + "/admin.sock"} {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
+}
+
+func TestSocketThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	r.dial(orders)
+	r.stop()
+	// Others could enter.
+	if err := os.Chmod(r.run+"/service/orders", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	subscribeAll(r.open(inventory), held{}) // keeps no other from it
+	if err := r.server.Ready(); err == nil || !strings.Contains(err.Error(), "service/orders") {
+		t.Errorf("Ready: %v", err)
+	}
+	if s := r.status(); !strings.Contains(s.NotReady, "service/orders") {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestOnlyOneControlPlaneForARunDirectory(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	subscribeAll(r.open(orders), held{})
+	first := r.server
+	config := r.config()
+	config.Registerer = nil
+	second, err := controlplane.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("Run: %v", err)
+	}
+	if err := first.Ready(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,251 @@
+package controlplane_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/passport"
+)
+
+func newCSR(t *testing.T) (csr []byte, key *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"evil"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr, key
+}
+
+// newPassportKey returns the public JWK of a new key, and its id.
+func newPassportKey(t *testing.T) (jwk []byte, id string) {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err = passport.EncodeKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err = passport.Thumbprint(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jwk, id
+}
+
+// enroll enrolls as a workload.
+func (r *rig) enroll(id identity.ID, passportKey []byte) (*chancerypb.EnrollResponse, error) {
+	r.t.Helper()
+	csr, _ := newCSR(r.t)
+	return chancerypb.NewControlPlaneClient(r.dial(id)).Enroll(r.t.Context(),
+		&chancerypb.EnrollRequest{Csr: csr, PassportKey: passportKey})
+}
+
+func TestEnroll(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	csr, key := newCSR(t)
+	resp, err := chancerypb.NewControlPlaneClient(r.dial(orders)).Enroll(t.Context(), &chancerypb.EnrollRequest{Csr: csr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(resp.GetChain()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(resp.GetBundle()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cert.CheckSignatureFrom(root); err != nil {
+		t.Error(err)
+	}
+	const want = "spiffe://shop.example/service/orders"
+	if len(cert.URIs) != 1 || cert.URIs[0].String() != want || resp.GetSpiffeId() != want || len(cert.DNSNames) != 0 {
+		t.Errorf("certificate of %v %v, answer of %s", cert.URIs, cert.DNSNames, resp.GetSpiffeId())
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		t.Error("certificate of another key")
+	}
+	if left := time.Until(cert.NotAfter); left < 23*time.Hour || left > 24*time.Hour {
+		t.Errorf("certificate ends in %v", left)
+	}
+
+	r.stop()
+	r.start()
+	again, err := r.enroll(orders, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(again.GetBundle()[0]) != string(resp.GetBundle()[0]) {
+		t.Error("a restart made another root")
+	}
+}
+
+func TestEnrollRefuses(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	jwk, _ := newPassportKey(t)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	es256, err := passport.EncodeKey(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withPrivate := strings.Replace(string(jwk), "{", `{"d":"`+base64.RawURLEncoding.EncodeToString(make([]byte, 32))+`",`, 1)
+	csr, _ := newCSR(t)
+	tests := map[string]struct {
+		id   identity.ID
+		req  *chancerypb.EnrollRequest
+		want codes.Code
+	}{
+		"no request":                    {orders, &chancerypb.EnrollRequest{}, codes.InvalidArgument},
+		"a broken request":              {orders, &chancerypb.EnrollRequest{Csr: csr[:len(csr)-1]}, codes.InvalidArgument},
+		"a service that would mint":     {orders, &chancerypb.EnrollRequest{Csr: csr, PassportKey: jwk}, codes.PermissionDenied},
+		"a key with its private half":   {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(withPrivate)}, codes.InvalidArgument},
+		"a key of another kind":         {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: es256}, codes.InvalidArgument},
+		"a symmetric key":               {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(`{"kty":"oct","k":"AAAA"}`)}, codes.InvalidArgument},
+		"a key under another name":      {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(strings.Replace(string(jwk), `"kid":"`, `"kid":"x`, 1))}, codes.InvalidArgument},
+		"a key that belongs to another": {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(strings.Replace(string(jwk), "{", `{"owner":"spiffe://shop.example/gateway/other",`, 1))}, codes.InvalidArgument},
+		"garbage":                       {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte("garbage")}, codes.InvalidArgument},
+	}
+	for name, tt := range tests {
+		_, err := chancerypb.NewControlPlaneClient(r.dial(tt.id)).Enroll(t.Context(), tt.req)
+		if status.Code(err) != tt.want {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if r.metric("chancery_certificates_signed_total") != 0 {
+		t.Error("something was signed")
+	}
+}
+
+func TestEnrollmentsAreLimited(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	client := chancerypb.NewControlPlaneClient(r.dial(orders))
+	for range 1000 {
+		if _, err := client.Enroll(t.Context(), &chancerypb.EnrollRequest{}); status.Code(err) == codes.ResourceExhausted {
+			if _, err := r.enroll(inventory, nil); err != nil {
+				t.Errorf("another workload: %v", err)
+			}
+			return
+		}
+	}
+	t.Error("a thousand enrollments in a row")
+}
+
+// passportKeyIDs subscribes as a service and returns the ids of the keys that
+// the gateway may sign with.
+func (r *rig) passportKeyIDs() []string {
+	r.t.Helper()
+	c := r.open(orders)
+	defer c.Close()
+	c.Subscribe(passportKeysType, "public")
+	var keys chancerypb.PassportKeys
+	decode(r.t, c.NextACK(), &keys)
+	if keys.GetGateway() != "public" || keys.GetSpiffeId() != "spiffe://shop.example/gateway/public" {
+		r.t.Errorf("keys of %s, %s", keys.GetGateway(), keys.GetSpiffeId())
+	}
+	if _, err := passport.ParseKeySet(keys.GetJwks(), keys.GetSpiffeId()); err != nil {
+		r.t.Errorf("verifiers cannot read the keys: %v", err)
+	}
+	var set struct {
+		Keys []struct{ KID string }
+	}
+	if err := json.Unmarshal(keys.GetJwks(), &set); err != nil {
+		r.t.Fatal(err)
+	}
+	var ids []string
+	for _, k := range set.Keys {
+		ids = append(ids, k.KID)
+	}
+	return ids
+}
+
+func TestPassportKeysAreEndorsed(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	if ids := r.passportKeyIDs(); ids != nil {
+		t.Errorf("keys %v before there were any", ids)
+	}
+	first, firstID := newPassportKey(t)
+	second, secondID := newPassportKey(t)
+	for _, jwk := range [][]byte{first, second, first} { // the first is renewed
+		if _, err := r.enroll(gateway, jwk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := secondID + " " + firstID
+	if got := strings.Join(r.passportKeyIDs(), " "); got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+	r.stop()
+	r.start()
+	if got := strings.Join(r.passportKeyIDs(), " "); got != want {
+		t.Errorf("after a restart: keys %s, want %s", got, want)
+	}
+	if info, err := os.Stat(r.state + "/passport-keys.json"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+func TestPassportKeysExpireAndAreBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys, err := controlplane.OpenPassportKeys(dir + "/keys.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.Use("shop.example", []string{"public"})
+		for i := range controlplane.MaxPassportKeys + 1 {
+			jwk, _ := newPassportKey(t)
+			if err := keys.Endorse("public", jwk, time.Now().Add(time.Duration(i)*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := keys.Count("public"); got != controlplane.MaxPassportKeys {
+			t.Errorf("%d keys, want %d", got, controlplane.MaxPassportKeys)
+		}
+		time.Sleep(2*time.Hour + time.Second)
+		keys.Expire()
+		if got := keys.Count("public"); got != controlplane.MaxPassportKeys-2 {
+			t.Errorf("%d keys after two have ended, want %d", got, controlplane.MaxPassportKeys-2)
+		}
+	})
+}
+
+func TestSpoiltPassportKeysStopTheStart(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/keys.json"
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := controlplane.OpenPassportKeys(path); err == nil {
+		t.Error("opened")
+	}
+}

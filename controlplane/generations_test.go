@@ -1,0 +1,287 @@
+package controlplane_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xdstest"
+)
+
+// revisionOf returns the revision that a new stream is given.
+func revisionOf(t *testing.T, c *xdstest.Client) string {
+	t.Helper()
+	c.Subscribe(revisionType, "*")
+	return nextRevision(t, c)
+}
+
+func nextRevision(t *testing.T, c *xdstest.Client) string {
+	t.Helper()
+	var revision chancerypb.Revision
+	decode(t, c.NextACK(), &revision)
+	return revision.GetId()
+}
+
+func TestNewProxiesGetWhatSomebodyAcknowledged(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	tester := r.open(gateway)
+	if got := revisionOf(t, tester); got != first {
+		t.Fatalf("first revision is %s, want %s", got, first)
+	}
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	second := r.revised(gateway, first)
+	if got := nextRevision(t, tester); got != second {
+		t.Errorf("who is there already is told of %s, want %s", got, second)
+	}
+	late := r.open(gateway)
+	if got := revisionOf(t, late); got != first {
+		t.Errorf("a new proxy is given %s, want the proven %s", got, first)
+	}
+	late.Quiet(quiet)
+	if s := r.view(gateway); s.Proven != first || s.Revision != second {
+		t.Errorf("status %+v", s)
+	}
+
+	r.accept(gateway)
+	if err := late.Ended(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the stream on the old revision ended with %v", err)
+	}
+	if got := revisionOf(t, r.open(gateway)); got != second {
+		t.Errorf("a new proxy is given %s, want %s", got, second)
+	}
+	tester.Quiet(quiet)
+}
+
+func TestSomebodyMustTry(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	second := r.revised(gateway, first)
+
+	tester := r.open(gateway)
+	if got := revisionOf(t, tester); got != second {
+		t.Errorf("the only proxy is given %s, want the latest, %s", got, second)
+	}
+	late := r.open(gateway)
+	if got := revisionOf(t, late); got != first {
+		t.Errorf("the next proxy is given %s, want the proven %s", got, first)
+	}
+	tester.Close()
+	if err := late.Ended(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the stream that shall try ended with %v", err)
+	}
+	if got := revisionOf(t, r.open(gateway)); got != second {
+		t.Errorf("it is then given %s, want %s", got, second)
+	}
+}
+
+func TestTakenBackChangeIsProven(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	tester := r.open(gateway)
+	revisionOf(t, tester)
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	second := r.revised(gateway, first)
+	late := r.open(gateway)
+	revisionOf(t, late)
+	r.write("orders", ordersYAML)
+	if got := r.revised(gateway, second); got != first {
+		t.Errorf("revision %s, want %s again", got, first)
+	}
+	if err := late.Ended(); status.Code(err) != codes.Unavailable {
+		t.Errorf("stream ended with %v", err)
+	}
+	if s := r.view(gateway); s.Proven != first {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// routeConfig is the name of the gateway's one route configuration.
+const routeConfig = "gateway"
+
+func TestRejectedDocumentIsQuarantined(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first, sidecars := r.accept(gateway), r.accept(inventory)
+	tester := r.open(gateway)
+	revisionOf(t, tester)
+
+	// Two documents change, and one of them is bad.
+	r.write("inventory", strings.Replace(withTimeout(inventoryYAML, "9s"), "[orders]", "[orders, public]", 1))
+	r.revised(inventory, sidecars)
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	r.until("both are in the revision", func() bool { return len(r.view(orders).Revision) > 0 && r.log.count("documents served") == 3 })
+	second := r.view(gateway).Revision
+	r.reject(gateway, resource.RouteType, `Error adding/updating route "orders/list": no`, routeConfig)
+
+	third := r.revised(gateway, second)
+	if third == first {
+		t.Error("the good document was taken back too")
+	}
+	s := r.status()
+	if len(s.Quarantine) != 1 || s.Quarantine[0].Document != "Service/orders" || !s.Quarantine[0].Previous ||
+		s.Quarantine[0].Proxy != "gateway/public/1" || !strings.Contains(s.Quarantine[0].Reason, "orders/list") {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+	if !s.Documents.Valid {
+		t.Error("the documents are as valid as before")
+	}
+	for got := ""; got != third; { // the revision without it reaches everybody
+		got = nextRevision(t, tester)
+	}
+	if !r.log.has("Service/orders") || r.metric("chancery_quarantined_documents") != 1 {
+		t.Error("nobody hears of it")
+	}
+
+	// Another try of the document leaves quarantine.
+	r.write("orders", withTimeout(ordersYAML, "8s"))
+	r.revised(gateway, third)
+	if s := r.status(); len(s.Quarantine) != 0 || r.metric("chancery_quarantined_documents") != 0 {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+}
+
+func TestQuarantineWidens(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	r.write("inventory", strings.Replace(inventoryYAML, "[orders]", "[orders, public]", 1))
+	second := r.revised(gateway, first)
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	third := r.revised(gateway, second)
+	r.reject(gateway, resource.RouteType, "orders/list: no", routeConfig)
+	fourth := r.revised(gateway, third)
+	// It was the other one.
+	r.reject(gateway, resource.RouteType, "orders/list: still no", routeConfig)
+	if got := r.revised(gateway, fourth); got != first {
+		t.Errorf("revision %s, want the proven %s", got, first)
+	}
+	if s := r.status(); len(s.Quarantine) != 2 || s.Documents.Served != 4 {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+}
+
+func TestNewDocumentIsLeftOutWhenRejected(t *testing.T) {
+	t.Parallel()
+	docs := shop()
+	delete(docs, "inventory")
+	docs["orders"] = strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1)
+	r := start(t, docs)
+	first := r.accept(gateway)
+	r.write("inventory", strings.Replace(inventoryYAML, "[orders]", "[public]", 1))
+	second := r.revised(gateway, first)
+	r.reject(gateway, resource.ClusterType, "cluster inventory: no", "inventory")
+	if got := r.revised(gateway, second); got != first {
+		t.Errorf("revision %s, want %s", got, first)
+	}
+	s := r.status()
+	if len(s.Quarantine) != 1 || s.Quarantine[0].Previous || r.view(inventory).Revision != "" {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+}
+
+// Without a proven revision there is nothing to go back to. Only what is named
+// is left out, and never the view's own document.
+func TestRejectionsBeforeAnythingIsProven(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		by   identity.ID
+		text string
+		want int
+	}{
+		"nothing is named":             {gateway, "no", 0},
+		"the gateway's own document":   {gateway, "gateway public: no", 0},
+		"the mesh":                     {gateway, "shop: no", 0},
+		"a service that others need":   {orders, "cluster inventory: no", 0},
+		"a service that can be spared": {gateway, "orders/list: no", 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			docs := shop()
+			if tt.want == 1 {
+				delete(docs, "inventory")
+				docs["orders"] = strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1)
+			}
+			r := start(t, docs)
+			r.dial(tt.by)
+			r.reject(tt.by, resource.RouteType, tt.text, routeConfig, "outbound")
+			r.until("it is told", func() bool { return r.log.has("resources rejected") })
+			if s := r.status(); len(s.Quarantine) != tt.want {
+				t.Errorf("quarantine %+v", s.Quarantine)
+			}
+			if r.view(gateway).Revision == "" {
+				t.Error("the gateway's view is gone")
+			}
+		})
+	}
+}
+
+func TestRejectionsThatBlameNobody(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	// Others took it: it is the proxy.
+	r.reject(gateway, resource.RouteType, "orders: no", routeConfig)
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	r.revised(gateway, first)
+	// Of a revision that is not the latest.
+	for _, revision := range []string{"", "unheard-of", first} {
+		r.report(gateway, &chancerypb.ReportRequest{
+			HeldRevision: revision,
+			Types: []*chancerypb.TypeStatus{{
+				TypeUrl: resource.RouteType, State: chancerypb.TypeStatus_NACKED, Error: "orders: no", Rejected: []string{routeConfig},
+			}},
+		})
+	}
+	if s := r.status(); len(s.Quarantine) != 0 {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+	if got := r.metric("chancery_nacks_total"); got != 4 {
+		t.Errorf("%v NACKs counted, want 4", got)
+	}
+}
+
+// An agent that cannot compile a policy rejects it itself.
+func TestAgentsNACK(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(orders)
+	c := r.open(orders)
+	c.Subscribe(policyType, "*")
+	c.NextACK()
+	r.write("orders", strings.Replace(ordersYAML, `allow: "true"`, `allow: "bad"`, 1))
+	second := r.revised(orders, first)
+	bad := c.Next()
+	expect(t, bad, policyType, "+service/orders")
+	c.NACK(bad, "expression does not compile")
+	if got := r.revised(orders, second); got != first {
+		t.Errorf("revision %s, want %s", got, first)
+	}
+	expect(t, c.NextACK(), policyType, "+service/orders")
+	c.Quiet(quiet)
+	if s := r.status(); len(s.Quarantine) != 1 || s.Quarantine[0].TypeURL != policyType {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+}
+
+func TestRepeatedReportsOfOneNACK(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	r.accept(gateway)
+	for range 5 {
+		r.reject(gateway, resource.RouteType, "no", routeConfig)
+	}
+	if got := r.log.count("resources rejected"); got != 1 {
+		t.Errorf("told %d times, want once", got)
+	}
+}
