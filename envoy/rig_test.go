@@ -31,7 +31,7 @@ type rig struct {
 
 // start starts an Envoy with resources, and where the services are that they
 // lead to. Every check is allowed.
-func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.Mesh, instances map[string][]discovery.Instance) *rig {
+func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.Mesh, instances map[string][]discovery.Instance, prepare ...func(*envoytest.Agent)) *rig {
 	t.Helper()
 	agent := envoytest.NewAgent(t, "test")
 	for _, r := range resources {
@@ -41,6 +41,9 @@ func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.
 		agent.Set(resourcev3.EndpointType, name, envoy.Endpoints(name, m.Service(name).MTLS, instances[name]))
 	}
 	agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow("passport", nil) })
+	for _, p := range prepare {
+		p(agent)
+	}
 	agent.Push()
 	bootstrap := envoy.Bootstrap(envoy.BootstrapConfig{
 		NodeID:      "test",
@@ -101,6 +104,11 @@ func get(t *testing.T, url string, headers ...string) answer {
 
 func send(t *testing.T, method, url string, headers ...string) answer {
 	t.Helper()
+	return sendBy(t, client, method, url, headers...)
+}
+
+func sendBy(t *testing.T, client *http.Client, method, url string, headers ...string) answer {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +129,16 @@ func send(t *testing.T, method, url string, headers ...string) answer {
 		t.Fatal(err)
 	}
 	return answer{response.StatusCode, response.Header, string(body)}
+}
+
+// await tries until what it waits for has come.
+func await(t *testing.T, what string, try func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !try(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }
 
 func pointer[T any](v T) *T { return &v }

@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"go.yaml.in/yaml/v4"
@@ -17,8 +16,8 @@ func YAML(m proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 	}
-	var value any
-	if err := json.Unmarshal(text, &value); err != nil {
+	var value any // JSON is YAML
+	if err := yaml.Load(text, &value); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 	}
 	return yaml.Dump(value, yaml.WithIndent(2))
