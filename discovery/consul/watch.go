@@ -85,7 +85,7 @@ func (w *watch) backOff(err error) time.Duration {
 		d = min(minBackOff<<min(w.failures, 8), maxBackOff)
 		w.failures++
 	}
-	return d*3/4 + rand.N(d/2)
+	return d*3/4 + rand.N(d/2) //nolint:gosec // G404: a spread need not be secret
 }
 
 func (r *Registry) answered(w *watch, got answer, waited bool, notify func(discovery.Update)) {

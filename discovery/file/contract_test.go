@@ -15,6 +15,7 @@ import (
 type directory string
 
 func (d directory) Set(t testing.TB, service string, instances ...discovery.Instance) {
+	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "services:\n  %s:\n", service)
 	for _, i := range instances {

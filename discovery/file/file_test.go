@@ -141,13 +141,13 @@ func TestBrokenFileKeepsTheLastGood(t *testing.T) {
 	write(t, path, "services: {orders: [{id: a, address: 10.0.0.1:80}]}")
 	diff(t, next(t, updates), discovery.Update{Service: "orders", Instances: []discovery.Instance{a}})
 	broken(0)
-	write(t, path, "services: {orders: [{id: a, adress: 10.0.0.1:80}]}")
+	write(t, path, "services: {orders: [{id: a, where: 10.0.0.1:80}]}")
 	diff(t, next(t, updates), discovery.Update{
 		Service: "orders", Instances: []discovery.Instance{a},
 		Held: true, Reason: "the registry's files are at fault",
 	})
 	broken(1)
-	if want := "services.yaml:1:29: services.orders[0].adress: is no key here"; !strings.Contains(log.String(), want) {
+	if want := "services.yaml:1:29: services.orders[0].where: is no key here"; !strings.Contains(log.String(), want) {
 		t.Errorf("log lacks %q:\n%s", want, log.String())
 	}
 	if err := r.Ready(); err != nil {

@@ -37,6 +37,7 @@ type service struct {
 
 // NewFake returns a fake that serves until the test ends.
 func NewFake(t testing.TB) *Fake {
+	t.Helper()
 	f := &Fake{changed: make(chan struct{}), index: 1, services: map[string]*service{}}
 	listener := newPipeListener()
 	server := &http.Server{Handler: f, ConnState: f.count}

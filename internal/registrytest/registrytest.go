@@ -37,7 +37,7 @@ type Open func(t *testing.T) (discovery.Registry, Directory)
 // Test runs the contract. IDs of instances are the registry's own; the tests
 // use services of different names, so a directory may be shared.
 func Test(t *testing.T, open Open) {
-	for name, test := range map[string]func(*testing.T, Open){
+	for name, test := range map[string]func(fixture){
 		"reports a service without instances":     testEmpty,
 		"reports instances as they are":           testInstances,
 		"follows joins, changes and departures":   testChanges,
@@ -49,9 +49,18 @@ func Test(t *testing.T, open Open) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, open)
+			r, d := open(t)
+			test(fixture{t, r, d})
 		})
 	}
+}
+
+// fixture is what a test of the contract starts with.
+type fixture struct {
+	*testing.T
+
+	registry  discovery.Registry
+	directory Directory
 }
 
 // Instance returns a passing instance for tests: number n, with or without a
@@ -69,112 +78,104 @@ func Instance(n uint16, sidecar bool) discovery.Instance {
 	return i
 }
 
-func testEmpty(t *testing.T, open Open) {
-	r, _ := open(t)
-	r.Want([]string{"empty"})
-	Watch(t, r).Await("empty")
+func testEmpty(f fixture) {
+	f.registry.Want([]string{"empty"})
+	Watch(f.T, f.registry).Await("empty")
 }
 
-func testInstances(t *testing.T, open Open) {
-	r, d := open(t)
+func testInstances(f fixture) {
 	all := []discovery.Instance{Instance(1, true), Instance(2, false), Instance(3, true)}
-	d.Set(t, "instances", all...)
-	r.Want([]string{"instances"})
-	Watch(t, r).Await("instances", all...)
+	f.directory.Set(f, "instances", all...)
+	f.registry.Want([]string{"instances"})
+	Watch(f.T, f.registry).Await("instances", all...)
 }
 
-func testChanges(t *testing.T, open Open) {
-	r, d := open(t)
-	r.Want([]string{"changes"})
-	w := Watch(t, r)
+func testChanges(f fixture) {
+	f.registry.Want([]string{"changes"})
+	w := Watch(f.T, f.registry)
 	one, two, three := Instance(1, true), Instance(2, true), Instance(3, true)
 	w.Await("changes")
-	d.Set(t, "changes", one, two)
+	f.directory.Set(f, "changes", one, two)
 	w.Await("changes", one, two)
-	d.Set(t, "changes", one, two, three)
+	f.directory.Set(f, "changes", one, two, three)
 	w.Await("changes", one, two, three)
 	two.Weight, two.Mesh = 99, netip.AddrPort{}
-	d.Set(t, "changes", one, two, three)
+	f.directory.Set(f, "changes", one, two, three)
 	w.Await("changes", one, two, three)
-	d.Set(t, "changes", two, three)
+	f.directory.Set(f, "changes", two, three)
 	w.Await("changes", two, three)
 }
 
-func testWant(t *testing.T, open Open) {
-	r, d := open(t)
-	d.Set(t, "want-a", Instance(1, true))
-	d.Set(t, "want-b", Instance(2, true))
-	r.Want([]string{"want-a"})
-	w := Watch(t, r)
+func testWant(f fixture) {
+	f.directory.Set(f, "want-a", Instance(1, true))
+	f.directory.Set(f, "want-b", Instance(2, true))
+	f.registry.Want([]string{"want-a"})
+	w := Watch(f.T, f.registry)
 	w.Await("want-a", Instance(1, true))
-	r.Want([]string{"want-b", "want-b"})
+	f.registry.Want([]string{"want-b", "want-b"})
 	w.Await("want-b", Instance(2, true))
-	d.Set(t, "want-a", Instance(1, true), Instance(3, true))
+	f.directory.Set(f, "want-a", Instance(1, true), Instance(3, true))
 	w.None("want-a")
 }
 
-func testWantAgain(t *testing.T, open Open) {
-	r, d := open(t)
-	d.Set(t, "again", Instance(1, true))
-	r.Want([]string{"again", "again-other"})
-	w := Watch(t, r)
+func testWantAgain(f fixture) {
+	f.directory.Set(f, "again", Instance(1, true))
+	f.registry.Want([]string{"again", "again-other"})
+	w := Watch(f.T, f.registry)
 	w.Await("again", Instance(1, true))
 	w.Await("again-other")
-	r.Want(nil)
+	f.registry.Want(nil)
 	w.None("again")
-	r.Want([]string{"again"})
+	f.registry.Want([]string{"again"})
 	w.Await("again", Instance(1, true))
 }
 
-func testReady(t *testing.T, open Open) {
-	r, _ := open(t)
-	if err := r.Ready(); err != nil {
-		t.Errorf("nothing is wanted, Ready = %v", err)
+func testReady(f fixture) {
+	if err := f.registry.Ready(); err != nil {
+		f.Errorf("nothing is wanted, Ready = %v", err)
 	}
-	r.Want([]string{"ready-a", "ready-b"})
-	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `"ready-a"`) {
-		t.Errorf("nothing is reported, Ready = %v", err)
+	f.registry.Want([]string{"ready-a", "ready-b"})
+	if err := f.registry.Ready(); err == nil || !strings.Contains(err.Error(), `"ready-a"`) {
+		f.Errorf("nothing is reported, Ready = %v", err)
 	}
-	w := Watch(t, r)
+	w := Watch(f.T, f.registry)
 	w.Await("ready-a")
 	w.Await("ready-b")
-	for deadline := time.Now().Add(patience); r.Ready() != nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); f.registry.Ready() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("all is reported, Ready = %v", r.Ready())
+			f.Fatalf("all is reported, Ready = %v", f.registry.Ready())
 		}
 	}
 }
 
-func testNames(t *testing.T, open Open) {
-	r, d := open(t)
-	d.Set(t, "names", Instance(1, true))
+func testNames(f fixture) {
+	f.directory.Set(f, "names", Instance(1, true))
 	bad := []string{"", "*", "..", "a/b", "a b", "Ünï", "Names", "a.b", "names?dc=x", strings.Repeat("a", 255)}
-	r.Want(append(bad, "names"))
-	w := Watch(t, r)
+	f.registry.Want(append(bad, "names"))
+	w := Watch(f.T, f.registry)
 	w.Await("names", Instance(1, true))
 	for _, name := range bad {
 		w.None(name)
 	}
-	if err := r.Ready(); err != nil && !strings.Contains(err.Error(), `"names"`) {
-		t.Errorf("Ready waits for a name that is skipped: %v", err)
+	if err := f.registry.Ready(); err != nil && !strings.Contains(err.Error(), `"names"`) {
+		f.Errorf("Ready waits for a name that is skipped: %v", err)
 	}
 }
 
-func testNotify(t *testing.T, open Open) {
-	r, _ := open(t)
+func testNotify(f fixture) {
 	var services []string
 	for n := range 20 {
 		services = append(services, fmt.Sprintf("notify-%d", n))
 	}
-	r.Want(services)
+	f.registry.Want(services)
 	var calls, reported atomic.Int32
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(f.Context(), patience)
 	defer cancel()
-	err := r.Run(ctx, func(discovery.Update) {
+	err := f.registry.Run(ctx, func(discovery.Update) {
 		if calls.Add(1) > 1 {
-			t.Error("two calls at a time")
+			f.Error("two calls at a time")
 		}
-		r.Want(services) // must not block
+		f.registry.Want(services) // must not block
 		time.Sleep(time.Millisecond)
 		calls.Add(-1)
 		if reported.Add(1) == int32(len(services)) {
@@ -182,10 +183,10 @@ func testNotify(t *testing.T, open Open) {
 		}
 	})
 	if err != nil {
-		t.Errorf("Run = %v", err)
+		f.Errorf("Run = %v", err)
 	}
 	if n := int(reported.Load()); n != len(services) {
-		t.Errorf("%d services reported, want %d", n, len(services))
+		f.Errorf("%d services reported, want %d", n, len(services))
 	}
 }
 
