@@ -35,7 +35,9 @@ func newHeld() *held {
 	return h
 }
 
-// apply takes resources of one type, which must decode, and removes names.
+// apply takes resources of one type, which must decode, and removes names. What
+// is asked for by name is kept even so until no revision refers to it: its
+// removal comes ahead of the revision that does without it.
 func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,8 +46,10 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 		delete(h.absent[typeURL], r.Name)
 	}
 	for _, name := range removed {
-		delete(h.sets[typeURL], name)
 		h.absent[typeURL][name] = struct{}{}
+		if !slices.Contains(namedTypes, typeURL) {
+			delete(h.sets[typeURL], name)
+		}
 	}
 	switch typeURL {
 	case resource.ClusterType, policyType:
@@ -86,12 +90,14 @@ func (h *held) revisionID() string {
 	return h.current.GetId()
 }
 
-// prune forgets what is no longer needed.
-func (h *held) prune() {
+// prune forgets what neither rev nor the newest state refers to.
+func (h *held) prune(rev *revision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, typeURL := range namedTypes {
-		unneeded := func(name string) bool { return !slices.Contains(h.needs[typeURL], name) }
+		unneeded := func(name string) bool {
+			return !slices.Contains(h.needs[typeURL], name) && !slices.Contains(rev.needs[typeURL], name)
+		}
 		maps.DeleteFunc(h.sets[typeURL], func(name string, _ *xds.Resource) bool { return unneeded(name) })
 		maps.DeleteFunc(h.absent[typeURL], func(name string, _ struct{}) bool { return unneeded(name) })
 	}

@@ -39,6 +39,8 @@ type supervisor struct {
 	drainTime time.Duration
 	log       *slog.Logger
 	starts    prometheus.Counter
+	// checked says that the command's version was found good.
+	checked bool
 }
 
 // run supervises until ctx ends; then it drains Envoy and ends it.
@@ -98,15 +100,21 @@ func (s *supervisor) find(ctx context.Context) *process {
 	return p
 }
 
-// check refuses an Envoy that lacks security fixes.
+// check refuses an Envoy that lacks security fixes. Once is enough: a restart
+// shall be fast.
 func (s *supervisor) check(ctx context.Context) error {
+	if s.checked {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, s.command[0], "--version").Output() //nolint:gosec // the operator's own command
 	if err != nil {
 		return fmt.Errorf("ask %q for its version: %w", s.command[0], err)
 	}
-	return CheckEnvoyVersion(string(out))
+	err = CheckEnvoyVersion(string(out))
+	s.checked = err == nil
+	return err
 }
 
 func (s *supervisor) start(ctx context.Context) (*process, error) {

@@ -23,6 +23,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
@@ -54,12 +55,30 @@ func TestRealEnvoy(t *testing.T) {
 	t.Logf("change to an answer by it: %v", time.Since(begin))
 	eventually(t, "the change is acknowledged", acknowledged(cp, "rev-2"))
 
+	// Envoy does not ask again for endpoints that it has, which would hold the
+	// changed cluster up.
+	changed := realView(t, "three")
+	for i, r := range changed {
+		if r.Name == "three" {
+			changed[i] = encode(t, "two", realCluster(t, "two", time.Minute))
+			break
+		}
+	}
+	begin = time.Now()
+	cp.set("rev-3", append(changed, endpoints(t, "two", 0))...)
+	eventually(t, "Envoy takes a changed cluster", answers(a, "three"))
+	if took := time.Since(begin); took > 100*time.Millisecond {
+		t.Errorf("a changed cluster took %v", took)
+	} else {
+		t.Logf("changed cluster to an answer after it: %v", took)
+	}
+
 	cp.stop()
 	pid := a.pid()
 	begin = time.Now()
 	check(t, syscall.Kill(pid, syscall.SIGKILL))
 	eventually(t, "Envoy is gone", func() error { return is(alive(pid), false) })
-	eventually(t, "Envoy answers again without the control plane", answers(a, "two"))
+	eventually(t, "Envoy answers again without the control plane", answers(a, "three"))
 	t.Logf("killed to an answer: %v", time.Since(begin))
 	pid = a.pid()
 	a.stop()
@@ -130,14 +149,10 @@ func answers(a *agent, want string) func() error {
 // needs endpoints and the secrets.
 func realView(t *testing.T, text string) []*xds.Resource {
 	t.Helper()
-	ads := &corev3.ConfigSource{
-		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
-		ResourceApiVersion:    corev3.ApiVersion_V3,
-	}
 	manager := &hcmv3.HttpConnectionManager{
 		StatPrefix: "gateway",
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
-			Rds: &hcmv3.Rds{RouteConfigName: envoy.ListenerGateway, ConfigSource: ads},
+			Rds: &hcmv3.Rds{RouteConfigName: envoy.ListenerGateway, ConfigSource: adsSource()},
 		},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(t, &routerv3.Router{})},
@@ -169,11 +184,13 @@ func realView(t *testing.T, text string) []*xds.Resource {
 			resources[i] = encode(t, r.Name, m)
 		}
 	}
-	return append(resources, encode(t, text, realCluster(t, text, ads)), endpoints(t, text, 0))
+	return append(resources, encode(t, text, realCluster(t, text, time.Second)), endpoints(t, text, 0))
 }
 
-func realCluster(t *testing.T, name string, ads *corev3.ConfigSource) *clusterv3.Cluster {
+func realCluster(t *testing.T, name string, connectTimeout time.Duration) *clusterv3.Cluster {
 	t.Helper()
+	ads := adsSource()
+	ads.InitialFetchTimeout = durationpb.New(500 * time.Millisecond)
 	sds := &corev3.ConfigSource{
 		ResourceApiVersion: corev3.ApiVersion_V3,
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
@@ -194,9 +211,17 @@ func realCluster(t *testing.T, name string, ads *corev3.ConfigSource) *clusterv3
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{ServiceName: name, EdsConfig: ads},
+		ConnectTimeout:       durationpb.New(connectTimeout),
 		TransportSocket: &corev3.TransportSocket{
 			Name: "tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed(t, tls)},
 		},
+	}
+}
+
+func adsSource() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 type revision struct {
 	id   string
 	sets map[string]set
+	// needs are the names of namedTypes that it refers to.
+	needs map[string][]string
 }
 
 // complete returns the revision that is held, or nil in the midst of a change:
@@ -41,7 +43,7 @@ func (h *held) complete() *revision {
 
 // revision copies the sets. The caller holds the lock.
 func (h *held) revision(id string) *revision {
-	rev := &revision{id: id, sets: map[string]set{}}
+	rev := &revision{id: id, sets: map[string]set{}, needs: h.needs}
 	for _, typeURL := range revisedTypes {
 		rev.sets[typeURL] = maps.Clone(h.sets[typeURL])
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/chancery-mesh/chancery/envoy"
@@ -35,6 +36,7 @@ type rollout struct {
 	local      envoy.Local
 	downstream *downstream
 	book       *book
+	endpoints  *endpoints
 	pdp        *pdp
 	held       *held
 	disk       *disk
@@ -128,7 +130,7 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 	}
 	o.disk.begin(rev)
 	o.withdraw(target)
-	o.put(target, resource.ClusterType)
+	o.putClusters(target)
 	if next, ok := o.await(ctx, target.want(resource.ClusterType)); !ok {
 		return next
 	}
@@ -156,10 +158,26 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 
 // put gives Envoy a target's resources of some types, and their endpoints.
 func (o *rollout) put(target *localRevision, typeURLs ...string) {
-	o.downstream.resources[resource.EndpointType].Apply(o.held.set(resource.EndpointType).list())
+	o.endpoints.fill()
 	for _, typeURL := range typeURLs {
 		o.downstream.resources[typeURL].Apply(target.local[typeURL].list())
 	}
+}
+
+// putClusters gives Envoy the target's clusters, and those endpoints again that
+// it would not ask for.
+func (o *rollout) putClusters(target *localRevision) {
+	before := o.downstream.resources[resource.ClusterType].Versions()
+	asked := o.endpoints.names()
+	o.put(target, resource.ClusterType)
+	var again []string
+	for _, c := range decodeAll[*clusterv3.Cluster](target.local[resource.ClusterType]) {
+		changed := before[c.GetName()] != target.local[resource.ClusterType][c.GetName()].Version
+		if name := c.GetEdsClusterConfig().GetServiceName(); changed && slices.Contains(asked, name) {
+			again = append(again, name)
+		}
+	}
+	o.endpoints.putAgain(again)
 }
 
 // withdraw takes back what Envoy rejected earlier and the target does not
@@ -253,8 +271,8 @@ func (o *rollout) finish(ctx context.Context, target *localRevision) {
 	for _, typeURL := range slices.Backward(servedTypes) {
 		o.downstream.resources[typeURL].Replace(target.local[typeURL].list())
 	}
-	o.held.prune()
-	o.downstream.resources[resource.EndpointType].Replace(o.held.set(resource.EndpointType).list())
+	o.held.prune(target.revision)
+	o.endpoints.prune()
 	if err := o.pdp.narrow(target.policy()); err != nil {
 		o.log.ErrorContext(ctx, "policy refused", "err", err)
 	}
@@ -283,7 +301,7 @@ func (o *rollout) report() *chancerypb.ReportRequest {
 	}
 	report.HeldRevision = target.id
 	want := target.want(servedTypes...)
-	want[resource.EndpointType] = o.downstream.resources[resource.EndpointType].Versions()
+	want[resource.EndpointType] = o.endpoints.served.Versions()
 	report.Types = o.book.statuses(want)
 	return report
 }

@@ -11,7 +11,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
@@ -208,8 +207,8 @@ func (c *changes) connected(up bool) {
 	c.agent.book.touch()
 }
 
-func (c *changes) endpointsChanged(put []*xds.Resource, removed []string) {
-	c.agent.downstream.resources[resource.EndpointType].Apply(put, removed...)
+func (c *changes) endpointsChanged(put []*xds.Resource) {
+	c.agent.endpoints.put(put)
 	c.disk.changed()
 }
 

@@ -29,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chancery-mesh/chancery/envoy"
@@ -106,6 +107,7 @@ type Agent struct {
 	held        *held
 	book        *book
 	downstream  *downstream
+	endpoints   *endpoints
 	pdp         *pdp
 	rollout     *rollout
 	credentials *credentials
@@ -137,8 +139,9 @@ func New(c Config) (*Agent, error) {
 		id: c.Identity, server: decider, held: a.held,
 		keys: applicationKeys{path: c.PassportKeys, log: a.log},
 	}
+	a.endpoints = &endpoints{held: a.held, served: a.downstream.resources[resource.EndpointType]}
 	a.rollout = &rollout{
-		local: c.Local, downstream: a.downstream, book: a.book, pdp: a.pdp, held: a.held, log: a.log,
+		local: c.Local, downstream: a.downstream, book: a.book, endpoints: a.endpoints, pdp: a.pdp, held: a.held, log: a.log,
 		next: make(chan *revision, 1), probation: probation,
 	}
 	if err := a.metrics.register(c.Registerer); err != nil {

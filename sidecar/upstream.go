@@ -38,7 +38,7 @@ type listener interface {
 	// endpointsChanged and keysChanged tell of resources that follow their
 	// own pace, apart from revisions; keys are those of identity providers
 	// and Passports.
-	endpointsChanged(put []*xds.Resource, removed []string)
+	endpointsChanged([]*xds.Resource)
 	keysChanged()
 	// revised tells of a new, complete revision.
 	revised(*revision)
@@ -127,14 +127,14 @@ func (s *session) handle(ctx context.Context, resp *discoveryv3.DeltaDiscoveryRe
 	if err := s.subscribe(); err != nil {
 		return err
 	}
-	s.tell(resp.GetTypeUrl(), resources, resp.GetRemovedResources())
+	s.tell(resp.GetTypeUrl(), resources)
 	return nil
 }
 
-func (s *session) tell(typeURL string, put []*xds.Resource, removed []string) {
+func (s *session) tell(typeURL string, put []*xds.Resource) {
 	switch typeURL {
 	case resource.EndpointType:
-		s.listener.endpointsChanged(put, removed)
+		s.listener.endpointsChanged(put)
 	case providerType, passportKeysType:
 		s.listener.keysChanged()
 	}
