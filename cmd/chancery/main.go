@@ -87,6 +87,7 @@ Each flag can also be set in the environment: --state is CHANCERY_STATE.`,
 		newValidateCommand(),
 		newStatusCommand(),
 		newProxiesCommand(),
+		newHealthCommand(),
 		newPassportCommand(),
 		newSchemaCommand(),
 	)

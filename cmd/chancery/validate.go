@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,10 @@ Exit codes: 0 when the documents are valid, 1 when they are not.`,
 				return err
 			}
 			m, err := documents.Compile(mesh.Options{CheckExpression: policy.Check})
+			if faults, ok := errors.AsType[mesh.Faults](err); ok {
+				fmt.Fprintln(cmd.ErrOrStderr(), faults)
+				return fmt.Errorf("%s in the documents of %s", count(len(faults), "fault"), args[0])
+			}
 			if err != nil {
 				return err
 			}
