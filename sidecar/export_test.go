@@ -1,8 +1,15 @@
 package sidecar
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
 // SetProbation changes how long an Envoy must live for a promotion. To be
@@ -11,6 +18,35 @@ func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy
+
+// Credentials is credentials.
+type Credentials struct{ *credentials }
+
+// NewCredentials returns credentials as an agent that just starts has them.
+func NewCredentials(dir string, id identity.ID, client chancerypb.ControlPlaneClient, log *slog.Logger) Credentials {
+	c := &credentials{
+		dir: dir, id: id, client: client, log: log,
+		secrets: &xds.Collection{}, expiry: prometheus.NewGauge(prometheus.GaugeOpts{}),
+	}
+	if err := c.load(); err != nil {
+		panic(err)
+	}
+	return Credentials{c}
+}
+
+func (c Credentials) Run(ctx context.Context) error    { return c.run(ctx) }
+func (c Credentials) Enroll(ctx context.Context) error { return c.enroll(ctx) }
+
+// Mints tells whether Passports can be minted.
+func (c Credentials) Mints() bool { return c.passports.Load() != nil }
+
+// Expires tells when the certificate ends; zero without one.
+func (c Credentials) Expires() time.Time {
+	if s := c.current.Load(); s != nil {
+		return s.expires()
+	}
+	return time.Time{}
+}
 
 // LastGood is lastGood with revisions that hold nothing.
 type LastGood struct{ l *lastGood }
