@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,11 @@ var safeRetries = &mesh.Retries{
 	Attempts: 2,
 	On:       []string{"connect-failure", "refused-stream", "reset-before-request"},
 }
+
+// HeaderUnreached marks the answer of a sidecar that could not connect to its
+// application. It tells the caller's Envoy what connect-failure would, had
+// there been no sidecar in between.
+const HeaderUnreached = "x-chancery-unreached"
 
 // Back-off between attempts: short, since another instance is asked.
 const (
@@ -47,6 +53,13 @@ func RetryPolicy(r *mesh.Retries) *routev3.RetryPolicy {
 			},
 		}},
 		HostSelectionRetryMaxAttempts: 3,
+	}
+	if slices.Contains(r.On, "connect-failure") {
+		policy.RetryOn += ",retriable-headers"
+		policy.RetriableHeaders = []*routev3.HeaderMatcher{{
+			Name:                 HeaderUnreached,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		}}
 	}
 	if r.PerTry > 0 {
 		policy.PerTryTimeout = durationpb.New(r.PerTry)

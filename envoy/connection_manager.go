@@ -3,7 +3,6 @@ package envoy
 import (
 	"time"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -90,25 +89,4 @@ func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 		Name:       name,
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(config)},
 	}
-}
-
-// discreetReplies keeps addresses and TLS errors, which Envoy writes into its
-// own answers, from clients; they are in the access log.
-func discreetReplies() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: &accesslogv3.AccessLogFilter{
-			FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
-				StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
-					Op: accesslogv3.ComparisonFilter_GE,
-					Value: &corev3.RuntimeUInt32{
-						DefaultValue: 500,
-						RuntimeKey:   "chancery.discreet_replies",
-					},
-				}},
-			},
-		},
-		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
-			InlineString: "service unavailable\n",
-		}},
-	}}}
 }

@@ -13,13 +13,12 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
 )
 
 func TestGatewayHeaders(t *testing.T) {
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 	e.agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow("", nil) })
 
@@ -75,7 +74,7 @@ func TestGatewayHeaders(t *testing.T) {
 
 func TestGatewayRefusesHeadersWithUnderscores(t *testing.T) {
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	for _, name := range []string{"x_role", "txn_token", "content_length"} {
 		if got := get(t, "http://"+e.Address("gateway")+"/", name, "0"); got.status != http.StatusBadRequest {
 			t.Errorf("%s: status %d, want 400", name, got.status)
@@ -95,7 +94,7 @@ func TestGatewayAnswersSayNothingOfTheInside(t *testing.T) {
 		w.Header().Set("Server", "orders/1.2.3")
 		w.Header().Set("X-Kept", "kept")
 	})
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 	got := get(t, base+"/").header
 	for _, name := range []string{"Txn-Token", "X-Powered-By"} {
@@ -121,7 +120,7 @@ func TestGatewayAnswersSayNothingOfTheInside(t *testing.T) {
 // and reaches neither ext_authz nor the upstream.
 func TestGatewayRefusesAmbiguousPaths(t *testing.T) {
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	address := e.Address("gateway")
 	refused := []string{
 		"//admin", "/public//admin", "/public/..//admin", "///admin", "//evil.test/admin",
@@ -188,7 +187,7 @@ func TestGatewayRoutes(t *testing.T) {
 	fallback.Name, fallback.Match.Path, fallback.Rewrite, fallback.To = "rest", patternOf("/v1/**"), patternOf("/orders/**"), "orders"
 	g.Routes = append(g.Routes, fallback)
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, m, map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, m, map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 
 	tests := []struct {

@@ -38,9 +38,10 @@ var neverFromOutside = append([]*matcherv3.StringMatcher{
 	exact("x-method-override"),
 }, neverBelieved...)
 
-// Headers of answers that no client of a gateway sees.
-var neverToOutside = []*matcherv3.StringMatcher{
+// Headers of answers that are between Envoys, or nobody's business.
+var neverAnswered = []*matcherv3.StringMatcher{
 	prefix("x-envoy-"),
+	prefix("x-chancery-"),
 	expression("txn[^a-z0-9]?token"),
 	exact("x-powered-by"),
 }
@@ -56,7 +57,7 @@ func early(headers []*matcherv3.StringMatcher) []*corev3.TypedExtensionConfig {
 // answerFilter removes headers from answers, local ones too.
 func answerFilter() *hcmv3.HttpFilter {
 	return httpFilter("envoy.filters.http.header_mutation", &headermutationv3.HeaderMutation{
-		Mutations: &headermutationv3.Mutations{ResponseMutations: remove(neverToOutside)},
+		Mutations: &headermutationv3.Mutations{ResponseMutations: remove(neverAnswered)},
 	})
 }
 

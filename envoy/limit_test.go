@@ -9,7 +9,6 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
-	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -24,7 +23,7 @@ func startLimited(t *testing.T, limit mesh.RateLimit) (*rig, *envoytest.Upstream
 	m.Gateways[0].Routes[0].RateLimit = &limit
 	m.Gateways[0].Routes = append([]mesh.GatewayRoute{free}, m.Gateways[0].Routes...)
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, m, map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, m, map[string][]instance{"orders": plain(upstream)})
 	e.agent.Authorize(func(r *authv3.CheckRequest) *authv3.CheckResponse {
 		metadata := map[string]string{}
 		for _, h := range r.GetAttributes().GetRequest().GetHttp().GetHeaderMap().GetHeaders() {
@@ -102,7 +101,7 @@ func TestPeerLimitComesBeforeExtAuthz(t *testing.T) {
 	m := shop(route("all", "/**"))
 	m.Gateways[0].PeerLimit = mesh.RateLimit{Requests: 3, Per: time.Hour, Burst: 3}
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, m, map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, m, map[string][]instance{"orders": plain(upstream)})
 	e.agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Deny(401) })
 	base := "http://" + e.Address("gateway")
 	for i := range 6 {

@@ -9,7 +9,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
-	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -20,7 +19,7 @@ func TestTimeout(t *testing.T) {
 	slow.Timeout = 300 * time.Millisecond
 	upstream := envoytest.NewUpstream(t, nil)
 	upstream.Handle(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	e := startGateway(t, shop(slow), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(slow), map[string][]instance{"orders": plain(upstream)})
 	began := time.Now()
 	got := get(t, "http://"+e.Address("gateway")+"/slow")
 	if took := time.Since(began); got.status != http.StatusGatewayTimeout || took < 250*time.Millisecond || took > 3*time.Second {
@@ -33,7 +32,7 @@ func TestRetries(t *testing.T) {
 	retried.Retries = &mesh.Retries{Attempts: 2, On: []string{"5xx"}, PerTry: time.Second}
 	upstream := envoytest.NewUpstream(t, nil)
 	upstream.Handle(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-	e := startGateway(t, shop(retried, route("once", "/once")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(retried, route("once", "/once")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 	for path, attempts := range map[string]int{"/retried": 3, "/once": 1} {
 		if got := get(t, base+path); got.status != http.StatusInternalServerError {
@@ -49,7 +48,7 @@ func TestRetries(t *testing.T) {
 func TestDeadInstanceIsPassedBy(t *testing.T) {
 	alive, dead := envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil)
 	instances := plain(alive, dead)
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": instances})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": instances})
 	dead.Stop()
 	base := "http://" + e.Address("gateway")
 	for i := range 30 {
@@ -72,7 +71,7 @@ func TestLeavingInstanceFinishes(t *testing.T) {
 		<-finish
 	})
 	m := shop(route("all", "/**"))
-	e := startGateway(t, m, map[string][]discovery.Instance{"orders": plain(leaving)})
+	e := startGateway(t, m, map[string][]instance{"orders": plain(leaving)})
 	base := "http://" + e.Address("gateway")
 	status := make(chan int, 1)
 	go func() { status <- get(t, base+"/").status }()
@@ -111,7 +110,7 @@ func TestOverflowStaysInItsRoute(t *testing.T) {
 			<-release
 		}
 	})
-	e := startGateway(t, shop(hanging, route("fine", "/fine")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(hanging, route("fine", "/fine")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 
 	statuses := make(chan int, 10)
@@ -143,7 +142,7 @@ func TestOutlierEjection(t *testing.T) {
 	}
 	upstreams := []*envoytest.Upstream{envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil)}
 	fail := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
-	e := startGateway(t, shop(guarded), map[string][]discovery.Instance{"orders": plain(upstreams...)})
+	e := startGateway(t, shop(guarded), map[string][]instance{"orders": plain(upstreams...)})
 	base := "http://" + e.Address("gateway")
 	const ejected = "cluster.orders~guarded.outlier_detection.ejections_active"
 
@@ -177,7 +176,7 @@ func TestOutlierEjection(t *testing.T) {
 
 func TestWithoutDecisionNothingPasses(t *testing.T) {
 	upstream := envoytest.NewUpstream(t, nil)
-	e := startGateway(t, shop(route("all", "/**")), map[string][]discovery.Instance{"orders": plain(upstream)})
+	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")
 	want := func(what string, status int) {
 		t.Helper()

@@ -18,6 +18,8 @@ import (
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
+type instance = discovery.Instance
+
 const trustDomain = "shop.example"
 
 // anyPort lets the kernel choose.
@@ -31,7 +33,7 @@ type rig struct {
 
 // start starts an Envoy with resources, and where the services are that they
 // lead to. Every check is allowed.
-func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.Mesh, instances map[string][]discovery.Instance, prepare ...func(*envoytest.Agent)) *rig {
+func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.Mesh, instances map[string][]instance, prepare ...func(*envoytest.Agent)) *rig {
 	t.Helper()
 	agent := envoytest.NewAgent(t, "test")
 	for _, r := range resources {
@@ -55,16 +57,16 @@ func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.
 }
 
 // startGateway starts the gateway "public" of m.
-func startGateway(t *testing.T, m *mesh.Mesh, instances map[string][]discovery.Instance) *rig {
+func startGateway(t *testing.T, m *mesh.Mesh, instances map[string][]instance) *rig {
 	t.Helper()
 	return start(t, envoy.Gateway(m, m.Gateway("public")), envoy.Local{Inbound: anyPort}, m, instances)
 }
 
 // plain are instances without a sidecar.
-func plain(upstreams ...*envoytest.Upstream) []discovery.Instance {
-	var instances []discovery.Instance
+func plain(upstreams ...*envoytest.Upstream) []instance {
+	var instances []instance
 	for _, u := range upstreams {
-		instances = append(instances, discovery.Instance{
+		instances = append(instances, instance{
 			ID:      u.Address().String(),
 			Address: u.Address(),
 			Weight:  1,
@@ -75,12 +77,21 @@ func plain(upstreams ...*envoytest.Upstream) []discovery.Instance {
 }
 
 // meshed are instances whose sidecar listens there.
-func meshed(addresses ...netip.AddrPort) []discovery.Instance {
-	var instances []discovery.Instance
+func meshed(addresses ...netip.AddrPort) []instance {
+	var instances []instance
 	for _, a := range addresses {
-		instances = append(instances, discovery.Instance{ID: a.String(), Mesh: a, Weight: 1, Health: discovery.Passing})
+		instances = append(instances, instance{ID: a.String(), Mesh: a, Weight: 1, Health: discovery.Passing})
 	}
 	return instances
+}
+
+func addrPort(t *testing.T, s string) netip.AddrPort {
+	t.Helper()
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // answer is what a client got.

@@ -45,6 +45,7 @@ func inbound(m *mesh.Mesh) *listenerv3.Listener {
 	manager.PreserveExternalRequestId = true
 	manager.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 	manager.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
+	manager.LocalReplyConfig = unreachedReplies()
 	return listener(DefaultInbound, downstreamTLS(m.TrustDomain), manager)
 }
 
@@ -65,13 +66,18 @@ func inboundRoutes(s *mesh.Service) *routev3.RouteConfiguration {
 	}
 	host := virtualHost(ListenerInbound, anyHost, routes)
 	limitRoutes(host, limits)
-	return &routev3.RouteConfiguration{Name: ListenerInbound, VirtualHosts: []*routev3.VirtualHost{host}}
+	return &routev3.RouteConfiguration{
+		Name:         ListenerInbound,
+		VirtualHosts: []*routev3.VirtualHost{host},
+		// Of the application's answers; Envoy's own keep it.
+		ResponseHeadersToRemove: []string{breaker.HeaderUnreached},
+	}
 }
 
 // outbound takes the application's own calls. The application forwards what it
 // was given: Passport, correlation ID and where the request came from.
 func outbound() *listenerv3.Listener {
-	manager := connectionManager(ListenerOutbound, neverBelieved)
+	manager := connectionManager(ListenerOutbound, neverBelieved, answerFilter())
 	manager.PreserveExternalRequestId = true
 	return listener(DefaultOutbound, nil, manager)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -39,7 +38,7 @@ func chain() *mesh.Mesh {
 }
 
 // startSidecar starts the sidecar of orders, in front of that application.
-func startSidecar(t *testing.T, m *mesh.Mesh, authority *envoytest.Authority, application *envoytest.Upstream, instances map[string][]discovery.Instance) *rig {
+func startSidecar(t *testing.T, m *mesh.Mesh, authority *envoytest.Authority, application *envoytest.Upstream, instances map[string][]instance) *rig {
 	t.Helper()
 	local := envoy.Local{Inbound: anyPort, Outbound: anyPort, Application: application.Address()}
 	return start(t, envoy.Sidecar(m, m.Service("orders")), local, m, instances, func(agent *envoytest.Agent) {
@@ -144,7 +143,7 @@ func TestOutbound(t *testing.T) {
 		"Txn-Token", "passport", "X-Request-Id", "11111111-2222-4333-8444-555555555555",
 		"X-Envoy-Retry-On", "5xx", "X-Forwarded-Client-Cert", "URI=" + gatewayID,
 	}
-	instances := map[string][]discovery.Instance{"inventory": meshed(inventory.Address()), "legacy": plain(legacy)}
+	instances := map[string][]instance{"inventory": meshed(inventory.Address()), "legacy": plain(legacy)}
 	e := startSidecar(t, chain(), authority, application, instances)
 	base := "http://" + e.Address("outbound")
 
@@ -193,7 +192,7 @@ func TestOutbound(t *testing.T) {
 		})
 	}
 	t.Run("refuses an impostor", func(t *testing.T) {
-		e := startSidecar(t, chain(), authority, application, map[string][]discovery.Instance{"inventory": meshed(impostor.Address())})
+		e := startSidecar(t, chain(), authority, application, map[string][]instance{"inventory": meshed(impostor.Address())})
 		got := get(t, "http://"+e.Address("outbound")+"/stock/7", "Host", "inventory")
 		if got.status != http.StatusServiceUnavailable || impostor.Count("/") != 0 {
 			t.Errorf("status %d, %d requests", got.status, impostor.Count("/"))
