@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -88,12 +89,18 @@ func TestInstancesAreBounded(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())
 	client := chancerypb.NewControlPlaneClient(r.dial(orders))
+	long := &chancerypb.ReportRequest{
+		Instance: "long",
+		Types:    []*chancerypb.TypeStatus{{TypeUrl: "made-up", State: chancerypb.TypeStatus_NACKED, Error: strings.Repeat("e", 100_000)}},
+	}
+	if _, err := client.Report(t.Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(r.proxies()[0].Types[0].Error); got > 2100 {
+		t.Errorf("%d bytes of an error are kept", got)
+	}
 	for i := range 1100 {
-		report := &chancerypb.ReportRequest{
-			Instance: strings.Repeat("x", i%200) + string(rune('a'+i%26)) + strings.Repeat("y", i/26),
-			Types:    []*chancerypb.TypeStatus{{TypeUrl: "made-up", Error: strings.Repeat("e", 100_000)}},
-		}
-		if _, err := client.Report(t.Context(), report); err != nil {
+		if _, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: strconv.Itoa(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}

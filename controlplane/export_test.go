@@ -1,11 +1,14 @@
 package controlplane
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // Parts that are tested on their own.
@@ -20,7 +23,6 @@ const (
 	PushLead        = pushLead
 	PushGap         = pushGap
 	KeysEvery       = keysEvery
-	ForgetAfter     = forgetAfter
 	MaxPassportKeys = maxPassportKeys
 )
 
@@ -54,3 +56,17 @@ func (pk PassportKeys) Count(gateway string) int {
 	}
 	return len(set.Keys)
 }
+
+// Keyring is a keyring.
+type Keyring struct{ *keyring }
+
+// NewKeyring returns one that fetches with client.
+func NewKeyring(dir string, client *http.Client) Keyring {
+	log := slog.New(slog.DiscardHandler)
+	return Keyring{newKeyring(dir, Config{HTTPClient: client}, log, newMetrics(nil))}
+}
+
+// Use and Run are use and run.
+func (k Keyring) Use(documents ...*mesh.IdentityProvider) { k.use(documents) }
+
+func (k Keyring) Run(ctx context.Context) { k.run(ctx) }
