@@ -10,16 +10,18 @@ import (
 	"github.com/chancery-mesh/chancery/internal/rig"
 )
 
-// quiet is how long the mesh runs on after a part of it died.
-const quiet = 2 * time.Second
+// while is how long traffic flows before and after a part of the mesh dies.
+const while = 2 * time.Second
 
 // controlPlane kills the control plane, and leaves it dead.
 func (b *bench) controlPlane(ctx context.Context) error {
-	if err := b.ControlPlane.Kill(); err != nil {
-		return err
-	}
+	return errors.Join(b.ControlPlane.Kill(), flow(ctx))
+}
+
+// flow lets traffic flow for a while.
+func flow(ctx context.Context) error {
 	select {
-	case <-time.After(quiet):
+	case <-time.After(while):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -48,8 +50,7 @@ func (b *bench) agent(ctx context.Context, f *figures) error {
 	knock := b.load
 	knock.URL, knock.Header = fmt.Sprintf("http://%s/orders/unchecked", b.Gateway.Listen), http.Header{}
 	knocking, traffic := knock.Start(ctx), b.load.Start(ctx)
-	err := errors.Join(b.Gateway.Kill(), b.Gateway.Start(), b.Gateway.Ready(ctx, 10*time.Second))
-	err = errors.Join(err, rig.Until(ctx, 10*time.Second, b.serves))
+	err := errors.Join(flow(ctx), b.Gateway.Kill(), b.Gateway.Start(), b.Gateway.Ready(ctx, 10*time.Second), flow(ctx))
 	knocking.Stop()
 	outage := traffic.Stop().Outage()
 	f.AgentOutage = milliseconds(outage)

@@ -134,19 +134,16 @@ func (s Samples) Failed() Samples {
 	return failed
 }
 
-// Outage is the longest time between two requests that were answered with 200
-// and had no other such request between them.
+// Outage is the longest time in which no request was answered with 200.
 func (s Samples) Outage() time.Duration {
-	var good []time.Time
-	for _, sample := range s {
-		if sample.Fault == "" {
-			good = append(good, sample.At)
-		}
-	}
-	slices.SortFunc(good, time.Time.Compare)
+	sorted := slices.SortedFunc(slices.Values(s), func(a, b Sample) int { return a.At.Compare(b.At) })
 	var longest time.Duration
-	for i := 1; i < len(good); i++ {
-		longest = max(longest, good[i].Sub(good[i-1]))
+	good := 0 // the first, since nothing is known of the time before
+	for i, sample := range sorted {
+		if sample.Fault == "" || i == len(sorted)-1 {
+			longest = max(longest, sample.At.Sub(sorted[good].At))
+			good = i
+		}
 	}
 	return longest
 }

@@ -75,7 +75,10 @@ func TestOutage(t *testing.T) {
 		want    time.Duration
 	}{
 		"none":                   {nil, 0},
-		"only failures":          {Samples{at(0, "x"), at(10, "x")}, 0},
+		"one":                    {Samples{at(5, "")}, 0},
+		"only failures":          {Samples{at(0, "x"), at(10, "x")}, 10 * time.Millisecond},
+		"failures first":         {Samples{at(0, "x"), at(30, ""), at(40, "")}, 30 * time.Millisecond},
+		"failures last":          {Samples{at(0, ""), at(10, ""), at(35, "x")}, 25 * time.Millisecond},
 		"in any order":           {Samples{at(20, ""), at(0, ""), at(10, "")}, 10 * time.Millisecond},
 		"failures do not end it": {Samples{at(0, ""), at(10, "x"), at(25, ""), at(30, "")}, 25 * time.Millisecond},
 	}

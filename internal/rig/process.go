@@ -80,13 +80,19 @@ func (p *Process) end(signal os.Signal, within time.Duration) error {
 	}
 }
 
-// Tail returns the last lines that the program, and what it started, wrote.
+// answered stands in the access log of every request that went well.
+const answered = `"status":200`
+
+// Tail returns the last lines that the program, and what it started, wrote,
+// without requests that went well.
 func (p *Process) Tail(lines int) string {
 	data, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
-	all := strings.Split(strings.TrimSpace(string(data)), "\n")
+	all := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(data)), "\n"), func(line string) bool {
+		return strings.Contains(line, answered)
+	})
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 

@@ -45,9 +45,11 @@ func New(c Config) (*Service, error) {
 	if c.Verifier == nil {
 		return nil, errors.New("service needs a verifier of Passports")
 	}
+	// All calls go to one host, the sidecar.
+	base := &http.Transport{MaxIdleConnsPerHost: 100}
 	return &Service{
 		Config: c,
-		client: &http.Client{Transport: &passport.Transport{}, Timeout: 5 * time.Second},
+		client: &http.Client{Transport: &passport.Transport{Base: base}, Timeout: 5 * time.Second},
 	}, nil
 }
 
