@@ -2,8 +2,9 @@ package controlplane
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/mesh"
@@ -58,6 +59,9 @@ func (d *documents) contained(quarantine map[mesh.DocumentID]quarantined) (mesh.
 		}
 	}
 	m, err := docs.Compile(d.options)
+	if err != nil && len(quarantine) > 0 {
+		err = fmt.Errorf("with %d documents in quarantine: %w", len(quarantine), err)
+	}
 	return docs, m, err
 }
 
@@ -81,12 +85,8 @@ func (d *documents) status() DocumentsStatus {
 		Since:    d.since,
 		Restored: d.restored,
 	}
-	if faults, ok := errors.AsType[mesh.Faults](d.faults); ok {
-		for _, f := range faults {
-			s.Faults = append(s.Faults, f.Error())
-		}
-	} else if d.faults != nil {
-		s.Faults = []string{d.faults.Error()}
+	if d.faults != nil {
+		s.Faults = strings.Split(d.faults.Error(), "\n")
 	}
 	return s
 }

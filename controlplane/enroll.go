@@ -82,49 +82,6 @@ func (s *Server) endorse(id identity.ID, jwk []byte) error {
 	return nil
 }
 
-// Report implements the ControlPlane service.
-func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
-	id, err := s.caller(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(report.GetTypes()) > 100 || len(report.GetInstance()) > 256 {
-		return nil, status.Error(codes.InvalidArgument, "report is too large")
-	}
-	for _, t := range report.GetTypes() {
-		t.Error = bounded(t.GetError())
-	}
-	before := s.proxies.note(id, report)
-	s.acknowledged(id, report.GetAcknowledgedRevision())
-	for _, t := range report.GetTypes() {
-		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
-			s.rejected(rejection{
-				id:       id,
-				instance: report.GetInstance(),
-				by:       "envoy",
-				revision: report.GetHeldRevision(),
-				typeURL:  t.GetTypeUrl(),
-				names:    t.GetRejected(),
-				text:     t.GetError(),
-			})
-		}
-	}
-	return &chancerypb.ReportResponse{}, nil
-}
-
-// isNews reports whether a NACK is not one that was told before.
-func isNews(before *chancerypb.ReportRequest, revision string, t *chancerypb.TypeStatus) bool {
-	if before.GetHeldRevision() != revision {
-		return true
-	}
-	for _, old := range before.GetTypes() {
-		if old.GetTypeUrl() == t.GetTypeUrl() {
-			return old.GetState() != t.GetState() || old.GetError() != t.GetError()
-		}
-	}
-	return true
-}
-
 // limits bounds how often each workload enrolls.
 type limits struct {
 	mu   sync.Mutex

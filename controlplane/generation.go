@@ -179,7 +179,7 @@ func (g *generation) suspects(typeURL string, rejected []string, text string) (s
 
 // mentioned returns those of list whose name stands in text as a word of its
 // own, or all when none does.
-func mentioned[T any](list []T, text string, name func(T) string) (found []T, any bool) {
+func mentioned[T any](list []T, text string, name func(T) string) (found []T, some bool) {
 	for _, item := range list {
 		if mentions(text, name(item)) {
 			found = append(found, item)

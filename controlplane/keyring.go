@@ -273,7 +273,7 @@ func (k *keyring) status() []ProviderStatus {
 // jittered spreads a pause by a tenth to either side, so that replicas do not
 // fall into step.
 func jittered(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5)
+	return d - d/10 + rand.N(d/5) //nolint:gosec // nobody gains by guessing it
 }
 
 // sleep waits for d, or for the end of ctx.

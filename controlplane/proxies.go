@@ -16,8 +16,13 @@ const (
 	forgetAfter = 10 * time.Minute
 	// maxInstances bounds the instances that one workload can claim to be.
 	maxInstances = 1000
-	// maxText bounds what a proxy says, where it is kept.
-	maxText = 2000
+	// maxText bounds what a proxy says of one type, maxRejected the names in
+	// it, maxName
+	// any name, and maxTypes the types.
+	maxText     = 8 << 10
+	maxRejected = 1000
+	maxName     = 256
+	maxTypes    = 20
 )
 
 // proxies is the book of the Envoys in the mesh: who is there, and how each
@@ -47,7 +52,7 @@ func newProxies() *proxies { return &proxies{byID: map[identity.ID]map[string]*p
 func (ps *proxies) connect(id identity.ID, instance string) *proxy {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	p := ps.entry(id, instance)
+	p := ps.entry(id, bounded(instance, maxName))
 	p.streams++
 	p.changed = time.Now()
 	return p
@@ -76,7 +81,6 @@ func (ps *proxies) note(id identity.ID, report *chancerypb.ReportRequest) (befor
 // entry returns the line of a proxy. A workload that claims too many instances
 // gets a line that is not kept.
 func (ps *proxies) entry(id identity.ID, instance string) *proxy {
-	instance = bounded(instance)
 	p := ps.byID[id][instance]
 	if p != nil {
 		return p
@@ -159,10 +163,28 @@ func typeStatus(t *chancerypb.TypeStatus, latest *generation) TypeStatus {
 	return s
 }
 
-// bounded cuts what others say to a bearable length.
-func bounded(s string) string {
-	if len(s) <= maxText {
+// trim cuts a report to what is bearable to keep.
+func trim(report *chancerypb.ReportRequest) {
+	for _, text := range []*string{
+		&report.Instance, &report.AcknowledgedRevision, &report.HeldRevision, &report.EnvoyVersion, &report.AgentVersion,
+	} {
+		*text = bounded(*text, maxName)
+	}
+	report.Types = report.Types[:min(len(report.Types), maxTypes)]
+	for _, t := range report.Types {
+		t.TypeUrl, t.Digest = bounded(t.TypeUrl, maxName), bounded(t.Digest, maxName)
+		t.Error = bounded(t.Error, maxText)
+		t.Rejected = t.Rejected[:min(len(t.Rejected), maxRejected)]
+		for i := range t.Rejected {
+			t.Rejected[i] = bounded(t.Rejected[i], maxName)
+		}
+	}
+}
+
+// bounded cuts what others say to at most n bytes.
+func bounded(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
+	return strings.ToValidUTF8(s[:n-len("…")], "") + "…"
 }

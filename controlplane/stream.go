@@ -117,7 +117,7 @@ func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 		revision: sent.revision,
 		typeURL:  req.GetTypeUrl(),
 		names:    sent.names,
-		text:     bounded(detail.GetMessage()),
+		text:     bounded(detail.GetMessage(), maxText),
 	})
 	return nil
 }

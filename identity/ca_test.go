@@ -228,22 +228,26 @@ func TestOpenCARefuses(t *testing.T) {
 		spoil       func(t *testing.T, dir string)
 		trustDomain string
 	}{
-		"a file that others read": {func(t *testing.T, dir string) { chmod(t, dir+"/root.pem", 0o640) }, trustDomain},
+		"a file that others read": {func(t *testing.T, dir string) { t.Helper(); chmod(t, dir+"/root.pem", 0o640) }, trustDomain},
 		"a directory that others enter": {func(t *testing.T, dir string) {
+			t.Helper()
 			chmod(t, dir, 0o755)
 		}, trustDomain},
 		"another trust domain": {func(*testing.T, string) {}, "other.example"},
 		"a truncated file": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.Truncate(dir+"/root.pem", 200); err != nil {
 				t.Fatal(err)
 			}
 		}, trustDomain},
 		"an empty file": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.Truncate(dir+"/root.pem", 0); err != nil {
 				t.Fatal(err)
 			}
 		}, trustDomain},
 		"a link": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.Rename(dir+"/root.pem", dir+"/elsewhere"); err != nil {
 				t.Fatal(err)
 			}
@@ -252,6 +256,7 @@ func TestOpenCARefuses(t *testing.T) {
 			}
 		}, trustDomain},
 		"another root's key": {func(t *testing.T, dir string) {
+			t.Helper()
 			openCA(t, dir+"/other")
 			mixRoots(t, dir+"/root.pem", dir+"/other/root.pem")
 		}, trustDomain},

@@ -143,13 +143,15 @@ func TestListenRefuses(t *testing.T) {
 		prepare func(t *testing.T, dir string)
 		want    string
 	}{
-		"a live socket": {func(t *testing.T, dir string) { listen(t, dir, orders) }, "another process"},
+		"a live socket": {func(t *testing.T, dir string) { t.Helper(); listen(t, dir, orders) }, "another process"},
 		"a directory that others enter": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.MkdirAll(filepath.Dir(identity.SocketPath(dir, orders)), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}, "mode 0700"},
 		"a link in the directory's place": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.MkdirAll(dir+"/service", 0o700); err != nil {
 				t.Fatal(err)
 			}

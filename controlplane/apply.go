@@ -1,0 +1,148 @@
+package controlplane
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// documentsRead takes what the directory holds now.
+func (s *Server) documentsRead(docs mesh.Documents, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		before := s.documents
+		s.documents.quarantine = maps.Clone(before.quarantine)
+		s.documents.take(docs)
+		s.documents.restored = false
+		if err = s.apply(s.documents.quarantine); err != nil {
+			s.documents = before
+		}
+	}
+	if err != nil {
+		s.documentsBad(err)
+		return
+	}
+	s.metrics.documentsValid.Set(1)
+	s.log.Info("documents served", "dir", s.cfg.Documents, "documents", len(docs.All()))
+	if err := saveDocuments(s.lastGood(), s.cfg.Documents, docs); err != nil {
+		s.log.Warn("last good documents not saved", "err", err)
+	}
+}
+
+// documentsBad keeps what is served, and makes noise. A process that has never
+// had any begins with the last good ones of the one before.
+func (s *Server) documentsBad(err error) {
+	s.documents.faults = err
+	s.metrics.documentsValid.Set(0)
+	s.metrics.documentsBad.Inc()
+	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", err)
+	if !s.documents.since.IsZero() {
+		return
+	}
+	docs, err := loadDocuments(s.lastGood())
+	if err == nil {
+		s.documents.read, s.documents.restored = docs, true
+		err = s.apply(s.documents.quarantine)
+	}
+	if err != nil {
+		s.documents.restored = false
+		if !errors.Is(err, os.ErrNotExist) {
+			s.log.Error("last good documents not restored", "err", err)
+		}
+		return
+	}
+	s.log.Warn("last good documents of an earlier process are served", "path", s.lastGood())
+}
+
+func (s *Server) lastGood() string { return filepath.Join(s.cfg.StateDir, "documents.yaml") }
+
+// apply serves what was read, but for a quarantine. On an error everything
+// stays as it was.
+func (s *Server) apply(quarantine map[mesh.DocumentID]quarantined) error {
+	docs, m, err := s.documents.contained(quarantine)
+	if err != nil {
+		return err
+	}
+	if err := s.openCA(m.TrustDomain); err != nil {
+		return err
+	}
+	next, err := s.views.plan(docs, m)
+	if err != nil {
+		return err
+	}
+	s.documents.serve(docs)
+	s.documents.quarantine = quarantine
+	s.metrics.quarantined.Set(float64(len(quarantine)))
+
+	// What views refer to is there before they are.
+	s.keyring.use(m.Providers)
+	s.passports.use(m.TrustDomain, gatewayNames(m))
+	needed := s.views.services()
+	for _, g := range next {
+		needed = append(needed, g.needs[resource.EndpointType]...)
+	}
+	s.endpoints.use(needed, m)
+	s.views.set(next)
+	s.settle(m)
+	s.workloads = workloads(m)
+	s.sockets.use(s.workloads)
+	return nil
+}
+
+// settle forgets what no view refers to any more.
+func (s *Server) settle(m *mesh.Mesh) {
+	services := s.views.services()
+	s.endpoints.use(services, m)
+	if !slices.Equal(services, s.wanted) {
+		s.wanted = services
+		s.cfg.Registry.Want(services)
+	}
+}
+
+// acknowledged notes that a proxy took a revision whole.
+func (s *Server) acknowledged(id identity.ID, revision string) {
+	if !s.views.acknowledged(id, revision) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(nil)
+}
+
+// openCA opens the certificate authority, once.
+func (s *Server) openCA(trustDomain string) error {
+	if s.ca != nil {
+		if had := s.ca.TrustDomain(); had != trustDomain {
+			return fmt.Errorf("trust domain cannot change from %q to %q: start another control plane with another state directory", had, trustDomain)
+		}
+		return nil
+	}
+	ca, err := identity.OpenCA(filepath.Join(s.cfg.StateDir, "ca"), trustDomain)
+	s.ca = ca
+	return err
+}
+
+// authority returns the certificate authority; there is one as soon as there
+// are views.
+func (s *Server) authority() *identity.CA {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ca
+}
+
+func gatewayNames(m *mesh.Mesh) []string {
+	var names []string
+	for _, g := range m.Gateways {
+		names = append(names, g.Name)
+	}
+	return names
+}

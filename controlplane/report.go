@@ -1,0 +1,45 @@
+package controlplane
+
+import (
+	"context"
+
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+)
+
+// Report implements the ControlPlane service.
+func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
+	id, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	trim(report)
+	before := s.proxies.note(id, report)
+	s.acknowledged(id, report.GetAcknowledgedRevision())
+	for _, t := range report.GetTypes() {
+		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
+			s.rejected(rejection{
+				id:       id,
+				instance: report.GetInstance(),
+				by:       "envoy",
+				revision: report.GetHeldRevision(),
+				typeURL:  t.GetTypeUrl(),
+				names:    t.GetRejected(),
+				text:     t.GetError(),
+			})
+		}
+	}
+	return &chancerypb.ReportResponse{}, nil
+}
+
+// isNews reports whether a NACK is not one that was told before.
+func isNews(before *chancerypb.ReportRequest, revision string, t *chancerypb.TypeStatus) bool {
+	if before.GetHeldRevision() != revision {
+		return true
+	}
+	for _, old := range before.GetTypes() {
+		if old.GetTypeUrl() == t.GetTypeUrl() {
+			return old.GetState() != t.GetState() || old.GetError() != t.GetError()
+		}
+	}
+	return true
+}
