@@ -24,9 +24,6 @@ type loss struct {
 // a tiny mesh otherwise.
 func (l losses) allow(now time.Time, service string, fresh []Instance, total int) bool {
 	maps.DeleteFunc(l, func(_ lost, e loss) bool { return now.Sub(e.at) > lossWindow })
-	for _, i := range fresh {
-		delete(l, lost{service, i.ID})
-	}
 	vanished, population := len(l)+len(fresh), total
 	for _, e := range l {
 		if e.believed {

@@ -45,13 +45,14 @@ func (r *record) restart(now time.Time) {
 	}
 }
 
-// keep notes that instances are absent, and since when if that is new.
-func (r *record) keep(instances []Instance, now time.Time, mass bool) {
+// keep notes that instances are absent: as a says, but those that were so
+// before are since then.
+func (r *record) keep(instances []Instance, before map[string]absence, a absence) {
 	for _, i := range instances {
-		since := now
-		if earlier, ok := r.absent[i.ID]; ok {
-			since = earlier.since
+		noted := a
+		if earlier, ok := before[i.ID]; ok {
+			noted.since = earlier.since
 		}
-		r.absent[i.ID] = absence{since: since, mass: mass}
+		r.absent[i.ID] = noted
 	}
 }

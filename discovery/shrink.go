@@ -173,11 +173,8 @@ func (k *Keeper) settle(r *record, service string, a Answer, now time.Time) ([]I
 	} else {
 		r.index = a.Index
 	}
-	for _, i := range a.Instances {
-		delete(r.absent, i.ID)
-		k.losses.found(service, i.ID)
-	}
-	kept, fresh := k.missing(r, a.Instances, now)
+	before := r.absent
+	kept, fresh := k.missing(r, service, a.Instances, now)
 	reason := ""
 	if len(kept) > 0 {
 		reason = ReasonMass
@@ -187,34 +184,33 @@ func (k *Keeper) settle(r *record, service string, a Answer, now time.Time) ([]I
 		kept, reason = append(kept, fresh...), ReasonFiltered
 	case len(fresh) == 0:
 	case !advanced:
-		r.keep(fresh, now, false)
+		r.keep(fresh, before, absence{since: now})
 		kept, reason = append(kept, fresh...), ReasonNoChange
 	case !k.losses.allow(now, service, fresh, k.total()):
-		r.keep(fresh, now, true)
+		r.keep(fresh, before, absence{since: now, mass: true})
 		kept, reason = append(kept, fresh...), ReasonMass
-	default:
-		for _, i := range fresh {
-			delete(r.absent, i.ID)
-		}
 	}
 	return sorted(append(kept, a.Instances...)), reason
 }
 
-// missing returns the last good instances that an answer lacks: those that are
-// kept as before, and those to be judged now. Those which were held long enough
-// are in neither.
-func (k *Keeper) missing(r *record, answer []Instance, now time.Time) (kept, fresh []Instance) {
+// missing returns the last good instances that an answer lacks: those that stay
+// kept, and those to be judged now. Those which were held long enough are in
+// neither.
+func (k *Keeper) missing(r *record, service string, answer []Instance, now time.Time) (kept, fresh []Instance) {
 	present := map[string]bool{}
 	for _, i := range answer {
 		present[i.ID] = true
+		k.losses.found(service, i.ID)
 	}
+	before := r.absent
+	r.absent = map[string]absence{}
 	for _, i := range r.update.Instances {
-		absent, was := r.absent[i.ID]
+		absent, was := before[i.ID]
 		switch {
 		case present[i.ID]:
 		case was && now.Sub(absent.since) >= k.holdFor:
-			delete(r.absent, i.ID)
 		case was && absent.mass:
+			r.absent[i.ID] = absent
 			kept = append(kept, i)
 		default:
 			fresh = append(fresh, i)

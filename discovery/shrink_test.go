@@ -113,7 +113,7 @@ func TestKeeper(t *testing.T) {
 			{answer: good(3, "abc"), want: "abc"},
 			{answer: good(4, "bc"), want: "bc"},
 			{answer: good(5, "abc"), want: "abc"},
-			{answer: good(6, "bc"), want: "bc"},
+			{answer: good(6, "ab"), want: "ab"},
 		}},
 		{"N04: an empty list wipes nothing", []step{
 			{answer: good(1, "abcd"), want: "abcd"},
@@ -163,7 +163,8 @@ func TestKeeper(t *testing.T) {
 		{"N07: same index for an hour", []step{
 			{answer: good(7, "abc"), want: "abc"},
 			{answer: good(7, "bc"), want: "abc", reason: discovery.ReasonNoChange},
-			{after: time.Hour, answer: good(7, "bc"), want: "bc"},
+			{after: 59 * time.Minute, answer: good(7, "bc"), want: "abc", reason: discovery.ReasonNoChange},
+			{after: time.Minute, answer: good(7, "bc"), want: "bc"},
 		}},
 		{"N07: no index at all", []step{
 			{answer: good(0, "abc"), want: "abc"},
@@ -191,6 +192,8 @@ func TestKeeper(t *testing.T) {
 			{answer: good(1, "abcd"), want: "abcd"},
 			{answer: good(2, ""), want: "abcd", reason: discovery.ReasonMass},
 			{after: 59 * time.Minute, fail: true, want: "abcd", reason: discovery.ReasonSilent},
+			{after: time.Minute, answer: good(2, ""), want: "abcd", reason: discovery.ReasonMass},
+			{after: 59 * time.Minute, answer: noLeader(good(2, "")), want: "abcd", reason: discovery.ReasonNoLeader},
 			{after: time.Minute, answer: good(2, ""), want: "abcd", reason: discovery.ReasonMass},
 			{after: 59 * time.Minute, answer: good(2, ""), want: ""},
 		}},
