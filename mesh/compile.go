@@ -39,8 +39,10 @@ func (d Documents) Compile(options Options) (*Mesh, error) {
 		}
 	}
 	if c.meshDocument == nil && !d.incomplete {
-		c.faults = append(c.faults, Fault{Position{File: d.source}, "",
-			"there is no Mesh document: write one with kind: Mesh, a name and a trustDomain"})
+		c.faults = append(c.faults, Fault{
+			Position: Position{File: d.source},
+			Message:  "there is no Mesh document: write one with kind: Mesh, a name and a trustDomain",
+		})
 	}
 	if err := c.faults.err(); err != nil {
 		return nil, err

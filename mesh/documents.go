@@ -150,8 +150,10 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 		return
 	}
 	if first, ok := d.byID[document.ID]; ok {
-		d.faults = append(d.faults, Fault{document.position("name"), "name",
-			fmt.Sprintf("there is a %s already: rename this one, or remove one", first.describe())})
+		d.faults = append(d.faults, Fault{
+			document.position("name"), "name",
+			fmt.Sprintf("there is a %s already: rename this one, or remove one", first.describe()),
+		})
 		return
 	}
 	d.byID[document.ID] = document

@@ -53,7 +53,7 @@ func TestDocumentHash(t *testing.T) {
 func TestDocumentsWith(t *testing.T) {
 	t.Parallel()
 	good := mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\ntier: process\n"))
-	bad := mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\ntier: proces\n"))
+	bad := mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\nteir: process\n"))
 	if _, err := bad.Compile(mesh.Options{}); err == nil {
 		t.Fatal("the bad document compiles")
 	}

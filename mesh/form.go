@@ -43,7 +43,7 @@ type claimsForm struct {
 	User   string `yaml:"user" default:"sub" max:"128" doc:"Claim of the user's ID."`
 	Groups string `yaml:"groups" default:"groups" max:"128" doc:"Claim of the user's groups."`
 	Tenant string `yaml:"tenant" max:"128" doc:"Claim of the tenant. Users have no tenant if it is not set."`
-	Client string `yaml:"client" max:"128" doc:"Claim of the OAuth client; if not set, client_id, else azp."`
+	Client string `yaml:"client" max:"128" doc:"Claim of the OAuth client. If not set, client_id, else azp."`
 }
 
 type gatewayForm struct {

@@ -20,6 +20,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func TestCompileGood(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/good", "mesh.json", func(t *testing.T, documents mesh.Documents, dir string) string {
+		t.Helper()
 		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
 		if err != nil {
 			t.Fatal(err)
@@ -35,6 +36,7 @@ func TestCompileGood(t *testing.T) {
 func TestCompileBroken(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/broken", "faults", func(t *testing.T, documents mesh.Documents, dir string) string {
+		t.Helper()
 		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
 		if faults, ok := errors.AsType[mesh.Faults](err); !ok || len(faults) == 0 || compiled != nil {
 			t.Fatalf("compiled to %v, %v", compiled, err)

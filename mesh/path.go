@@ -93,8 +93,7 @@ func canonicalEscapes(s string) int {
 		encoded = append(encoded, c)
 	}
 	r, size := utf8.DecodeRune(encoded)
-	invalid := size < len(encoded) || r == utf8.RuneError && size == 1
-	if invalid || r < utf8.RuneSelf && !mayEscape(byte(r)) {
+	if r == utf8.RuneError && size == 1 || r < utf8.RuneSelf && !mayEscape(byte(r)) {
 		return 0
 	}
 	return 3 * size

@@ -111,7 +111,7 @@ func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
 
 // setText sets a scalar to what text says.
 func setText(v reflect.Value, text string) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return u.UnmarshalText([]byte(text))
 	}
 	switch v.Kind() {

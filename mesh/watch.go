@@ -93,11 +93,11 @@ func (w *watch) run(ctx context.Context) error {
 func (w *watch) load(ctx context.Context) {
 	w.listen(ctx)
 	files, err := readFiles(w.Dir)
-	if read := fingerprint(files, err); read == w.read {
+	read := fingerprint(files, err)
+	if read == w.read {
 		return
-	} else {
-		w.read = read
 	}
+	w.read = read
 	var documents Documents
 	var mesh *Mesh
 	if err == nil {
@@ -110,8 +110,9 @@ func (w *watch) load(ctx context.Context) {
 	}
 }
 
-// listen watches the directory anew: at its path there may be another one now.
-// It does so before the directory is read, or changes in between were missed.
+// listen watches the directory anew: at its path there may be another one now,
+// and the watch of the old one would stay. It does so before the directory is
+// read, or changes in between were missed.
 func (w *watch) listen(ctx context.Context) {
 	for _, path := range w.watcher.WatchList() {
 		_ = w.watcher.Remove(path) // It is gone already if the directory is.
