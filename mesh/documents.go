@@ -171,12 +171,12 @@ func kindOf(node *yaml.Node) (Kind, *Fault) {
 			case formOf[Kind(kind)] != nil:
 				return Kind(kind), nil
 			}
-			return "", &Fault{Position{"", pair[1].Line, pair[1].Column}, "kind",
-				fmt.Sprintf("%q is not %s%s", kind, oneOf(kinds), didYouMean(kind, kinds))}
+			message := fmt.Sprintf("%q is not %s%s", kind, oneOf(kinds), didYouMean(kind, kinds))
+			return "", &Fault{Position{"", pair[1].Line, pair[1].Column}, "kind", message}
 		}
 	}
-	return "", &Fault{Position{"", node.Line, node.Column}, "",
-		"is no document: write a mapping with the key kind, which is " + oneOf(kinds)}
+	message := "is no document: write a mapping with the key kind, which is " + oneOf(kinds)
+	return "", &Fault{Position{"", node.Line, node.Column}, "", message}
 }
 
 func (d *Documents) faultIncomplete(faults ...Fault) {
