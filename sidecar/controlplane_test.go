@@ -92,11 +92,19 @@ func (cp *controlPlane) stop() { cp.server.Stop() }
 // set makes the resources of the view these, one type after the other, and
 // closes with the Revision.
 func (cp *controlPlane) set(id string, resources ...*xds.Resource) {
-	byType := map[string][]*xds.Resource{}
-	for _, r := range resources {
-		byType[r.TypeURL] = append(byType[r.TypeURL], r)
+	byType := byType(resources)
+	for _, typeURL := range []string{resource.EndpointType, providerType, passportKeysType} {
+		cp.sets[typeURL].Apply(byType[typeURL])
 	}
-	digests := map[string]string{}
+	for _, typeURL := range viewTypes {
+		cp.sets[typeURL].Replace(byType[typeURL])
+	}
+	cp.announce(id, resources...)
+}
+
+// announce sends the Revision of a view.
+func (cp *controlPlane) announce(id string, resources ...*xds.Resource) {
+	digests, byType := map[string]string{}, byType(resources)
 	for _, typeURL := range viewTypes {
 		versions := map[string]string{}
 		for _, r := range byType[typeURL] {
@@ -104,13 +112,15 @@ func (cp *controlPlane) set(id string, resources ...*xds.Resource) {
 		}
 		digests[typeURL] = xds.DigestOf(versions).String()
 	}
-	for _, typeURL := range []string{resource.EndpointType, providerType, passportKeysType} {
-		cp.sets[typeURL].Apply(byType[typeURL])
-	}
-	for _, typeURL := range viewTypes {
-		cp.sets[typeURL].Replace(byType[typeURL])
-	}
 	cp.sets[revisionType].Replace([]*xds.Resource{encode(cp.t, "revision", &chancerypb.Revision{Id: id, Digests: digests})})
+}
+
+func byType(resources []*xds.Resource) map[string][]*xds.Resource {
+	byType := map[string][]*xds.Resource{}
+	for _, r := range resources {
+		byType[r.TypeURL] = append(byType[r.TypeURL], r)
+	}
+	return byType
 }
 
 func (cp *controlPlane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {

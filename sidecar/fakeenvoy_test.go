@@ -85,90 +85,119 @@ func (e *fakeEnvoy) disconnect() {
 	}
 }
 
+// fakeStream is one stream of a fakeEnvoy.
+type fakeStream struct {
+	*fakeEnvoy
+	discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+
+	sending    sync.Mutex
+	subscribed map[string]bool
+}
+
 func (e *fakeEnvoy) session(ctx context.Context) error {
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(e.conn).DeltaAggregatedResources(ctx, grpc.WaitForReady(true))
+	client, err := discoveryv3.NewAggregatedDiscoveryServiceClient(e.conn).DeltaAggregatedResources(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		return err
 	}
 	e.event("connected")
-	subscribed := map[string]bool{}
-	subscribe := func(typeURL string, names ...string) error {
-		first := !subscribed[typeURL]
-		subscribed[typeURL] = true
-		req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names, Node: &corev3.Node{Id: "envoy"}}
-		if first {
-			req.InitialResourceVersions = e.versions(typeURL)
-		}
-		return stream.Send(req)
-	}
-	for _, typeURL := range []string{resource.ClusterType, resource.ListenerType} {
-		if err := subscribe(typeURL, "*"); err != nil {
-			return err
-		}
-	}
+	s := &fakeStream{fakeEnvoy: e, AggregatedDiscoveryService_DeltaAggregatedResourcesClient: client, subscribed: map[string]bool{}}
+	s.subscribe(resource.ClusterType, "*")
+	s.subscribe(resource.ListenerType, "*")
 	for _, typeURL := range []string{resource.EndpointType, resource.RouteType} {
 		if names := slices.Sorted(maps.Keys(e.versions(typeURL))); len(names) > 0 {
-			if err := subscribe(typeURL, names...); err != nil {
-				return err
-			}
+			s.subscribe(typeURL, names...)
 		}
 	}
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	for {
-		resp, err := stream.Recv()
+		resp, err := client.Recv()
 		if err != nil {
 			return err
 		}
-		ack := e.take(ctx, resp)
-		if err := stream.Send(ack); err != nil {
-			return err
-		}
-		if ack.GetErrorDetail() != nil {
+		e.note(resp)
+		if hold := e.holding(); hold != nil {
+			answers.Go(func() {
+				select {
+				case <-hold:
+					s.answer(resp)
+				case <-client.Context().Done():
+				}
+			})
 			continue
 		}
-		for typeURL, names := range referred(resp) {
-			if err := subscribe(typeURL, names...); err != nil {
-				return err
-			}
-		}
+		s.answer(resp)
 	}
 }
 
-// take acknowledges or rejects a response.
-func (e *fakeEnvoy) take(ctx context.Context, resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
-	short := shortTypes[resp.GetTypeUrl()]
-	var rejected []string
+// send sends, unless the stream has ended, which Recv tells.
+func (s *fakeStream) send(req *discoveryv3.DeltaDiscoveryRequest) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	_ = s.Send(req)
+}
+
+func (s *fakeStream) subscribe(typeURL string, names ...string) {
+	req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names, Node: &corev3.Node{Id: "envoy"}}
+	s.sending.Lock()
+	if !s.subscribed[typeURL] {
+		req.InitialResourceVersions = s.versions(typeURL)
+	}
+	s.subscribed[typeURL] = true
+	s.sending.Unlock()
+	s.send(req)
+}
+
+// answer acknowledges or rejects a response.
+func (s *fakeStream) answer(resp *discoveryv3.DeltaDiscoveryResponse) {
+	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+	if rejected := s.take(resp); len(rejected) > 0 {
+		ack.ErrorDetail = &statuspb.Status{Code: 13, Message: "bad: " + strings.Join(rejected, ", ")}
+		s.send(ack)
+		return
+	}
+	s.send(ack)
+	for typeURL, names := range referred(resp) {
+		s.subscribe(typeURL, names...)
+	}
+}
+
+// take holds what a response has, or else returns what it does not like.
+func (e *fakeEnvoy) take(resp *discoveryv3.DeltaDiscoveryResponse) (rejected []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for _, r := range resp.GetResources() {
-		e.event(short + " +" + r.GetName())
-		if e.rejects(r.GetName()) {
+		if e.reject(r.GetName()) {
 			rejected = append(rejected, r.GetName())
 		}
 	}
-	for _, name := range resp.GetRemovedResources() {
-		e.event(short + " -" + name)
-	}
-	e.mu.Lock()
-	hold := e.hold
-	e.mu.Unlock()
-	if hold != nil {
-		select {
-		case <-hold:
-		case <-ctx.Done():
-		}
-	}
-	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
 	if len(rejected) > 0 {
-		ack.ErrorDetail = &statuspb.Status{Code: 13, Message: "bad: " + strings.Join(rejected, ", ")}
-		return ack
+		return rejected
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	for _, r := range resp.GetResources() {
 		e.held[resp.GetTypeUrl()][r.GetName()] = r.GetVersion()
 	}
 	for _, name := range resp.GetRemovedResources() {
 		delete(e.held[resp.GetTypeUrl()], name)
 	}
-	return ack
+	return nil
+}
+
+// note enters a response into the history.
+func (e *fakeEnvoy) note(resp *discoveryv3.DeltaDiscoveryResponse) {
+	short := shortTypes[resp.GetTypeUrl()]
+	for _, r := range resp.GetResources() {
+		e.event(short + " +" + r.GetName())
+	}
+	for _, name := range resp.GetRemovedResources() {
+		e.event(short + " -" + name)
+	}
+}
+
+func (e *fakeEnvoy) holding() chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hold
 }
 
 // referred returns the names that clusters and listeners refer to.
@@ -185,12 +214,6 @@ func referred(resp *discoveryv3.DeltaDiscoveryResponse) map[string][]string {
 		}
 	}
 	return names
-}
-
-func (e *fakeEnvoy) rejects(name string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.reject(name)
 }
 
 func (e *fakeEnvoy) event(text string) {

@@ -146,6 +146,23 @@ func TestRejectedChangeGoesBackToWhatWorked(t *testing.T) {
 	})
 }
 
+func TestRevisionWaitsForAllItsParts(t *testing.T) {
+	cp, _, e := startMesh(t, "orders")
+	e.forget()
+	next := byType(view(t, "orders", "stock"))
+	cp.announce("rev-2", view(t, "orders", "stock")...)
+	cp.sets[policyType].Replace(next[policyType])
+	cp.sets[resource.ListenerType].Replace(next[resource.ListenerType])
+	cp.sets[resource.RouteType].Replace(next[resource.RouteType])
+	time.Sleep(100 * time.Millisecond) // what must not happen takes no time to wait for
+	if err := is(e.history(), []string{}); err != nil {
+		t.Fatalf("without its clusters: %v", err)
+	}
+	cp.sets[resource.ClusterType].Replace(next[resource.ClusterType])
+	cp.sets[resource.EndpointType].Apply(next[resource.EndpointType])
+	eventually(t, "the whole is taken", acknowledged(cp, "rev-2"))
+}
+
 func TestEndpointsGoStraightThrough(t *testing.T) {
 	cp, _, e := startMesh(t, "orders")
 	// A revision that never completes must not hold endpoints up.
