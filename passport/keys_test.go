@@ -166,5 +166,11 @@ func TestFile(t *testing.T) {
 		if err := f.Err(); err != nil {
 			t.Error(err)
 		}
+		// In place, of the same length.
+		if err := os.WriteFile(path, encode(two), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		expect(two, true)
 	})
 }

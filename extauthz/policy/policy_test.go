@@ -143,7 +143,7 @@ func TestCompileFaults(t *testing.T) {
 	}
 	for _, source := range []string{
 		``, ` `, `true)`, `user == 'alice'`, `user.id == 1`, `'a' in user.id`, `1`, `"true"`, `null`, `dyn(true)`,
-		`caller in ['a']`, `user.id.matches('(')`, `user.id.matches('(a{1000}){1000}')`, `unknown()`, `tenant" || true || "`,
+		`caller in ['a']`, `user.id.matches('(')`, `user.id.matches('(a{1000}){1000}')`, `user.id.matches('a{900}b{900}c{900}')`, `unknown()`, `tenant" || true || "`,
 		`user.groups.all(a, user.groups.all(b, user.groups.all(c, a != b && b != c)))`,
 		`user.groups.all(a, request.headers.all(h, request.headers[h].all(l, l != a)))`,
 		strings.Repeat("(", 100) + "true" + strings.Repeat(")", 100),
