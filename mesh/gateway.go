@@ -15,11 +15,6 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 	}
 	s.oneNamespace()
 	s.authentication(g)
-	for _, other := range s.mesh.Gateways {
-		if other.Listen == g.Listen && g.Listen.IsValid() {
-			s.fault("listen", "is where Gateway/%s listens, too: choose another port", other.Name)
-		}
-	}
 	names := make([]name, len(form.Routes))
 	for i, route := range form.Routes {
 		names[i] = route.Name
