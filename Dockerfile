@@ -11,7 +11,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=(devel)
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X 'main.buildVersion=$VERSION'" -o /bin/ ./cmd/chancery ./examples/shop
+RUN --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X 'main.buildVersion=$VERSION'" -o /bin/ ./cmd/chancery ./examples/shop
 # A new volume takes owner and mode from the directory that it is mounted on.
 RUN mkdir -m 700 -p /state/chancery
 
