@@ -67,7 +67,7 @@ func (b *bench) registry(ctx context.Context, f *figures, changes int) error {
 			return fmt.Errorf("change %d, %s: %w", n, step.what, err)
 		}
 		step.took, all = append(step.took, took), append(all, took)
-		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond)) // out of step with any timer
+		pause(20 * time.Millisecond)
 	}
 	for _, step := range steps {
 		step.took.print(step.what)
@@ -77,6 +77,9 @@ func (b *bench) registry(ctx context.Context, f *figures, changes int) error {
 	f.P50, f.P90, f.P99, f.Max = all.quantile(0.5), all.quantile(0.9), all.quantile(0.99), all.quantile(1)
 	return nil
 }
+
+// pause lets the mesh come to rest, and keeps out of step with its timers.
+func pause(least time.Duration) { time.Sleep(least + rand.N(60*time.Millisecond)) }
 
 func has(clusters string, e rig.Entry) bool {
 	return strings.Contains(clusters, "::"+e.Mesh.String()+"::")
@@ -116,9 +119,11 @@ func (b *bench) edited(ctx context.Context, repeats int, file, old, text string,
 			return nil, err
 		}
 		all = append(all, took)
+		pause(200 * time.Millisecond)
 		if _, err := b.timed(ctx, undo, func(clusters string) bool { return !effect(clusters) }); err != nil {
 			return nil, err
 		}
+		pause(200 * time.Millisecond)
 	}
 	return all, nil
 }
