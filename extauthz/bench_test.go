@@ -79,6 +79,7 @@ func run(
 	b *testing.B, requests []*authv3.CheckRequest,
 	check func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error),
 ) {
+	b.Helper()
 	b.RunParallel(func(p *testing.PB) {
 		for i := rand.IntN(len(requests)); p.Next(); i++ {
 			if _, err := check(b.Context(), requests[i%len(requests)]); err != nil {

@@ -127,9 +127,9 @@ func (d *decision) metadata() *structpb.Struct {
 }
 
 func (s *Server) log(ctx context.Context, d *decision) {
-	level, message := slog.LevelInfo, "check denied"
+	level := slog.LevelInfo
 	if d.verdict == allowed {
-		level, message = slog.LevelDebug, "check allowed"
+		level = slog.LevelDebug
 	}
 	if !s.logger.Enabled(ctx, level) {
 		return
@@ -141,5 +141,9 @@ func (s *Server) log(ctx context.Context, d *decision) {
 	if d.cause != nil {
 		attrs = append(attrs, slog.Any("err", d.cause))
 	}
-	s.logger.LogAttrs(ctx, level, message, attrs...)
+	if d.verdict == allowed {
+		s.logger.LogAttrs(ctx, level, "check allowed", attrs...)
+	} else {
+		s.logger.LogAttrs(ctx, level, "check denied", attrs...)
+	}
 }

@@ -54,9 +54,13 @@ func ExampleMiddleware() {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, _ := passport.FromContext(r.Context())
 		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://inventory/items", nil)
-		if response, err := client.Do(request); err == nil {
-			fmt.Fprintln(w, p.Subject, response.Status)
+		response, err := client.Do(request)
+		if err != nil {
+			http.Error(w, "inventory is away", http.StatusBadGateway)
+			return
 		}
+		defer response.Body.Close()
+		fmt.Fprintln(w, p.Subject, response.Status)
 	})
 	http.Handle("/", passport.Middleware(verifier)(handler))
 }

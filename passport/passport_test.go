@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -155,10 +156,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"iat": now.Unix(), "exp": now.Unix() + 60, "aud": domain, "txn": "1", "sub": "alice", "req_wl": gateway,
 	}
 	with := func(name string, value any) string {
-		changed := map[string]any{}
-		for k, v := range claims {
-			changed[k] = v
-		}
+		changed := maps.Clone(claims)
 		changed[name] = value
 		if value == nil {
 			delete(changed, name)

@@ -34,8 +34,8 @@ import (
 )
 
 const (
-	// maxCost bounds one evaluation, estimated and run: some 10 ms.
-	maxCost = 200_000
+	// maxCost bounds one evaluation, estimated and run: at most some 50 ms.
+	maxCost = 100_000
 	// maxSource bounds an expression, in characters.
 	maxSource = 4096
 	// maxRegexp bounds a compiled regular expression, in instructions.
