@@ -33,7 +33,7 @@ func authzFilter() *hcmv3.HttpFilter {
 		TransportApiVersion: corev3.ApiVersion_V3,
 		FailureModeAllow:    false,
 		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
-		// Headers come as they were sent: duplicates apart, in bytes.
+		// Headers in bytes, and those that come twice apart.
 		EncodeRawHeaders:  true,
 		ValidateMutations: true,
 	})

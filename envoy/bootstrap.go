@@ -6,6 +6,8 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -36,6 +38,9 @@ var agentRequests = map[string]uint32{
 	ClusterAuthz: 4096,
 }
 
+// maxConnections is how many clients one Envoy holds at a time.
+const maxConnections = 50_000
+
 // Bootstrap returns what Envoy starts with: the way to its agent, from whom it
 // gets all the rest.
 func Bootstrap(c BootstrapConfig) *bootstrapv3.Bootstrap {
@@ -54,6 +59,7 @@ func Bootstrap(c BootstrapConfig) *bootstrapv3.Bootstrap {
 			CdsConfig: adsSource(0),
 			LdsConfig: adsSource(0),
 		},
+		OverloadManager: overload(),
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
 			Name: "chancery",
 			LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{
@@ -64,6 +70,21 @@ func Bootstrap(c BootstrapConfig) *bootstrapv3.Bootstrap {
 				},
 			}},
 		}}},
+	}
+}
+
+// overload bounds the connections that clients open, which Envoy does not by
+// itself.
+func overload() *overloadv3.OverloadManager {
+	return &overloadv3.OverloadManager{
+		ResourceMonitors: []*overloadv3.ResourceMonitor{{
+			Name: "envoy.resource_monitors.global_downstream_max_connections",
+			ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
+				TypedConfig: typed(&connectionsv3.DownstreamConnectionsConfig{
+					MaxActiveDownstreamConnections: maxConnections,
+				}),
+			},
+		}},
 	}
 }
 

@@ -22,6 +22,7 @@ func testBootstrap(dir string) *bootstrapv3.Bootstrap {
 }
 
 func TestBootstrap(t *testing.T) {
+	t.Parallel()
 	golden.Run(t, "testdata/bootstrap/*.txtar", func(t *testing.T, _ golden.Files) golden.Files {
 		text, err := envoy.YAML(testBootstrap("/run/chancery"))
 		if err != nil {
@@ -32,11 +33,13 @@ func TestBootstrap(t *testing.T) {
 }
 
 func TestBootstrapIsValid(t *testing.T) {
+	t.Parallel()
 	envoytest.Validate(t, testBootstrap("/run/chancery"))
 }
 
 // Whoever talks to Envoy's admin interface owns it.
 func TestAdminIsForOurselves(t *testing.T) {
+	t.Parallel()
 	agent := envoytest.NewAgent(t, "service/orders/1")
 	agent.Push()
 	envoytest.Start(t, testBootstrap(agent.Dir))

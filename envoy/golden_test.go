@@ -25,6 +25,7 @@ var parts = map[string]string{
 }
 
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	golden.Run(t, "testdata/*.txtar", func(t *testing.T, input golden.Files) golden.Files {
 		m, err := mesh.Parse("input.yaml", []byte(input["input.yaml"])).Compile(mesh.Options{})
 		if err != nil {
@@ -60,6 +61,7 @@ func write(t *testing.T, output golden.Files, view string, resources []envoy.Res
 
 // TestGoldenIsValid has Envoy judge what the golden cases make.
 func TestGoldenIsValid(t *testing.T) {
+	t.Parallel()
 	golden.Each(t, "testdata/*.txtar", func(t *testing.T, input golden.Files) {
 		t.Parallel()
 		envoytest.Path(t)
@@ -120,6 +122,7 @@ func withRoutes(t *testing.T, l *listenerv3.Listener, routes *routev3.RouteConfi
 
 // Equal documents make equal bytes, or Envoys would be sent what they have.
 func TestDeterministic(t *testing.T) {
+	t.Parallel()
 	golden.Each(t, "testdata/*.txtar", func(t *testing.T, input golden.Files) {
 		t.Parallel()
 		marshal := func() []byte {

@@ -37,6 +37,7 @@ func startLimited(t *testing.T, limit mesh.RateLimit) (*rig, *envoytest.Upstream
 }
 
 func TestRateLimitByTenant(t *testing.T) {
+	t.Parallel()
 	limit := mesh.RateLimit{Requests: 3, Per: time.Hour, Burst: 3, By: []mesh.RateLimitKey{mesh.ByTenant}}
 	_, upstream, base := startLimited(t, limit)
 
@@ -67,6 +68,7 @@ func TestRateLimitByTenant(t *testing.T) {
 }
 
 func TestRateLimitSaysWhenToRetry(t *testing.T) {
+	t.Parallel()
 	limit := mesh.RateLimit{Requests: 1, Per: time.Hour, Burst: 1}
 	_, _, base := startLimited(t, limit)
 	if got := get(t, base+"/one"); got.header.Get("Retry-After") != "" || got.header.Get("X-Ratelimit-Remaining") != "0" {
@@ -82,6 +84,7 @@ func TestRateLimitSaysWhenToRetry(t *testing.T) {
 // A request without the key that a limit counts by is limited with the others
 // that have none.
 func TestRateLimitOfNoKey(t *testing.T) {
+	t.Parallel()
 	for _, by := range []mesh.RateLimitKey{mesh.ByTenant, mesh.ByUser, mesh.ByClient, mesh.ByIP} {
 		t.Run(string(by), func(t *testing.T) {
 			limit := mesh.RateLimit{Requests: 2, Per: time.Hour, Burst: 2, By: []mesh.RateLimitKey{by}}
@@ -98,6 +101,7 @@ func TestRateLimitOfNoKey(t *testing.T) {
 }
 
 func TestPeerLimitComesBeforeExtAuthz(t *testing.T) {
+	t.Parallel()
 	m := shop(route("all", "/**"))
 	m.Gateways[0].PeerLimit = mesh.RateLimit{Requests: 3, Per: time.Hour, Burst: 3}
 	upstream := envoytest.NewUpstream(t, nil)

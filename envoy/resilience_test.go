@@ -15,6 +15,7 @@ import (
 )
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	slow := route("slow", "/slow")
 	slow.Timeout = 300 * time.Millisecond
 	upstream := envoytest.NewUpstream(t, nil)
@@ -28,6 +29,7 @@ func TestTimeout(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	retried := route("retried", "/retried")
 	retried.Retries = &mesh.Retries{Attempts: 2, On: []string{"5xx"}, PerTry: time.Second}
 	upstream := envoytest.NewUpstream(t, nil)
@@ -46,6 +48,7 @@ func TestRetries(t *testing.T) {
 
 // An instance that is gone before the registry says so costs no request.
 func TestDeadInstanceIsPassedBy(t *testing.T) {
+	t.Parallel()
 	alive, dead := envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil)
 	instances := plain(alive, dead)
 	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": instances})
@@ -63,6 +66,7 @@ func TestDeadInstanceIsPassedBy(t *testing.T) {
 
 // An instance that leaves the registry while it works finishes what it has.
 func TestLeavingInstanceFinishes(t *testing.T) {
+	t.Parallel()
 	staying, leaving := envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil)
 	working := make(chan struct{}, 1)
 	finish, open := gate(t)
@@ -101,6 +105,7 @@ func gate(t *testing.T) (closed <-chan struct{}, open func()) {
 // A route whose upstream hangs overflows its own limits while the next route of
 // the same service works.
 func TestOverflowStaysInItsRoute(t *testing.T) {
+	t.Parallel()
 	hanging := route("hanging", "/hanging")
 	hanging.CircuitBreaker = &mesh.CircuitBreaker{MaxRequests: pointer[uint32](2)}
 	upstream := envoytest.NewUpstream(t, nil)
@@ -136,6 +141,7 @@ func TestOverflowStaysInItsRoute(t *testing.T) {
 
 // With three instances, and with all of them, ejection really ejects.
 func TestOutlierEjection(t *testing.T) {
+	t.Parallel()
 	guarded := route("guarded", "/guarded")
 	guarded.CircuitBreaker = &mesh.CircuitBreaker{
 		Consecutive5xx: pointer[uint32](3), EjectFor: 2 * time.Second, MaxEjectFor: 2 * time.Second,
@@ -175,6 +181,7 @@ func TestOutlierEjection(t *testing.T) {
 }
 
 func TestWithoutDecisionNothingPasses(t *testing.T) {
+	t.Parallel()
 	upstream := envoytest.NewUpstream(t, nil)
 	e := startGateway(t, shop(route("all", "/**")), map[string][]instance{"orders": plain(upstream)})
 	base := "http://" + e.Address("gateway")

@@ -62,6 +62,15 @@ func startGateway(t *testing.T, m *mesh.Mesh, instances map[string][]instance) *
 	return start(t, envoy.Gateway(m, m.Gateway("public")), envoy.Local{Inbound: anyPort}, m, instances)
 }
 
+// workload serves the secrets of a workload.
+func workload(authority *envoytest.Authority, spiffeID string) func(*envoytest.Agent) {
+	return func(agent *envoytest.Agent) {
+		for _, secret := range envoy.Secrets(authority.PEM(spiffeID)) {
+			agent.Set(resourcev3.SecretType, secret.GetName(), secret)
+		}
+	}
+}
+
 // plain are instances without a sidecar.
 func plain(upstreams ...*envoytest.Upstream) []instance {
 	var instances []instance

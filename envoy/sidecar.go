@@ -42,7 +42,6 @@ func Sidecar(m *mesh.Mesh, s *mesh.Service) []Resource {
 // inbound takes calls from workloads, whom the peer's certificate names.
 func inbound(m *mesh.Mesh) *listenerv3.Listener {
 	manager := connectionManager(ListenerInbound, neverBelieved, authzFilter(), routeLimitFilter())
-	manager.PreserveExternalRequestId = true
 	manager.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 	manager.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	manager.LocalReplyConfig = unreachedReplies()
@@ -78,7 +77,6 @@ func inboundRoutes(s *mesh.Service) *routev3.RouteConfiguration {
 // was given: Passport, correlation ID and where the request came from.
 func outbound() *listenerv3.Listener {
 	manager := connectionManager(ListenerOutbound, neverBelieved, answerFilter())
-	manager.PreserveExternalRequestId = true
 	return listener(DefaultOutbound, nil, manager)
 }
 

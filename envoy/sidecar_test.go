@@ -41,9 +41,7 @@ func chain() *mesh.Mesh {
 func startSidecar(t *testing.T, m *mesh.Mesh, authority *envoytest.Authority, application *envoytest.Upstream, instances map[string][]instance) *rig {
 	t.Helper()
 	local := envoy.Local{Inbound: anyPort, Outbound: anyPort, Application: application.Address()}
-	return start(t, envoy.Sidecar(m, m.Service("orders")), local, m, instances, func(agent *envoytest.Agent) {
-		authority.ServeTo(agent, ordersID, envoy.SecretSVID, envoy.SecretBundle)
-	})
+	return start(t, envoy.Sidecar(m, m.Service("orders")), local, m, instances, workload(authority, ordersID))
 }
 
 // as returns a client with the certificate of a workload.
@@ -55,6 +53,7 @@ func as(config *tls.Config) *http.Client {
 }
 
 func TestInbound(t *testing.T) {
+	t.Parallel()
 	authority, application := envoytest.NewAuthority(t), envoytest.NewUpstream(t, nil)
 	e := startSidecar(t, chain(), authority, application, nil)
 	base := "https://" + e.Address("inbound")
@@ -135,6 +134,7 @@ func TestInbound(t *testing.T) {
 }
 
 func TestOutbound(t *testing.T) {
+	t.Parallel()
 	authority, application := envoytest.NewAuthority(t), envoytest.NewUpstream(t, nil)
 	inventory := envoytest.NewUpstream(t, authority.Server(inventoryID))
 	impostor := envoytest.NewUpstream(t, authority.Server("spiffe://shop.example/service/inventory2"))

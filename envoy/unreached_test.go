@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/chancery-mesh/chancery/breaker"
@@ -12,16 +13,21 @@ import (
 // An instance whose application is gone while its sidecar is not costs no
 // request: the caller's Envoy asks another.
 func TestDeadApplicationIsPassedBy(t *testing.T) {
+	t.Parallel()
 	authority, application := envoytest.NewAuthority(t), envoytest.NewUpstream(t, nil)
 	m := chain()
 	dying := startSidecar(t, m, authority, application, nil)
 	alive := envoytest.NewUpstream(t, authority.Server(ordersID))
 	instances := append(meshed(alive.Address()), meshed(addrPort(t, dying.Address("inbound")))...)
 	gateway := start(t, envoy.Gateway(m, m.Gateway("public")), envoy.Local{Inbound: anyPort}, m,
-		map[string][]instance{"orders": instances}, func(agent *envoytest.Agent) {
-			authority.ServeTo(agent, gatewayID, envoy.SecretSVID, envoy.SecretBundle)
-		})
+		map[string][]instance{"orders": instances}, workload(authority, gatewayID))
 	base := "http://" + gateway.Address("gateway")
+	await(t, "the application is reached through both Envoys", func() bool {
+		return get(t, base+"/orders").status == http.StatusOK && application.Count("/orders") > 0
+	})
+	if xfcc := application.Received()[0].Header.Get("X-Forwarded-Client-Cert"); !strings.HasSuffix(xfcc, "URI="+gatewayID) {
+		t.Errorf("the application was told of the caller %q", xfcc)
+	}
 	application.Stop()
 	for i := range 20 {
 		got := send(t, http.MethodPost, base+"/orders")
@@ -37,6 +43,7 @@ func TestDeadApplicationIsPassedBy(t *testing.T) {
 // Only Envoy says that an application was not reached: one that was, and says
 // so, is not asked again.
 func TestUnreachedIsNotTheApplicationsToSay(t *testing.T) {
+	t.Parallel()
 	authority, application := envoytest.NewAuthority(t), envoytest.NewUpstream(t, nil)
 	application.Handle(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(breaker.HeaderUnreached, "1")

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -18,6 +19,7 @@ import (
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -59,7 +61,7 @@ func NewAgent(t testing.TB, nodeID string) *Agent {
 		t:         t,
 		node:      nodeID,
 		cache:     cachev3.NewSnapshotCache(true, cachev3.IDHash{}, nil),
-		server:    grpc.NewServer(),
+		server:    grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})),
 		resources: map[string]map[string]types.Resource{},
 		check:     func(*authv3.CheckRequest) *authv3.CheckResponse { return nil },
 	}

@@ -12,10 +12,6 @@ import (
 	"net/url"
 	"testing"
 	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
 // Authority is a certificate authority for one test.
@@ -102,32 +98,20 @@ func (a *Authority) Client(spiffeID string) *tls.Config {
 	}
 }
 
-// ServeTo makes an agent serve the secrets of a workload: its SVID and the
-// trust bundle, under those names.
-func (a *Authority) ServeTo(agent *Agent, spiffeID, svid, bundle string) {
+// PEM returns what a workload is given: an SVID with its key, and the trust
+// bundle.
+func (a *Authority) PEM(spiffeID string) (chain, key, bundle []byte) {
 	a.t.Helper()
 	cert := a.Certificate(spiffeID)
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	agent.Set(resourcev3.SecretType, svid, &tlsv3.Secret{Name: svid, Type: &tlsv3.Secret_TlsCertificate{
-		TlsCertificate: &tlsv3.TlsCertificate{
-			CertificateChain: pemSource("CERTIFICATE", cert.Certificate[0]),
-			PrivateKey:       pemSource("PRIVATE KEY", key),
-		},
-	}})
-	agent.Set(resourcev3.SecretType, bundle, &tlsv3.Secret{Name: bundle, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: pemSource("CERTIFICATE", a.cert.Raw),
-		},
-	}})
+	return encode("CERTIFICATE", cert.Certificate[0]), encode("PRIVATE KEY", der), encode("CERTIFICATE", a.cert.Raw)
 }
 
-func pemSource(kind string, der []byte) *corev3.DataSource {
-	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{
-		InlineBytes: pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
-	}}
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {

@@ -2,6 +2,8 @@ package envoytest
 
 import (
 	"crypto/tls"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -35,6 +37,7 @@ func NewUpstream(t testing.TB, config *tls.Config) *Upstream {
 	t.Helper()
 	u := &Upstream{handler: func(http.ResponseWriter, *http.Request) {}}
 	u.server = httptest.NewUnstartedServer(u)
+	u.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
 	if config == nil {
 		u.server.Start()
 	} else {
