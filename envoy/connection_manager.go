@@ -40,7 +40,7 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 		ServerName:                    "chancery",
 
 		// What policy sees is what the service receives: nothing is repaired.
-		// What is ambiguous meets a route of its own (see routes).
+		// What is ambiguous meets a route of its own, in every virtual host.
 		NormalizePath:                wrapperspb.Bool(false),
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
 
