@@ -52,7 +52,7 @@ func (b *bench) measure(ctx context.Context, changes, repeats int) (f figures, e
 	}
 	latency(samples).print("a request, while all that happened")
 	if failed := samples.Failed(); len(failed) > 0 {
-		fmt.Printf("\nthe first failure: %s\n", failed[0].Fault)
+		fmt.Printf("\nthe first failure: %s\n%s\n", failed[0].Fault, b.Trace(failed[0].RequestID))
 	}
 	return f, err
 }

@@ -102,7 +102,8 @@ func (b *bench) documents(ctx context.Context, f *figures, repeats int) error {
 		return fmt.Errorf("change a threshold: %w", err)
 	}
 	changed.print("a document changes a threshold")
-	f.ClusterAdded, f.ThresholdChanged = added.quantile(1), changed.quantile(1)
+	f.ClusterAdded, f.ClusterAddedMax = added.quantile(0.9), added.quantile(1)
+	f.ThresholdChanged, f.ThresholdChangedMax = changed.quantile(0.9), changed.quantile(1)
 	return nil
 }
 

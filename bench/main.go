@@ -35,7 +35,7 @@ func main() {
 func run(ctx context.Context) (err error) {
 	registry := flag.String("registry", "", "consul or file (default consul if there is one)")
 	changes := flag.Int("changes", 210, "writes to the registry that are timed")
-	repeats := flag.Int("repeats", 10, "changes of a document that are timed, of each kind")
+	repeats := flag.Int("repeats", 20, "changes of a document that are timed, of each kind")
 	rate := flag.Int("rate", 100, "requests per second meanwhile")
 	flag.Parse()
 

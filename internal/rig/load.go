@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/chancery-mesh/chancery/passport"
 )
 
 // Load sends requests at a fixed rate, whatever becomes of them (an open loop),
@@ -28,6 +30,8 @@ type Sample struct {
 	Status int
 	// Fault is empty for an answer of 200.
 	Fault string
+	// RequestID is how the mesh's logs call the request.
+	RequestID string
 }
 
 // Traffic is a load under way.
@@ -95,7 +99,7 @@ func (l Load) send(ctx context.Context, client *http.Client) (s Sample) {
 		return s
 	}
 	defer resp.Body.Close()
-	s.Status = resp.StatusCode
+	s.Status, s.RequestID = resp.StatusCode, resp.Header.Get(passport.RequestIDHeader)
 	body, err := io.ReadAll(resp.Body)
 	switch {
 	case err != nil:

@@ -137,6 +137,23 @@ func (r *Rig) Logs() string {
 	return strings.Join(tails, "\n")
 }
 
+// Trace returns what all logs say of one request.
+func (r *Rig) Trace(requestID string) string {
+	var lines []string
+	for _, p := range r.processes {
+		data, err := os.ReadFile(p.log)
+		if err != nil || requestID == "" {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if strings.Contains(line, requestID) {
+				lines = append(lines, p.Name+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 // Close ends whatever the rig started, and whatever that started, and removes
 // the directory.
 func (r *Rig) Close() error {

@@ -29,7 +29,7 @@ func joins(ctx context.Context, s *shop) (string, error) {
 			return errors.Join(err, expect(received.Total >= 10, "only %d requests reached it", received.Total))
 		})
 	}
-	return judge(traffic.Stop(), err)
+	return s.judge(traffic.Stop(), err)
 }
 
 func leaves(ctx context.Context, s *shop) (string, error) {
@@ -40,15 +40,15 @@ func leaves(ctx context.Context, s *shop) (string, error) {
 	}
 	traffic := s.traffic(ctx)
 	err := s.StopInstance(ctx, last)
-	return judge(traffic.Stop(), err)
+	return s.judge(traffic.Stop(), err)
 }
 
 // judge says how a load went that must not have failed once.
-func judge(samples rig.Samples, err error) (string, error) {
+func (s *shop) judge(samples rig.Samples, err error) (string, error) {
 	failed := samples.Failed()
 	came := fmt.Sprintf("%d requests, %d failed", len(samples), len(failed))
 	if len(failed) > 0 {
-		err = errors.Join(err, fmt.Errorf("the first: %s", failed[0].Fault))
+		err = errors.Join(err, fmt.Errorf("the first: %s\n%s", failed[0].Fault, s.Trace(failed[0].RequestID)))
 	}
 	return came, errors.Join(err, expect(len(samples) > 0, "no traffic"))
 }
@@ -72,7 +72,7 @@ func documentBroken(ctx context.Context, s *shop) (string, error) {
 		return "", err
 	}
 	shown := s.statusTells(ctx, true)
-	came, err := judge(traffic.Stop(), errors.Join(shown, undo()))
+	came, err := s.judge(traffic.Stop(), errors.Join(shown, undo()))
 	return came + "; " + misspelt, errors.Join(err, s.statusTells(ctx, false))
 }
 

@@ -23,7 +23,7 @@ func controlPlaneKilled(ctx context.Context, s *shop) (string, error) {
 	if err == nil {
 		err = s.moreReach(ctx, 30)
 	}
-	return judge(traffic.Stop(), err)
+	return s.judge(traffic.Stop(), err)
 }
 
 // moreReach waits until that many more requests reached orders.
