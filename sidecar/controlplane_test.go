@@ -47,6 +47,7 @@ type controlPlane struct {
 	nacks       []string
 	sent        map[string]int // resources by name
 	report      *chancerypb.ReportRequest
+	failReports int
 	passportKey []byte
 }
 
@@ -169,6 +170,10 @@ func (cp *controlPlane) Enroll(_ context.Context, req *chancerypb.EnrollRequest)
 func (cp *controlPlane) Report(_ context.Context, req *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
 	cp.mu.Lock()
 	defer cp.mu.Unlock()
+	if cp.failReports > 0 {
+		cp.failReports--
+		return nil, errors.New("not now")
+	}
 	cp.report = req
 	return &chancerypb.ReportResponse{}, nil
 }

@@ -3,6 +3,8 @@ package sidecar
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +20,28 @@ func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy
+
+// Held is held.
+type Held struct{ h *held }
+
+func NewHeld() Held { return Held{newHeld()} }
+
+func (h Held) Apply(typeURL string, put []*xds.Resource, removed ...string) {
+	h.h.apply(typeURL, put, removed)
+}
+
+// Complete returns the id of the complete revision, or "", and a function that
+// prunes what it does not need.
+func (h Held) Complete() (id string, prune func()) {
+	rev := h.h.complete()
+	if rev == nil {
+		return "", nil
+	}
+	return rev.id, func() { h.h.prune(rev) }
+}
+
+// Names returns the names of what is held of a type, sorted.
+func (h Held) Names(typeURL string) []string { return slices.Sorted(maps.Keys(h.h.set(typeURL))) }
 
 // Credentials is credentials.
 type Credentials struct{ *credentials }

@@ -80,8 +80,15 @@ func TestRealEnvoy(t *testing.T) {
 	eventually(t, "Envoy is gone", func() error { return is(alive(pid), false) })
 	eventually(t, "Envoy answers again without the control plane", answers(a, "three"))
 	t.Logf("killed to an answer: %v", time.Since(begin))
-	pid = a.pid()
+
+	c, err := net.Dial("tcp", a.config.Local.Inbound.String())
+	check(t, err)
+	defer c.Close()
+	pid, begin = a.pid(), time.Now()
 	a.stop()
+	if took := time.Since(begin); took < a.config.DrainTime || took > a.config.DrainTime+time.Second {
+		t.Errorf("with a connection open, Envoy ended after %v, not after the drain time", took)
+	}
 	if alive(pid) {
 		t.Error("Envoy outlived the agent's orderly end")
 	}

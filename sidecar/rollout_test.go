@@ -160,7 +160,20 @@ func TestRevisionWaitsForAllItsParts(t *testing.T) {
 	}
 	cp.sets[resource.ClusterType].Replace(next[resource.ClusterType])
 	cp.sets[resource.EndpointType].Apply(next[resource.EndpointType])
-	eventually(t, "the whole is taken", acknowledged(cp, "rev-2"))
+	eventually(t, "the whole is taken", func() error {
+		return errors.Join(acknowledged(cp, "rev-2")(),
+			is(e.names(), []string{"CDS orders", "CDS stock", "EDS orders", "EDS stock", "LDS gateway", "RDS gateway"}))
+	})
+}
+
+func TestReportsAreMadeAgain(t *testing.T) {
+	cp := newControlPlane(t, public)
+	cp.failReports = 2
+	cp.set("rev-1", view(t, "orders")...)
+	cp.start()
+	a := newAgent(t, cp)
+	a.start()
+	eventually(t, "a report arrives", func() error { return is(cp.lastReport().GetHeldRevision(), "rev-1") })
 }
 
 func TestEndpointsGoStraightThrough(t *testing.T) {

@@ -1,0 +1,77 @@
+package sidecar_test
+
+import (
+	"testing"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/sidecar"
+)
+
+func TestRevisionIsCompleteWhenEverythingIsAnswered(t *testing.T) {
+	t.Parallel()
+	h := sidecar.NewHeld()
+	resources := byType(view(t, "orders", "stock"))
+	complete := func(want string) {
+		t.Helper()
+		if got, _ := h.Complete(); got != want {
+			t.Errorf("complete revision is %q, want %q", got, want)
+		}
+	}
+	applyView(t, h, "rev-1", view(t, "orders", "stock"))
+	complete("")
+	h.Apply(resource.EndpointType, resources[resource.EndpointType][:1])
+	complete("")
+	h.Apply(providerType, resources[providerType])
+	complete("")
+	h.Apply(resource.EndpointType, nil, "stock") // does not exist: an answer, too
+	complete("rev-1")
+	h.Apply(resource.RouteType, nil, "gateway")
+	complete("")
+}
+
+func TestSharedResourcesStayUntilNoRevisionNeedsThem(t *testing.T) {
+	t.Parallel()
+	h := sidecar.NewHeld()
+	before := view(t, "orders", "stock")
+	applyView(t, h, "rev-1", before)
+	for _, typeURL := range []string{resource.EndpointType, providerType} {
+		h.Apply(typeURL, byType(before)[typeURL])
+	}
+	_, pruneFirst := h.Complete()
+	// Their removal comes first, then the view that does without them.
+	h.Apply(resource.EndpointType, nil, "stock")
+	applyView(t, h, "rev-2", view(t, "orders"))
+	_, pruneSecond := h.Complete()
+	pruneFirst()
+	if diff := cmp.Diff([]string{"orders", "stock"}, h.Names(resource.EndpointType)); diff != "" {
+		t.Errorf("while Envoy has the first revision (-want +got):\n%s", diff)
+	}
+	pruneSecond()
+	if diff := cmp.Diff([]string{"orders"}, h.Names(resource.EndpointType)); diff != "" {
+		t.Errorf("when Envoy has the second revision (-want +got):\n%s", diff)
+	}
+}
+
+// applyView applies a view and its Revision, but not what is shared.
+func applyView(t *testing.T, h sidecar.Held, id string, resources []*xds.Resource) {
+	t.Helper()
+	digests := map[string]string{}
+	for _, typeURL := range viewTypes {
+		versions := map[string]string{}
+		for _, r := range byType(resources)[typeURL] {
+			versions[r.Name] = r.Version
+		}
+		for _, name := range h.Names(typeURL) {
+			if versions[name] == "" {
+				h.Apply(typeURL, nil, name)
+			}
+		}
+		h.Apply(typeURL, byType(resources)[typeURL])
+		digests[typeURL] = xds.DigestOf(versions).String()
+	}
+	h.Apply(revisionType, []*xds.Resource{encode(t, "revision", &chancerypb.Revision{Id: id, Digests: digests})})
+}
