@@ -57,7 +57,7 @@ type gatewayForm struct {
 }
 
 type authenticateForm struct {
-	AccessToken string `yaml:"accessToken" doc:"IdentityProvider whose access tokens (Authorization: Bearer) are accepted."`
+	AccessToken string `yaml:"accessToken" doc:"IdentityProvider whose access tokens (Authorization: Bearer) are accepted. Required by profiles public and semi-public; a private gateway without it lets nobody in yet."`
 }
 
 type peerLimitForm struct {

@@ -30,10 +30,24 @@ func (s scope) service(form *serviceForm) *Service {
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
+		if form.MTLS == MTLSOff {
+			s.withoutSidecar(path, &route)
+		}
 		service.Routes = append(service.Routes, route)
 	}
 	s.reachable(matches, func(i, j int) bool { return matches[i].covers(matches[j]) })
 	return service
+}
+
+// withoutSidecar refuses what only a sidecar can enforce, on a route of a service
+// that is reached past its own.
+func (s scope) withoutSidecar(path string, route *Route) {
+	if route.Allow != "" && route.Allow != "true" {
+		s.fault(path+".allow", `is decided by nobody with "mtls: off": write "true" here and the rule into the gateways' routes, or give the service a sidecar`)
+	}
+	if route.RateLimit != nil {
+		s.fault(path+".rateLimit", `is enforced by nobody with "mtls: off": limit the gateways' routes, or give the service a sidecar`)
+	}
 }
 
 // gateways returns the gateways that the service names, else all.
