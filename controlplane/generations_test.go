@@ -193,28 +193,27 @@ func TestNewDocumentIsLeftOutWhenRejected(t *testing.T) {
 // is left out, and never the view's own document.
 func TestRejectionsBeforeAnythingIsProven(t *testing.T) {
 	t.Parallel()
+	alone := shop()
+	delete(alone, "inventory")
+	alone["orders"] = strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1)
 	tests := map[string]struct {
+		docs map[string]string
 		by   identity.ID
 		text string
 		want int
 	}{
-		"nothing is named":             {gateway, "no", 0},
-		"the gateway's own document":   {gateway, "gateway public: no", 0},
-		"the mesh":                     {gateway, "shop: no", 0},
-		"a service that others need":   {orders, "cluster inventory: no", 0},
-		"a service that can be spared": {gateway, "orders/list: no", 1},
+		"nothing is named":             {shop(), gateway, "no", 0},
+		"the mesh":                     {shop(), gateway, "shop: no", 0},
+		"a service that others need":   {shop(), orders, "cluster inventory: no", 0},
+		"its own document":             {alone, orders, "orders/list: no", 0},
+		"a service that can be spared": {alone, gateway, "orders/list: no", 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			docs := shop()
-			if tt.want == 1 {
-				delete(docs, "inventory")
-				docs["orders"] = strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1)
-			}
-			r := start(t, docs)
+			r := start(t, tt.docs)
 			r.dial(tt.by)
-			r.reject(tt.by, resource.RouteType, tt.text, routeConfig, "outbound")
+			r.reject(tt.by, resource.RouteType, tt.text, routeConfig, "inbound", "outbound")
 			r.until("it is told", func() bool { return r.log.has("resources rejected") })
 			if s := r.status(); len(s.Quarantine) != tt.want {
 				t.Errorf("quarantine %+v", s.Quarantine)
@@ -230,7 +229,11 @@ func TestRejectionsThatBlameNobody(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())
 	first := r.accept(gateway)
-	// Others took it: it is the proxy.
+	// Others took it: it is the proxy, whatever has changed elsewhere.
+	r.dial(inventory)
+	elsewhere := r.view(inventory).Revision
+	r.write("inventory", withTimeout(inventoryYAML, "9s"))
+	r.revised(inventory, elsewhere)
 	r.reject(gateway, resource.RouteType, "orders: no", routeConfig)
 	r.write("orders", withTimeout(ordersYAML, "7s"))
 	r.revised(gateway, first)

@@ -34,23 +34,18 @@ type suspect struct {
 	previous *mesh.Document
 }
 
-// suspects returns whom to blame for a rejection: first the likely ones, then,
-// when they were not it or cannot be taken out alone, all of them. Nobody is
-// to blame when the rejected generation is no longer the latest, or proxies
-// took it before: then it is the proxy.
+// suspects returns whom to blame for a rejection: the likely ones, and all of
+// them, for when the likely ones cannot be taken out alone. Nobody is to blame
+// when the rejected generation is no longer the latest. Nobody is, either, when
+// proxies took it before: no document has changed since, so it is the proxy.
 func (vs *views) suspects(r rejection) (likely, all []suspect) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	v := vs.byID[r.id]
-	if v == nil || r.revision != v.latest.revision || v.isProven() {
+	if v == nil || r.revision != v.latest.revision {
 		return nil, nil
 	}
-	likely, all = v.suspects(r)
-	if v.cures > 0 {
-		likely = all
-	}
-	v.cures++
-	return likely, all
+	return v.suspects(r)
 }
 
 func (v *view) suspects(r rejection) (likely, all []suspect) {
@@ -80,6 +75,8 @@ func (v *view) suspects(r rejection) (likely, all []suspect) {
 		}
 	}
 	if len(likely) == 0 {
+		// Among them is what is named though it was taken back already: the
+		// first guess was not it, or not all of it.
 		likely = all
 	}
 	return likely, all

@@ -23,8 +23,6 @@ type view struct {
 	// needs are the names of shared resources that streams may ask for, by
 	// type. They are read under the locks of collections.
 	needs atomic.Pointer[map[string][]string]
-	// cures counts quarantines since the last proven generation.
-	cures int
 }
 
 // sets are collections of the resources of one view, by type.
@@ -64,10 +62,18 @@ func (v *view) set(g *generation) {
 	}
 }
 
+// relabel makes g, which has the content of latest, take its place.
+func (v *view) relabel(g *generation) {
+	if v.isProven() {
+		v.proven = g
+	}
+	v.latest = g
+}
+
 // prove makes the latest generation the proven one. Streams on the one before
 // end; they come back to latest and say what they hold already.
 func (v *view) prove() {
-	v.proven, v.cures = v.latest, 0
+	v.proven = v.latest
 	v.updateNeeds()
 	v.settled.replace(v.latest)
 	for s := range v.streams {

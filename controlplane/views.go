@@ -70,7 +70,7 @@ func (vs *views) set(next map[identity.ID]*generation) {
 			vs.byID[id] = v
 		}
 		if v.latest != nil && v.latest.revision == g.revision {
-			v.latest = g // the content is there already
+			v.relabel(g)
 			continue
 		}
 		before := *v.needs.Load()
