@@ -30,15 +30,16 @@ var public = identity.ID{Role: identity.RoleGateway, Name: "public"}
 type agent struct {
 	*sidecar.Agent
 
-	t      *testing.T
-	config sidecar.Config
-	cancel context.CancelFunc
-	done   chan error
+	t         *testing.T
+	config    sidecar.Config
+	probation time.Duration
+	cancel    context.CancelFunc
+	done      chan error
 }
 
 func newAgent(t *testing.T, cp *controlPlane) *agent {
 	t.Helper()
-	a := &agent{t: t, config: sidecar.Config{
+	a := &agent{t: t, probation: 20 * time.Millisecond, config: sidecar.Config{
 		Identity:     public,
 		Instance:     "edge-1",
 		ControlPlane: cp.socket,
@@ -57,7 +58,7 @@ func (a *agent) start() {
 	if a.Agent, err = sidecar.New(a.config); err != nil {
 		a.t.Fatal(err)
 	}
-	a.SetProbation(20 * time.Millisecond)
+	a.SetProbation(a.probation)
 	var ctx context.Context
 	ctx, a.cancel = context.WithCancel(context.Background())
 	a.done = make(chan error, 1)

@@ -26,8 +26,10 @@ const (
 
 // rollout brings revisions to Envoy, make before break: the policy decision
 // point knows the new routes and still the old ones; then clusters are added;
-// when Envoy has acknowledged them, listeners and routes follow; and when it
-// holds the whole revision, what only the old one had is removed.
+// when Envoy has acknowledged them, listeners and routes follow; when it holds
+// the whole revision, listeners and routes that only the old one had are
+// removed; and when it has lived with that, so is what requests that were
+// under way could still need: clusters, endpoints and policy.
 //
 // A step that Envoy rejects ends the rollout there. What it took stays, what
 // it had keeps working, and the control plane, which hears of the NACK, sends
@@ -237,6 +239,10 @@ func (o *rollout) await(ctx context.Context, want versions) (next *revision, ok 
 // settle waits until Envoy holds all of the target, removes what is left of
 // the old, and promotes the target when Envoy has lived with it. It returns
 // the revision that comes next, or nil when ctx ended.
+//
+// A request keeps the route that it came in by, and Envoy looks for its cluster
+// only when it was checked, and once more for each retry. So clusters outlive
+// their routes.
 func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 	want := target.want(servedTypes...)
 	var lived <-chan time.Time
@@ -256,25 +262,21 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 			return next
 		case <-changed:
 		case <-lived:
+			o.retire(ctx, target)
 			o.disk.promote()
 			lived = make(chan time.Time)
 		}
 	}
 }
 
-// finish removes what only older revisions had.
+// finish removes the listeners and routes that only older revisions had.
 func (o *rollout) finish(ctx context.Context, target *localRevision) {
 	o.mu.Lock()
 	first := o.settled != target
 	o.settled = target
 	o.mu.Unlock()
-	for _, typeURL := range slices.Backward(servedTypes) {
+	for _, typeURL := range []string{resource.RouteType, resource.ListenerType} {
 		o.downstream.resources[typeURL].Replace(target.local[typeURL].list())
-	}
-	o.held.prune(target.revision)
-	o.endpoints.prune()
-	if err := o.pdp.narrow(target.policy()); err != nil {
-		o.log.ErrorContext(ctx, "policy refused", "err", err)
 	}
 	if first {
 		o.disk.acknowledge()
@@ -283,6 +285,16 @@ func (o *rollout) finish(ctx context.Context, target *localRevision) {
 	}
 	if !target.restored {
 		o.downstream.speak()
+	}
+}
+
+// retire removes what else only older revisions had.
+func (o *rollout) retire(ctx context.Context, target *localRevision) {
+	o.downstream.resources[resource.ClusterType].Replace(target.local[resource.ClusterType].list())
+	o.held.prune(target.revision)
+	o.endpoints.prune()
+	if err := o.pdp.narrow(target.policy()); err != nil {
+		o.log.ErrorContext(ctx, "policy refused", "err", err)
 	}
 }
 

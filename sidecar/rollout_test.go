@@ -93,6 +93,31 @@ func TestRolloutMakesBeforeItBreaks(t *testing.T) {
 	eventually(t, "the old route is forgotten", func() error { return is(e.knows("stock"), unknown) })
 }
 
+func TestRequestsUnderWayKeepTheirCluster(t *testing.T) {
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", view(t, "orders", "stock")...)
+	cp.start()
+	a := newAgent(t, cp)
+	a.probation = 500 * time.Millisecond
+	a.start()
+	e := newFakeEnvoy(t, a.socket())
+	e.connect()
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+
+	e.set(func(e *fakeEnvoy) { e.events = nil })
+	cp.set("rev-2", view(t, "orders")...)
+	eventually(t, "rev-2 is acknowledged", acknowledged(cp, "rev-2"))
+	if err := is(e.history(), []string{"RDS +gateway"}); err != nil {
+		t.Errorf("when the route is gone: %v", err)
+	}
+	if got := e.knows("stock"); got != known {
+		t.Errorf("check of a request that came in by the route: %d", got)
+	}
+	eventually(t, "nothing is left of it", func() error {
+		return errors.Join(is(e.history(), []string{"RDS +gateway", "CDS -stock", "EDS -stock"}), is(e.knows("stock"), unknown))
+	})
+}
+
 func TestRejectedClusterHoldsUpItsRevisionAlone(t *testing.T) {
 	cp, _, e := startMesh(t, "orders")
 	e.set(func(e *fakeEnvoy) { e.events, e.reject = nil, func(name string) bool { return name == "bad" } })
