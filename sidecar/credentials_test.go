@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,21 +21,21 @@ import (
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
-// enroller is a control plane that signs, unless fail says why not.
+// enroller is a control plane that signs, unless it fails.
 type enroller struct {
 	chancerypb.ControlPlaneClient
 
 	ca    *identity.CA
 	id    identity.ID
-	fail  error
-	calls []time.Time
+	fail  atomic.Bool
+	calls atomic.Int32
 	spoil func(*chancerypb.EnrollResponse)
 }
 
 func (e *enroller) Enroll(_ context.Context, req *chancerypb.EnrollRequest, _ ...grpc.CallOption) (*chancerypb.EnrollResponse, error) {
-	e.calls = append(e.calls, time.Now())
-	if e.fail != nil {
-		return nil, e.fail
+	e.calls.Add(1)
+	if e.fail.Load() {
+		return nil, errors.New("away")
 	}
 	public, err := identity.PublicKey(req.GetCsr())
 	if err != nil {
@@ -55,26 +56,29 @@ func TestCredentialsAreRenewedInTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- c.Run(ctx) }()
-		time.Sleep(time.Hour)
-		if len(e.calls) != 1 {
-			t.Errorf("enrolled %d times in the first hour", len(e.calls))
+		sleep := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
 		}
-		time.Sleep(13 * time.Hour)
-		if len(e.calls) != 2 {
-			t.Errorf("enrolled %d times in 14 hours of a life of 24", len(e.calls))
+		sleep(time.Hour)
+		if n := e.calls.Load(); n != 1 {
+			t.Errorf("enrolled %d times in the first hour", n)
+		}
+		sleep(13 * time.Hour)
+		if n := e.calls.Load(); n != 2 {
+			t.Errorf("enrolled %d times in 14 hours of a life of 24", n)
 		}
 		if left := time.Until(c.Expires()); left < 20*time.Hour {
 			t.Errorf("the certificate has %v left after its renewal", left)
 		}
 		// The control plane is away: try again and again, with measure.
-		e.fail = errors.New("away")
-		time.Sleep(24 * time.Hour)
-		n := len(e.calls)
-		if n < 100 || n > 3000 {
+		e.fail.Store(true)
+		sleep(24 * time.Hour)
+		if n := e.calls.Load(); n < 100 || n > 3000 {
 			t.Errorf("tried %d times in a day without a control plane", n)
 		}
-		e.fail = nil
-		time.Sleep(time.Minute)
+		e.fail.Store(false)
+		sleep(time.Minute)
 		if !time.Now().Before(c.Expires()) {
 			t.Error("not renewed although the control plane is back")
 		}

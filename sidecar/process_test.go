@@ -66,7 +66,8 @@ func TestSupervisorStartsRestartsAndEndsEnvoy(t *testing.T) {
 	}
 	check(t, syscall.Kill(first, syscall.SIGKILL))
 	eventually(t, "envoy is started again", func() error {
-		return errors.Join(running(a)(), is(a.pid() != first, true))
+		arguments, err := os.ReadFile(log)
+		return errors.Join(err, running(a)(), is(a.pid() != first, true), is(strings.Count(string(arguments), "\n"), 2))
 	})
 	second := a.pid()
 	a.stop()
