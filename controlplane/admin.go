@@ -23,9 +23,26 @@ func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Status()) })
 	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, s.proxies.status(s.views.latest))
+		writeJSON(w, s.proxyStatus())
 	})
 	return mux
+}
+
+// proxyStatus tells how each proxy stands. What it rejected is shown for as
+// long as the document that caused it is in quarantine: by then the proxy has
+// acknowledged something else, but what was written is not in force.
+func (s *Server) proxyStatus() []ProxyStatus {
+	proxies := s.proxies.status(s.views.latest)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, q := range s.documents.quarantine {
+		for i := range proxies {
+			if p := &proxies[i]; p.Name == q.rejection.id.String() && p.Instance == q.rejection.instance {
+				p.reject(id, q.rejection)
+			}
+		}
+	}
+	return proxies
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -1,13 +1,16 @@
 package controlplane_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
@@ -134,6 +137,16 @@ func TestRejectedDocumentIsQuarantined(t *testing.T) {
 	}
 	if !s.Documents.Valid {
 		t.Error("the documents are as valid as before")
+	}
+	rejected := controlplane.TypeStatus{
+		TypeURL: resource.RouteType, State: controlplane.StateNACKed, Documents: []string{"Service/orders"},
+		Error: `Error adding/updating route "orders/list": no`, Rejected: []string{routeConfig},
+	}
+	if !slices.ContainsFunc(r.proxies(), func(p controlplane.ProxyStatus) bool {
+		return p.Name == gateway.String() && p.Instance == "1" &&
+			slices.ContainsFunc(p.Types, func(s controlplane.TypeStatus) bool { return cmp.Equal(s, rejected) })
+	}) {
+		t.Errorf("proxies are shown as %+v", r.proxies())
 	}
 	for got := ""; got != third; { // the revision without it reaches everybody
 		got = nextRevision(t, tester)

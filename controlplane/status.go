@@ -1,6 +1,11 @@
 package controlplane
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/chancery-mesh/chancery/mesh"
+)
 
 // Status is what the control plane tells of itself.
 type Status struct {
@@ -88,7 +93,8 @@ const (
 	StatePending State = "PENDING"
 	// StateStale was acknowledged once; there is newer.
 	StateStale State = "STALE"
-	// StateNACKed was rejected; what was there before is in force.
+	// StateNACKed was rejected; what was there before is in force, until the
+	// documents that caused it change.
 	StateNACKed State = "NACKED"
 )
 
@@ -120,4 +126,19 @@ type TypeStatus struct {
 	// Error and Rejected are of StateNACKed alone.
 	Error    string   `json:"error,omitempty"`
 	Rejected []string `json:"rejected,omitempty"`
+	// Documents are those in quarantine for it.
+	Documents []string `json:"documents,omitempty"`
+}
+
+// reject notes that the proxy's rejection r put a document into quarantine.
+func (p *ProxyStatus) reject(document mesh.DocumentID, r rejection) {
+	i := slices.IndexFunc(p.Types, func(t TypeStatus) bool { return t.TypeURL == r.typeURL })
+	if i < 0 {
+		i = len(p.Types)
+		p.Types = append(p.Types, TypeStatus{TypeURL: r.typeURL})
+	}
+	t := &p.Types[i]
+	t.State, t.Error, t.Rejected = StateNACKed, r.text, r.names
+	t.Documents = append(t.Documents, document.String())
+	slices.Sort(t.Documents)
 }

@@ -18,8 +18,8 @@ func newProxiesCommand() *cobra.Command {
 		Short: "Show how each Envoy stands with its configuration",
 		Long: `Proxies shows, for each Envoy and type of resource, whether it acknowledged what
 there is (ACKED), has not answered yet (PENDING), holds an older state (STALE),
-or rejected it (NACKED), and then in Envoy's own words why. "chancery status"
-shows the document that is to blame, in quarantine.`,
+or rejected it (NACKED), and then in Envoy's own words why, and which document
+is in quarantine for it: its previous version stays in force until it changes.`,
 		Example: `  chancery proxies
   chancery proxies -o json`,
 		Args: cobra.NoArgs,
@@ -71,11 +71,18 @@ func writeProxies(w io.Writer, proxies []controlplane.ProxyStatus) error {
 	for _, p := range proxies {
 		for _, s := range p.Types {
 			if s.State == controlplane.StateNACKed {
-				fmt.Fprintf(w, "\n%s %s rejected %s:\n  %s\n", p.Name, p.Instance, strings.Join(s.Rejected, ", "), s.Error)
+				writeRejection(w, p, s)
 			}
 		}
 	}
 	return nil
+}
+
+func writeRejection(w io.Writer, p controlplane.ProxyStatus, s controlplane.TypeStatus) {
+	fmt.Fprintf(w, "\n%s %s rejected %s:\n  %s\n", p.Name, p.Instance, strings.Join(s.Rejected, ", "), s.Error)
+	if len(s.Documents) > 0 {
+		fmt.Fprintf(w, "  in quarantine until it changes: %s\n", strings.Join(s.Documents, ", "))
+	}
 }
 
 func connected(yes bool) string {
