@@ -62,7 +62,7 @@ func run(t *testing.T, r *consul.Registry) *inbox {
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ services, budget, connections int }{
-		{1, 20, 1}, {20, 20, 20}, {21, 20, 20}, {100, 10, 10}, {100, 1, 1}, {5, 128, 5},
+		{1, 20, 1}, {20, 20, 20}, {21, 20, 20}, {100, 10, 10}, {50, 1, 1}, {5, 128, 5},
 	} {
 		t.Run(fmt.Sprintf("%d services on %d", c.services, c.budget), func(t *testing.T) {
 			t.Parallel()
@@ -85,8 +85,7 @@ func TestBudget(t *testing.T) {
 				}
 				last := all[len(all)-1]
 				fake.Set(t, last, registrytest.Instance(1, true), registrytest.Instance(2, true))
-				// 100 services on one connection are waited on 10ms each.
-				time.Sleep(max(time.Second, time.Duration(c.services/c.budget)*11*time.Millisecond))
+				time.Sleep(time.Second)
 				synctest.Wait()
 				if n := b.size(last); n != 2 {
 					t.Errorf("%d instances, want 2", n)
@@ -140,7 +139,82 @@ func TestWantLeavesOthersAlone(t *testing.T) {
 		if total, _ := count(); total != 0 {
 			t.Errorf("only two: asked %d times in a minute, want 0", total)
 		}
+		r.Want(names(6))
+		r.Want([]string{"service-0", "service-1", "service-4"})
+		count()
+		if total, _ := count(); total != 0 {
+			t.Errorf("three that were on two connections: asked %d times in a minute, want 0", total)
+		}
 	})
+}
+
+// Workers that all pause keep their connections.
+func TestConnectionsStayOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := consultest.NewFake(t)
+		fake.Break(func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("[]")) })
+		})
+		r := open(t, consul.Config{MaxConnections: 10}, fake.Config())
+		r.Want(names(10))
+		run(t, r)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := fake.Dialled(); n != 10 {
+			t.Errorf("dialled %d times, want 10", n)
+		}
+	})
+}
+
+func TestRunLeavesNoConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := consultest.NewFake(t)
+		r := open(t, consul.Config{MaxConnections: 2}, fake.Config())
+		r.Want(names(8))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Run(ctx, func(discovery.Update) {}); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := fake.Connections(); n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+	})
+}
+
+// An answer that waits to be delivered when its service is not wanted any more
+// is dropped.
+func TestWantHoldsForAnswersUnderWay(t *testing.T) {
+	t.Parallel()
+	fake := consultest.NewFake(t)
+	r := open(t, consul.Config{}, fake.Config())
+	r.Want(names(2))
+	first, resume := make(chan string), make(chan struct{})
+	var updates []string
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx, func(u discovery.Update) {
+			if updates = append(updates, u.Service); len(updates) == 1 {
+				first <- u.Service
+				<-resume
+			}
+		})
+	}()
+	kept := <-first
+	time.Sleep(50 * time.Millisecond)
+	r.Want([]string{kept})
+	close(resume)
+	time.Sleep(50 * time.Millisecond)
+	cancel()
+	<-done
+	if len(updates) != 1 {
+		t.Errorf("updates %v, want %v alone", updates, kept)
+	}
 }
 
 func TestUnixSocket(t *testing.T) {

@@ -32,8 +32,9 @@ type client struct {
 func newClient(config *api.Config, connections int, guard *breaker.Guard) (*client, error) {
 	c := *config
 	transport := cmp.Or(c.Transport, api.DefaultConfig().Transport).Clone()
-	// The budget holds whatever is asked; and the client's default of a few
-	// idle connections would have the others reconnect for every query.
+	// A transport dials in advance of a connection that may come free: without
+	// a maximum there are more than workers. And by default most of them would
+	// be closed whenever they pause.
 	transport.MaxConnsPerHost = connections
 	transport.MaxIdleConnsPerHost = connections
 	transport.MaxIdleConns = connections

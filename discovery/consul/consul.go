@@ -18,7 +18,6 @@ package consul
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -32,8 +31,6 @@ import (
 	"github.com/chancery-mesh/chancery/breaker"
 	"github.com/chancery-mesh/chancery/discovery"
 )
-
-var errUnanswered = errors.New("consul has not answered")
 
 // Config of a [Registry]. Every field has a default.
 type Config struct {
@@ -135,7 +132,8 @@ func (r *Registry) Ready() error {
 	defer r.mu.Unlock()
 	for _, service := range slices.Sorted(maps.Keys(r.watches)) {
 		if !r.reported[service] {
-			return fmt.Errorf("service %q is not known yet: %w", service, cmp.Or(r.watches[service].err, errUnanswered))
+			trouble := cmp.Or(r.watches[service].trouble, "consul has not answered")
+			return fmt.Errorf("service %q is not known yet: %s", service, trouble)
 		}
 	}
 	return nil

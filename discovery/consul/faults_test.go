@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/discovery/consul"
@@ -24,12 +25,13 @@ import (
 )
 
 // mesh is a registry in a synctest bubble that watches service "orders" on a
-// fake Consul, and what it reported last.
+// fake Consul, and what it reported last of it.
 type mesh struct {
 	*testing.T
 	fake     *consultest.Fake
 	registry *consul.Registry
 	asked    atomic.Int64
+	broken   atomic.Bool
 	last     atomic.Pointer[discovery.Update]
 }
 
@@ -47,7 +49,11 @@ func inMesh(t *testing.T, c consul.Config, test func(*mesh)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			m.registry.Run(ctx, func(u discovery.Update) { m.last.Store(&u) })
+			m.registry.Run(ctx, func(u discovery.Update) {
+				if u.Service == "orders" {
+					m.last.Store(&u)
+				}
+			})
 		}()
 		t.Cleanup(func() { cancel(); <-done })
 		m.after(0)
@@ -82,16 +88,24 @@ func (m *mesh) want(reason string, numbers ...uint16) {
 	}
 }
 
-// breakWith puts a fault before the fake, and counts the queries.
+// breakWith puts a fault before the fake, and counts the queries from then on.
 func (m *mesh) breakWith(fault func(w http.ResponseWriter, r *http.Request, healthy http.Handler)) {
 	m.asked.Store(0)
+	m.broken.Store(true)
 	m.fake.Break(func(healthy http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			m.asked.Add(1)
-			fault(w, r, healthy)
+			if m.broken.Load() {
+				fault(w, r, healthy)
+				return
+			}
+			healthy.ServeHTTP(w, r)
 		})
 	})
 }
+
+// mend takes the fault away; nothing else changes.
+func (m *mesh) mend() { m.broken.Store(false) }
 
 func TestFollows(t *testing.T) {
 	t.Parallel()
@@ -163,9 +177,11 @@ func TestFaults(t *testing.T) {
 				if n := m.asked.Load(); n < 3 || n > 14 {
 					t.Errorf("asked %d times in 6s", n)
 				}
-				m.set(1, 2, 3)
-				m.fake.Break(nil)
+				m.mend()
 				m.after(5 * time.Second)
+				m.want("", 1, 2, 3, 4)
+				m.set(1, 2, 3)
+				m.after(0)
 				m.want("", 1, 2, 3)
 			})
 		})
@@ -227,8 +243,8 @@ func TestIndexes(t *testing.T) {
 				if got := len(m.last.Load().Instances); got != 4 {
 					t.Errorf("%d instances, want 4", got)
 				}
+				m.mend()
 				m.fake.SetIndex(2000)
-				m.fake.Break(nil)
 				m.after(2 * time.Second)
 				m.set(1, 2, 3)
 				m.after(2 * time.Second)
@@ -258,7 +274,131 @@ func (w *indexWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// A server that was restored from a snapshot is followed at once.
+// A server that was restored from a snapshot is followed at once, and asked
+// again for what it then said.
+func TestRestoredServer(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{}, func(m *mesh) {
+		m.fake.SetIndex(1000)
+		m.after(0)
+		m.breakWith(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
+			if r.URL.Query().Get("index") == "10" {
+				<-r.Context().Done()
+				return
+			}
+			healthy.ServeHTTP(&indexWriter{w, "10"}, atOnce(r))
+		})
+		m.set(1, 2, 3, 4, 5)
+		m.after(time.Second)
+		m.want("", 1, 2, 3, 4, 5)
+	})
+}
+
+// After a failure that changed nothing, what was known before is soon sure.
+func TestRecoversAtOnce(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{MaxWait: time.Minute}, func(m *mesh) {
+		m.breakWith(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "", 500) })
+		m.mend()
+		m.after(time.Hour)
+		m.broken.Store(true)
+		m.after(time.Minute + 4*time.Second)
+		m.want(discovery.ReasonSilent, 1, 2, 3, 4)
+		m.mend()
+		m.after(5 * time.Second)
+		m.want("", 1, 2, 3, 4)
+	})
+}
+
+// One service that fails is asked less and less, and delays no other.
+func TestOneFails(t *testing.T) {
+	t.Parallel()
+	inMesh(t, consul.Config{}, func(m *mesh) {
+		var failed atomic.Int64
+		m.breakWith(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
+			if strings.HasSuffix(r.URL.Path, "/payments") {
+				failed.Add(1)
+				http.Error(w, "", http.StatusInternalServerError)
+				return
+			}
+			healthy.ServeHTTP(w, r)
+		})
+		m.registry.Want([]string{"orders", "payments"})
+		// Calls that work in between keep the breaker closed.
+		flap := func(d time.Duration) {
+			for range d / (200 * time.Millisecond) {
+				m.set(1, 2, 3, 4, 5)
+				m.after(100 * time.Millisecond)
+				m.want("", 1, 2, 3, 4, 5)
+				m.set(1, 2, 3, 4)
+				m.after(100 * time.Millisecond)
+				m.want("", 1, 2, 3, 4)
+			}
+		}
+		flap(30 * time.Second)
+		if n := failed.Load(); n < 8 || n > 20 {
+			t.Errorf("asked for the failing one %d times in 30s", n)
+		}
+		m.mend()
+		m.after(5 * time.Second)
+		if err := m.registry.Ready(); err != nil {
+			t.Error(err)
+		}
+		m.broken.Store(true)
+		failed.Store(0)
+		m.fake.Set(m, "payments", registrytest.Instance(1, true))
+		flap(time.Second)
+		if n := failed.Load(); n < 2 {
+			t.Errorf("asked %d times in the first second of a new failure", n)
+		}
+	})
+}
+
+// The call that may try whether Consul works again must not be one that waits
+// for minutes.
+func TestHalfOpenDoesNotWait(t *testing.T) {
+	t.Parallel()
+	metrics := prometheus.NewRegistry()
+	inMesh(t, consul.Config{Registerer: metrics}, func(m *mesh) {
+		m.breakWith(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
+			if strings.HasSuffix(r.URL.Path, "/payments") {
+				http.Error(w, "", http.StatusInternalServerError)
+				return
+			}
+			healthy.ServeHTTP(w, r)
+		})
+		m.registry.Want([]string{"orders", "payments"})
+		for n := 0; breakerState(m, metrics) != 2; n++ {
+			if m.after(10 * time.Millisecond); n > 1000 {
+				t.Fatal("the breaker does not open")
+			}
+		}
+		m.after(1010 * time.Millisecond)
+		m.mend()
+		m.set(1, 2, 3)
+		m.after(5 * time.Second)
+		m.want("", 1, 2, 3)
+		if err := m.registry.Ready(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func breakerState(m *mesh, metrics *prometheus.Registry) float64 {
+	families, err := metrics.Gather()
+	if err != nil {
+		m.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "chancery_outgoing_state" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	m.Fatal("no state")
+	return 0
+}
+
+// The index that goes backwards does not stop what follows.
 func TestIndexGoesBackwards(t *testing.T) {
 	t.Parallel()
 	inMesh(t, consul.Config{}, func(m *mesh) {

@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -11,7 +10,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/chancery-mesh/chancery/breaker"
 	"github.com/chancery-mesh/chancery/discovery"
 )
 
@@ -46,7 +44,8 @@ type watch struct {
 
 	// Guarded by Registry.mu.
 	worker *worker
-	err    error
+	// trouble is what Ready should say.
+	trouble string
 }
 
 func newWatch(service string) *watch {
@@ -71,27 +70,23 @@ func (r *Registry) ask(ctx context.Context, w *watch, wait time.Duration, notify
 }
 
 func (r *Registry) failed(w *watch, err error, notify func(discovery.Update)) {
-	r.note(w, err)
+	r.note(w, err.Error())
 	r.deliver(w, notify, func() (discovery.Update, bool) { return r.keeper.Fail(w.service, err) })
 	// What changed meanwhile should come at once.
 	w.index = 0
-	w.due = time.Now().Add(w.backOff(err))
+	w.due = time.Now().Add(w.backOff())
 }
 
-// backOff grows with every failure that is Consul's, and spreads.
-func (w *watch) backOff(err error) time.Duration {
-	d := askAgain
-	if !errors.Is(err, breaker.ErrOpen) {
-		d = min(minBackOff<<min(w.failures, 8), maxBackOff)
-		w.failures++
-	}
+// backOff grows with every failure in a row, and spreads.
+func (w *watch) backOff() time.Duration {
+	d := min(minBackOff<<min(w.failures, 8), maxBackOff)
+	w.failures++
 	return d*3/4 + rand.N(d/2) //nolint:gosec // G404: a spread need not be secret
 }
 
 func (r *Registry) answered(w *watch, got answer, waited bool, notify func(discovery.Update)) {
 	w.failures = 0
 	all, skipped := instances(w.service, got.entries, r.networks)
-	r.noteSkipped(w, skipped)
 	a := discovery.Answer{
 		Instances:   all,
 		KnownLeader: got.meta.KnownLeader,
@@ -100,11 +95,11 @@ func (r *Registry) answered(w *watch, got answer, waited bool, notify func(disco
 		Index:       got.meta.LastIndex,
 	}
 	doubt := a.Doubt()
-	r.note(w, nil)
-	if doubt != "" {
-		r.note(w, errors.New(doubt))
-	}
-	u := r.deliver(w, notify, func() (discovery.Update, bool) { return r.keeper.Judge(w.service, a) })
+	r.note(w, doubt)
+	u := r.deliver(w, notify, func() (discovery.Update, bool) {
+		r.noteSkipped(w, skipped)
+		return r.keeper.Judge(w.service, a)
+	})
 	news := !slices.Equal(u.Instances, w.believed)
 	w.believed = u.Instances
 	now := time.Now()
@@ -118,14 +113,14 @@ func (r *Registry) answered(w *watch, got answer, waited bool, notify func(disco
 	}
 }
 
-// nextIndex follows the rules of Consul's documentation: start again when the
-// index goes backwards, and never wait for a change of 0, which would return at
-// once. An index that no server can have reached would wait in vain.
+// nextIndex follows the rules of Consul's documentation and starts again when
+// the index goes backwards. A change of an index that no server can have
+// reached would be awaited in vain.
 func nextIndex(last, got uint64) uint64 {
 	if got < last || got > math.MaxInt64 {
 		return 0
 	}
-	return max(got, 1)
+	return got
 }
 
 // pay returns how long to wait until an early answer is paid for.
@@ -137,11 +132,10 @@ func (w *watch) pay(now time.Time, news bool) time.Duration {
 	return w.tokens.ReserveN(now, cost).DelayFrom(now)
 }
 
-// note keeps what Ready should say.
-func (r *Registry) note(w *watch, err error) {
+func (r *Registry) note(w *watch, trouble string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w.err = err
+	w.trouble = trouble
 }
 
 func (r *Registry) noteSkipped(w *watch, skipped []string) {

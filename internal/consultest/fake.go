@@ -28,6 +28,7 @@ type Fake struct {
 	services map[string]*service
 	wrap     func(http.Handler) http.Handler
 	conns    int
+	dialled  int
 }
 
 type service struct {
@@ -101,6 +102,13 @@ func (f *Fake) Connections() int {
 	return f.conns
 }
 
+// Dialled returns how many were ever opened.
+func (f *Fake) Dialled() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dialled
+}
+
 // wake ends all waits; f.mu is held.
 func (f *Fake) wake() {
 	close(f.changed)
@@ -114,6 +122,7 @@ func (f *Fake) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		f.conns++
+		f.dialled++
 	case http.StateClosed:
 		f.conns--
 	}
