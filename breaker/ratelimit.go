@@ -25,8 +25,8 @@ const MetadataNamespace = "envoy.filters.http.ext_authz"
 // an address that can complete a TCP handshake.
 const MaxBuckets = 20_000
 
-// noKey is the key of requests that lack one; they share a bucket. It cannot
-// be a tenant's, user's or client's name.
+// noKey is the key of requests that ext_authz said nothing of; they share a
+// bucket.
 const noKey = "(none)"
 
 // Descriptor keys.

@@ -16,8 +16,8 @@ import (
 const (
 	filterAuthz = "envoy.filters.http.ext_authz"
 	// authzTimeout is generous: a check does no I/O, so only a machine that is
-	// out of CPU needs it.
-	authzTimeout = 500 * time.Millisecond
+	// out of CPU needs it, and there a late answer is better than a 503.
+	authzTimeout = 2 * time.Second
 )
 
 // authzFilter asks the agent about every request, unless the route is a direct

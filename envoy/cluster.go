@@ -20,7 +20,8 @@ import (
 const (
 	connectTimeout = time.Second
 	// endpointsWait is short because Envoy does not ask again for endpoints
-	// that it has: a second cluster of a service waits it out, always.
+	// that it has: a second cluster of a service waits it out, unless its agent
+	// sends them once more.
 	endpointsWait = 100 * time.Millisecond
 	// plainIdleTimeout is below the keep-alive times of common HTTP/1.1
 	// servers (5s and more), or requests would meet a connection that the

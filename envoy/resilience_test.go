@@ -194,7 +194,7 @@ func TestWithoutDecisionNothingPasses(t *testing.T) {
 	e.agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Deny(403) })
 	want("denied", http.StatusForbidden)
 	e.agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse {
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second)
 		return envoytest.Allow("", nil)
 	})
 	want("late", http.StatusServiceUnavailable)

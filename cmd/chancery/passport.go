@@ -54,7 +54,7 @@ func newPassportVerifyCommand() *cobra.Command {
 standard input, as every sidecar does, and shows what it says.
 
 The keys are a JWK Set whose members name their gateway ("owner"). The agent of
-each proxy keeps the one of its mesh in <state>/passport-keys.json.`,
+each sidecar keeps those that its service takes in <state>/passport-keys.json.`,
 		Example: "  chancery passport verify --jwks passport-keys.json --trust-domain shop.example < passport.txt",
 		Args:    cobra.NoArgs,
 		RunE: running(func(cmd *cobra.Command, _ []string) error {
