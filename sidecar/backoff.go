@@ -28,6 +28,9 @@ func jitter(d time.Duration, share float64) time.Duration {
 
 // sleep pauses and reports whether ctx still lives.
 func sleep(ctx context.Context, d time.Duration) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

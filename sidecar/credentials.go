@@ -66,8 +66,11 @@ func (c *credentials) load() error {
 }
 
 func (c *credentials) loadPassportKey() error {
+	if c.id.Role != identity.RoleGateway {
+		return nil
+	}
 	key, err := loadKey[ed25519.PrivateKey](filepath.Join(c.dir, passportKeyFile))
-	if c.id.Role != identity.RoleGateway || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -85,19 +88,14 @@ func (c *credentials) loadPassportKey() error {
 func (c *credentials) run(ctx context.Context) error {
 	pause := backoff{min: 100 * time.Millisecond, max: 30 * time.Second}
 	for {
-		err := c.enroll(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		rest := func() bool { return pause.wait(ctx) }
+		if err := c.enroll(ctx); err == nil {
+			pause.reset()
+			rest = func() bool { return sleep(ctx, c.current.Load().renewal()) }
+		} else if ctx.Err() == nil {
 			c.log.ErrorContext(ctx, "not enrolled", "err", err)
-			if !pause.wait(ctx) {
-				return nil
-			}
-			continue
 		}
-		pause.reset()
-		if !sleep(ctx, c.current.Load().renewal()) {
+		if !rest() {
 			return nil
 		}
 	}

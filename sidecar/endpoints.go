@@ -7,7 +7,9 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
@@ -66,6 +68,15 @@ func (e *endpoints) prune() {
 		delete(gone, name)
 	}
 	e.served.Apply(nil, slices.Collect(maps.Keys(gone))...)
+}
+
+// endpointNames returns the names of the endpoints that clusters refer to.
+func endpointNames(clusters set) []string {
+	var resources []envoy.Resource
+	for _, m := range decodeAll[proto.Message](clusters) {
+		resources = append(resources, envoy.Resource{Message: m})
+	}
+	return envoy.EndpointNames(resources)
 }
 
 // names returns whose endpoints Envoy was given.

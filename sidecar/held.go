@@ -5,10 +5,8 @@ import (
 	"slices"
 	"sync"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
-	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
@@ -64,11 +62,7 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 
 // findNeeds reads the names of namedTypes out of what refers to them.
 func (h *held) findNeeds() map[string][]string {
-	var clusters []envoy.Resource
-	for _, c := range decodeAll[*clusterv3.Cluster](h.sets[resource.ClusterType]) {
-		clusters = append(clusters, envoy.Resource{TypeURL: resource.ClusterType, Name: c.GetName(), Message: c})
-	}
-	needs := map[string][]string{resource.EndpointType: envoy.EndpointNames(clusters)}
+	needs := map[string][]string{resource.EndpointType: endpointNames(h.sets[resource.ClusterType])}
 	for _, p := range decodeAll[*chancerypb.Policy](h.sets[policyType]) {
 		needs[providerType] = append(needs[providerType], p.GetProviders()...)
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)

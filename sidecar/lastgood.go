@@ -104,7 +104,9 @@ func (l *lastGood) load() *snapshot {
 	return read[l.current]
 }
 
-// begin writes a revision that Envoy is about to get.
+// begin writes a revision that Envoy is about to get. Envoy does not wait for
+// the disk: the file is there for the next agent if this one dies, and if the
+// power goes, so does Envoy. Acknowledging it brings it to the disk.
 func (l *lastGood) begin(s *snapshot) error {
 	l.current = pending
 	return l.write(pending, s)
@@ -148,7 +150,11 @@ func (l *lastGood) write(generation string, s *snapshot) error {
 	if err != nil {
 		return fmt.Errorf("last good state: %w", err)
 	}
-	return atomicfile.Write(l.path(generation), append(b, l.mac(b)...), 0o600)
+	put := atomicfile.Write
+	if generation == pending {
+		put = atomicfile.Put
+	}
+	return put(l.path(generation), append(b, l.mac(b)...), 0o600)
 }
 
 func (l *lastGood) read(generation string) (*snapshot, error) {

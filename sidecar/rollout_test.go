@@ -46,9 +46,7 @@ func TestAgentServesTheView(t *testing.T) {
 	if diff := cmp.Diff(want, e.names()); diff != "" {
 		t.Errorf("Envoy holds (-want +got):\n%s", diff)
 	}
-	if err := a.Ready(); err != nil {
-		t.Errorf("Ready: %v", err)
-	}
+	eventually(t, "ready", a.Ready)
 	if got := e.knows("orders"); got != known {
 		t.Errorf("check of a known route: %d", got)
 	}
@@ -98,7 +96,7 @@ func TestRequestsUnderWayKeepTheirCluster(t *testing.T) {
 	cp.set("rev-1", view(t, "orders", "stock")...)
 	cp.start()
 	a := newAgent(t, cp)
-	a.probation = 500 * time.Millisecond
+	a.probation = 2 * time.Second
 	a.start()
 	e := newFakeEnvoy(t, a.socket())
 	e.connect()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -57,7 +56,7 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	server := a.downstream.server(a.log)
-	authv3.RegisterAuthorizationServer(server, a.pdp.server)
+	a.pdp.server.Register(server)
 
 	// What Envoy asks the agent for is there until Envoy is drained.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

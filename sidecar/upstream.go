@@ -50,10 +50,9 @@ func (u *upstream) run(ctx context.Context) error {
 	for {
 		err := u.session(ctx, &pause)
 		u.listener.connected(false)
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			u.log.WarnContext(ctx, "control plane stream ended", "err", err)
 		}
-		u.log.WarnContext(ctx, "control plane stream ended", "err", err)
 		if !pause.wait(ctx) {
 			return nil
 		}
