@@ -11,7 +11,21 @@ import (
 
 // Write replaces the file at path with data and mode perm. When it returns
 // nil, the new content is on disk; until then readers see the old one.
-func Write(path string, data []byte, perm fs.FileMode) (err error) {
+func Write(path string, data []byte, perm fs.FileMode) error {
+	if err := replace(path, data, perm, true); err != nil {
+		return err
+	}
+	return flush(filepath.Dir(path))
+}
+
+// Put is Write without the wait for the disk, which can be long. Readers see
+// the old content or the new; when the power goes, the new may be torn until
+// [Rename] moves it.
+func Put(path string, data []byte, perm fs.FileMode) error {
+	return replace(path, data, perm, false)
+}
+
+func replace(path string, data []byte, perm fs.FileMode, durable bool) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -21,22 +35,19 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	if err := fill(f, data, perm); err != nil {
+	if err := fill(f, data, perm, durable); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return os.Rename(f.Name(), path)
 }
 
-// fill writes everything to f, to the disk, and closes it.
-func fill(f *os.File, data []byte, perm fs.FileMode) error {
+// fill writes everything to f, and if durable to the disk, and closes it.
+func fill(f *os.File, data []byte, perm fs.FileMode, durable bool) error {
 	_, err := f.Write(data)
 	if err == nil {
 		err = f.Chmod(perm)
 	}
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
@@ -45,12 +56,12 @@ func fill(f *os.File, data []byte, perm fs.FileMode) error {
 	return err
 }
 
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// flush brings a file's content to the disk, or a directory's entries.
+func flush(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }

@@ -5,11 +5,14 @@ import (
 	"path/filepath"
 )
 
-// Rename moves a file within its directory. When it returns nil, the move is
-// on disk.
+// Rename moves a file within its directory. When it returns nil, the move and
+// the file's content are on disk.
 func Rename(from, to string) error {
+	if err := flush(from); err != nil {
+		return err
+	}
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
+	return flush(filepath.Dir(to))
 }
