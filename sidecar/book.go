@@ -235,6 +235,9 @@ func (s *bookStream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	if v := req.GetNode().GetUserAgentBuildVersion().GetVersion(); v != nil {
 		b.envoy = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
+		if err := CheckEnvoyVersion(b.envoy); err != nil {
+			b.log.Error("this Envoy would not have been started", "err", err)
+		}
 	}
 	a := b.types[req.GetTypeUrl()]
 	if a == nil {
