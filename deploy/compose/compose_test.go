@@ -25,7 +25,7 @@ func TestCompose(t *testing.T) {
 		compose(t, "down", "--volumes", "--timeout=5")
 	})
 	// It returns once welcome starts, which waits until all the others are healthy.
-	compose(t, "up", "--build", "--detach")
+	compose(t, "up", "--detach")
 
 	header := strings.TrimSpace(compose(t, "exec", "-T", "issuer", "/usr/local/bin/shop", "token"))
 	_, authorization, ok := strings.Cut(header, ": ")
