@@ -22,7 +22,7 @@ func gatewayPolicy(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 	}
 	for _, r := range g.Routes {
 		policy.Routes = append(policy.Routes, &chancerypb.RoutePolicy{
-			Name:        r.Name,
+			Name:        r.ID(),
 			Method:      r.Match.Method,
 			Path:        r.Match.Path.String(),
 			Allow:       r.Allow,
@@ -41,7 +41,7 @@ func servicePolicy(m *mesh.Mesh, s *mesh.Service) *chancerypb.Policy {
 	}
 	for _, r := range s.Routes {
 		policy.Routes = append(policy.Routes, &chancerypb.RoutePolicy{
-			Name:    r.Name,
+			Name:    r.ID(),
 			Method:  r.Match.Method,
 			Path:    r.Match.Path.String(),
 			Callers: callers(m, r.Callers),

@@ -73,7 +73,8 @@ const (
 const (
 	// ContextPolicy names the policy: "service/orders", "gateway/public".
 	ContextPolicy = "policy"
-	// ContextRoute names the route of the document.
+	// ContextRoute is the id of the document's route, as [mesh.Route.ID] and
+	// [mesh.GatewayRoute.ID] have it.
 	ContextRoute = "route"
 )
 

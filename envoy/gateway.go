@@ -78,7 +78,7 @@ func (v *gatewayView) addRoute(g *mesh.GatewayRoute) {
 		v.upstreams.services[s.Name] = s
 		one := instantiate(g, s)
 		for i := range s.Routes {
-			v.addServiceRoute(one, s, &s.Routes[i])
+			v.addServiceRoute(g.ID(), one, s, &s.Routes[i])
 		}
 		name := strings.Join([]string{g.Name, s.Name, routeNotFound}, "/")
 		v.routes = append(v.routes, direct(name, routeMatch(one.Match), http.StatusNotFound))
@@ -102,8 +102,9 @@ func (v *gatewayView) destinations(g *mesh.GatewayRoute) []*mesh.Service {
 
 func (v *gatewayView) mayCall(r mesh.Route) bool { return slices.Contains(r.Callers, v.gateway.Name) }
 
-// addServiceRoute adds what both g and route r of s match.
-func (v *gatewayView) addServiceRoute(g mesh.GatewayRoute, s *mesh.Service, r *mesh.Route) {
+// addServiceRoute adds what both g, which the policy knows as id, and route r of
+// s match.
+func (v *gatewayView) addServiceRoute(id string, g mesh.GatewayRoute, s *mesh.Service, r *mesh.Route) {
 	method, ok := commonMethod(g.Match.Method, r.Match.Method)
 	if !ok {
 		return
@@ -116,7 +117,7 @@ func (v *gatewayView) addServiceRoute(g mesh.GatewayRoute, s *mesh.Service, r *m
 			continue
 		}
 		route := v.upstreams.route(name, match, s, r)
-		setFilter(route, filterAuthz, checked(v.policy, g.Name))
+		setFilter(route, filterAuthz, checked(v.policy, id))
 		if !g.Rewrite.IsZero() {
 			rewritten(route, g.Match.Path, g.Rewrite)
 		}

@@ -55,7 +55,7 @@ func inboundRoutes(s *mesh.Service) *routev3.RouteConfiguration {
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		route := forward(r.Name, routeMatch(r.Match), ClusterApplication, r)
-		setFilter(route, filterAuthz, checked(policy, r.Name))
+		setFilter(route, filterAuthz, checked(policy, r.ID()))
 		if r.RateLimit != nil {
 			limit := breaker.NamedLimit{Route: r.Name, Limit: *r.RateLimit}
 			limits = append(limits, limit)

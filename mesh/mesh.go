@@ -122,6 +122,12 @@ type GatewayRoute struct {
 	RateLimit     *RateLimit
 }
 
+// ID identifies the route to those who enforce and decide it: its name, and
+// what it matches. A name alone may move to other requests from one version of
+// the document to the next, and so would a decision that is asked for by the
+// old and made by the new.
+func (r GatewayRoute) ID() string { return r.Name + " " + r.Match.String() }
+
 // Match selects requests.
 type Match struct {
 	// Method is an HTTP method in upper case; empty matches any.
@@ -180,6 +186,9 @@ type Route struct {
 	CircuitBreaker *CircuitBreaker
 	RateLimit      *RateLimit
 }
+
+// ID identifies the route as [GatewayRoute.ID] does.
+func (r Route) ID() string { return r.Name + " " + r.Match.String() }
 
 // Retries says when the caller's Envoy tries again.
 type Retries struct {

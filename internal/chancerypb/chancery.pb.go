@@ -222,7 +222,8 @@ func (x *Minting) GetLifetime() *durationpb.Duration {
 // RoutePolicy is what one route demands.
 type RoutePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The route's id: its name in the document, and what it matches.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// HTTP method, empty for any.
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// Path pattern as in the documents, "/orders/{id}"; binds `params`.
