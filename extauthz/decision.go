@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net/netip"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -120,10 +121,20 @@ func (d *decision) metadata() *structpb.Struct {
 		"user":   structpb.NewStringValue(cmp.Or(d.user, unknown)),
 		"tenant": structpb.NewStringValue(cmp.Or(d.tenant, unknown)),
 		"client": structpb.NewStringValue(cmp.Or(d.client, unknown)),
-		"ip":     structpb.NewStringValue(cmp.Or(d.ip, unknown)),
+		"ip":     structpb.NewStringValue(cmp.Or(network(d.ip), unknown)),
 		"caller": structpb.NewStringValue(cmp.Or(d.caller, unknown)),
 		"reason": structpb.NewStringValue(cmp.Or(d.reason, unknown)),
 	}}
+}
+
+// network returns an IPv4 address as it is, and an IPv6 address as the /64 that
+// one host commands: limits by address would not hold it otherwise.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Is4() {
+		return address
+	}
+	return netip.PrefixFrom(ip, 64).Masked().String()
 }
 
 func (s *Server) log(ctx context.Context, d *decision) {

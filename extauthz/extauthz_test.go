@@ -285,9 +285,9 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	// One address, one spelling.
+	// One host, one spelling.
 	for ip, want := range map[string]string{
-		"::ffff:10.0.0.1": "10.0.0.1", "2001:DB8::1": "2001:db8::1", "fe80::1%eth0": "fe80::1", "": "-", "010.0.0.1": "-",
+		"::ffff:10.0.0.1": "10.0.0.1", "2001:DB8::1": "2001:db8::/64", "fe80::1%eth0": "fe80::/64", "": "-", "010.0.0.1": "-",
 	} {
 		c := f.atGateway(t)
 		c.ip = ip

@@ -1,8 +1,10 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -45,6 +47,10 @@ func Serve(ctx context.Context, stream discoveryv3.AggregatedDiscoveryService_De
 // one type.
 const maxNames = 10_000
 
+// maxName bounds a name, or a version, in bytes: they are kept for as long as
+// the stream is open.
+const maxName = 512
+
 // watcher adapts a Source to go-control-plane.
 type watcher struct{ source Source }
 
@@ -71,10 +77,26 @@ func (callbacks) OnDeltaStreamOpen(context.Context, int64, string) error { retur
 func (callbacks) OnDeltaStreamClosed(int64, *corev3.Node) {}
 
 func (c callbacks) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	err := c.observer.Requested(req)
+	err := cmp.Or(c.observer.Requested(req), bounded(req))
 	req.Node = nil
 	return err
 }
+
+// bounded refuses names that no resource has.
+func bounded(req *discoveryv3.DeltaDiscoveryRequest) error {
+	long := func(s string) bool { return len(s) > maxName }
+	for name, version := range req.GetInitialResourceVersions() {
+		if long(name) || long(version) {
+			return errLongName
+		}
+	}
+	if slices.ContainsFunc(req.GetResourceNamesSubscribe(), long) || slices.ContainsFunc(req.GetResourceNamesUnsubscribe(), long) {
+		return errLongName
+	}
+	return nil
+}
+
+var errLongName = status.Errorf(codes.InvalidArgument, "a name or version of more than %d bytes", maxName)
 
 func (c callbacks) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
 	c.observer.Responding(resp)

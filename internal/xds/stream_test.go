@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,6 +237,12 @@ func TestStreamEnds(t *testing.T) {
 		"on an unknown type":        {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/x"}, codes.InvalidArgument},
 		"on too many names":         {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names}, codes.ResourceExhausted},
 		"on too many versions":      {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, InitialResourceVersions: many}, codes.ResourceExhausted},
+		"on a long name": {&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: typeURL, ResourceNamesSubscribe: []string{strings.Repeat("a", 513)},
+		}, codes.InvalidArgument},
+		"on a long version": {&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: typeURL, InitialResourceVersions: map[string]string{"a": strings.Repeat("v", 513)},
+		}, codes.InvalidArgument},
 		"when the observer says so": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, Node: &corev3.Node{Id: "unwanted"}}, codes.PermissionDenied},
 		"on a message over 4 MiB": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, Node: &corev3.Node{
 			Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
