@@ -87,17 +87,16 @@ func has(clusters string, e rig.Entry) bool {
 
 // documents times changes of documents until traffic follows them.
 func (b *bench) documents(ctx context.Context, f *figures, repeats int) error {
-	const of = "orders~read-order"
-	added, err := b.edited(ctx, repeats, "orders.yaml", "    retries: {attempts: 2", "    circuitBreaker: {maxRequests: 500}\n    retries: {attempts: 2",
-		func(clusters string) bool { return usedBy(clusters, of) })
+	added, err := b.edited(ctx, repeats, "orders.yaml", routeOfItsOwn, func(clusters string, n int) bool {
+		return usedBy(clusters, fmt.Sprintf("orders~read-%d", n))
+	})
 	if err != nil {
 		return fmt.Errorf("add a cluster: %w", err)
 	}
 	added.print("a document adds a cluster, traffic uses it")
-	changed, err := b.edited(ctx, repeats, "inventory.yaml", "maxRequests: 2", "maxRequests: 3",
-		func(clusters string) bool {
-			return strings.Contains(clusters, "inventory~take-stock::default_priority::max_requests::3\n")
-		})
+	changed, err := b.edited(ctx, repeats, "inventory.yaml", threshold, func(clusters string, n int) bool {
+		return strings.Contains(clusters, fmt.Sprintf("inventory~take-stock::default_priority::max_requests::%d\n", 2+n))
+	})
 	if err != nil {
 		return fmt.Errorf("change a threshold: %w", err)
 	}
@@ -107,23 +106,30 @@ func (b *bench) documents(ctx context.Context, f *figures, repeats int) error {
 	return nil
 }
 
-// edited times one edit, undone and done again.
-func (b *bench) edited(ctx context.Context, repeats int, file, old, text string, effect func(clusters string) bool) (times, error) {
+// routeOfItsOwn renames the route that all traffic takes and gives it a breaker,
+// and with it a cluster that was never there.
+func routeOfItsOwn(n int) string {
+	if n == 0 {
+		return "- name: read-order"
+	}
+	return fmt.Sprintf("- name: read-%d\n    circuitBreaker: {maxRequests: 500}", n)
+}
+
+func threshold(n int) string { return fmt.Sprintf("maxRequests: %d", 2+n) }
+
+// edited times a chain of edits: each replaces the text before by the next.
+func (b *bench) edited(ctx context.Context, repeats int, file string, text func(n int) string, effect func(clusters string, n int) bool) (times, error) {
 	var all times
-	for range repeats {
-		var undo func() error
-		took, err := b.timed(ctx, func() (err error) {
-			undo, err = b.Documents.Edit(file, old, text)
+	for n := 1; n <= repeats; n++ {
+		write := func() error {
+			_, err := b.Documents.Edit(file, text(n-1), text(n))
 			return err
-		}, effect)
+		}
+		took, err := b.timed(ctx, write, func(clusters string) bool { return effect(clusters, n) })
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, took)
-		pause(200 * time.Millisecond)
-		if _, err := b.timed(ctx, undo, func(clusters string) bool { return !effect(clusters) }); err != nil {
-			return nil, err
-		}
 		pause(200 * time.Millisecond)
 	}
 	return all, nil

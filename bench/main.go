@@ -60,7 +60,7 @@ func run(ctx context.Context) (err error) {
 	}
 	f, err := b.measure(ctx, *changes, *repeats)
 	if err != nil {
-		return errors.Join(err, errors.New(mesh.Logs()))
+		return mesh.Explain(ctx, err)
 	}
 	f.Registry = *registry
 	promises := f.promises()

@@ -54,7 +54,7 @@ func Start(ctx context.Context, c Config) (*Rig, error) {
 	}
 	r := &Rig{programs: c.Programs, dir: dir}
 	if err := r.start(ctx, c); err != nil {
-		return nil, errors.Join(err, errors.New(r.Logs()), r.Close())
+		return nil, errors.Join(r.Explain(ctx, err), r.Close())
 	}
 	return r, nil
 }
@@ -135,6 +135,20 @@ func (r *Rig) Logs() string {
 		tails = append(tails, fmt.Sprintf("--- %s (%s)\n%s", p.Name, state, p.Tail(15)))
 	}
 	return strings.Join(tails, "\n")
+}
+
+// ErrInterrupted is the error of whatever a context's end cut short.
+var ErrInterrupted = errors.New("interrupted")
+
+// Explain adds the logs to an error, unless it is ctx that ended.
+func (r *Rig) Explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ErrInterrupted
+	}
+	return fmt.Errorf("%w\n%s", err, r.Logs())
 }
 
 // Trace returns what all logs say of one request.

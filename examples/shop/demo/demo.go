@@ -42,7 +42,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	fmt.Fprintf(c.Out, "Starting the shop: registry (%s), control plane, gateway, three services with sidecars\n", c.Registry)
 	r, err := rig.Start(ctx, Mesh(c.Programs, c.Registry))
 	if err != nil {
-		return fmt.Errorf("start the shop: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 
@@ -72,7 +72,7 @@ func narrate(ctx context.Context, s *shop, r *report) error {
 		for _, scene := range chapter.scenes {
 			came, err := scene.play(ctx, s)
 			if ctx.Err() != nil {
-				return errors.New("interrupted")
+				return rig.ErrInterrupted
 			}
 			r.line(scene.sends, scene.expects, came, err)
 		}

@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,7 +34,7 @@ func newShop(ctx context.Context, r *rig.Rig) (*shop, error) {
 		{method: http.MethodPost, path: "/payments/7/refund", token: token},
 	} {
 		if err := s.eventually(ctx, 15*time.Second, ready, http.StatusOK); err != nil {
-			return nil, errors.Join(err, errors.New(r.Logs()))
+			return nil, r.Explain(ctx, err)
 		}
 	}
 	return s, nil
