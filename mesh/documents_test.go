@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -196,4 +197,34 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("the hash differs from one time to the next")
 		}
 	})
+}
+
+// A route's place in the list moves with its neighbours; its id must not come
+// to stand for other requests.
+func TestRouteIDsStayWithWhatTheyMatch(t *testing.T) {
+	t.Parallel()
+	ids := func(paths ...string) []string {
+		text := "kind: Service\nname: orders\nroutes:\n"
+		for _, path := range paths {
+			text += "  - {match: {method: GET, path: " + path + `}, allow: "true"}` + "\n"
+		}
+		m, err := mesh.Parse("a.yaml", []byte("kind: Mesh\nname: shop\ntrustDomain: shop.example\n---\n"+text)).Compile(mesh.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, r := range m.Service("orders").Routes {
+			ids = append(ids, r.ID())
+		}
+		return ids
+	}
+	before, after := ids("/a", "/admin/x", "/b"), ids("/admin/x", "/b")
+	for i, id := range after {
+		if at := slices.Index(before, id); at >= 0 && at != i+1 {
+			t.Errorf("%q was the id of another route", id)
+		}
+	}
+	if after[0] != "route-0 GET /admin/x" {
+		t.Errorf("id %q", after[0])
+	}
 }
