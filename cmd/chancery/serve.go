@@ -46,7 +46,8 @@ run; see the package documentation of discovery/file.
 
 Each agent has a socket of its own, whose path says who it is:
 <run>/service/<name>/control.sock and <run>/gateway/<name>/control.sock. Give
-each workload its own directory and no other.`,
+each workload its own directory and no other: agents that share a user and a
+view of the file system can pass for each other.`,
 		Example: `  chancery serve --documents ./mesh --registry consul
   chancery serve --documents ./mesh --registry file:registry.yaml --run ./run --state ./state --http 127.0.0.1:9464`,
 		Args: cobra.NoArgs,
