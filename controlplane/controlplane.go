@@ -138,7 +138,7 @@ func New(cfg Config) (*Server, error) {
 		log:       log,
 		metrics:   m,
 		started:   time.Now(),
-		endpoints: newEndpoints(log, m.pushes),
+		endpoints: newEndpoints(filepath.Join(cfg.StateDir, "endpoints.json"), log, m.pushes),
 		keyring:   newKeyring(keys, cfg, log, m),
 		passports: passports,
 		proxies:   newProxies(),

@@ -16,9 +16,12 @@ import (
 )
 
 // endpoints keeps where the used services run, one resource each, shared by
-// all views. A change of one instance touches one resource.
+// all views. A change of one instance touches one resource. Until the registry
+// speaks of a service, that is where an earlier process knew it to run: nothing
+// known is not the same as nothing there.
 type endpoints struct {
 	collection xds.Collection
+	file       *stateFile
 	log        *slog.Logger
 	pushes     prometheus.Counter
 	kicks      chan struct{}
@@ -26,25 +29,50 @@ type endpoints struct {
 	mu       sync.Mutex
 	services map[string]*serviceEndpoints
 	dirty    map[string]struct{}
+	// earlier is what an earlier process knew; nil once the services that are
+	// used have taken theirs.
+	earlier map[string][]discovery.Instance
 }
 
 // serviceEndpoints is what is known of one used service.
 type serviceEndpoints struct {
-	mtls   mesh.MTLS
+	mtls mesh.MTLS
+	// update is the zero value as long as nothing is known.
 	update discovery.Update
 }
 
-func newEndpoints(log *slog.Logger, pushes prometheus.Counter) *endpoints {
-	return &endpoints{
+// unheard is why the endpoints of an earlier process are served.
+const unheard = "the registry has not spoken of it since the control plane started"
+
+func newEndpoints(path string, log *slog.Logger, pushes prometheus.Counter) *endpoints {
+	e := &endpoints{
 		log:      log,
 		pushes:   pushes,
 		kicks:    make(chan struct{}, 1),
 		services: map[string]*serviceEndpoints{},
 		dirty:    map[string]struct{}{},
 	}
+	e.file = newStateFile(path, log, e.known)
+	if err := readState(path, &e.earlier); err != nil {
+		log.Error("endpoints of an earlier process not used", "err", err)
+	}
+	return e
 }
 
-// use makes exactly these services known. New ones are there, empty, when it
+// known returns the instances of each service of which something is known.
+func (e *endpoints) known() any {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := map[string][]discovery.Instance{}
+	for name, s := range e.services {
+		if s.update.Service != "" {
+			known[name] = s.update.Instances
+		}
+	}
+	return known
+}
+
+// use makes exactly these services known. New ones are there, if empty, when it
 // returns: whoever hears of a service may ask for its endpoints. One that is
 // not in m, which may be nil, is reached as before.
 func (e *endpoints) use(names []string, m *mesh.Mesh) {
@@ -55,6 +83,9 @@ func (e *endpoints) use(names []string, m *mesh.Mesh) {
 		s := e.services[name]
 		if s == nil {
 			s = &serviceEndpoints{mtls: mesh.MTLSStrict}
+			if instances, ok := e.earlier[name]; ok {
+				s.update = discovery.Update{Service: name, Instances: instances, Held: true, Reason: unheard}
+			}
 			e.dirty[name] = struct{}{}
 		}
 		if mtls := mtlsOf(m, name, s.mtls); mtls != s.mtls {
@@ -68,7 +99,7 @@ func (e *endpoints) use(names []string, m *mesh.Mesh) {
 			e.dirty[name] = struct{}{}
 		}
 	}
-	e.services = used
+	e.services, e.earlier = used, nil
 	e.flush()
 }
 
@@ -90,6 +121,7 @@ func (e *endpoints) notify(u discovery.Update) {
 	s.update = u
 	e.dirty[u.Service] = struct{}{}
 	kick(e.kicks)
+	e.file.changed()
 }
 
 // run pushes changes until ctx ends.

@@ -5,14 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/chancery-mesh/chancery/internal/atomicfile"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/passport"
@@ -48,15 +45,8 @@ type endorsement struct {
 // openPassportKeys reads what was endorsed before.
 func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
 	pk := &passportKeys{path: path, log: log, endorsed: map[string][]endorsement{}}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return pk, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &pk.endorsed)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read endorsed passport keys %s: %w", path, err)
+	if err := readState(path, &pk.endorsed); err != nil {
+		return nil, fmt.Errorf("endorsed passport keys: %w", err)
 	}
 	return pk, nil
 }
@@ -124,13 +114,7 @@ func (pk *passportKeys) expire() {
 	}
 }
 
-func (pk *passportKeys) save() error {
-	data, err := json.Marshal(pk.endorsed)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(pk.path, data, 0o600)
-}
+func (pk *passportKeys) save() error { return writeState(pk.path, pk.endorsed) }
 
 // publish puts a gateway's keys into the collection. The caller holds the
 // lock.
