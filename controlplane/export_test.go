@@ -13,9 +13,10 @@ import (
 
 // Parts that are tested on their own.
 var (
-	Debounce   = debounce
-	Mentions   = mentions
-	PublicKeys = publicKeys
+	Debounce     = debounce
+	Mentions     = mentions
+	PublicKeys   = publicKeys
+	CheckKeysURL = checkKeysURL
 )
 
 // Their constants.

@@ -125,7 +125,8 @@ func translate(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy
 }
 
 // inputs returns everything of the mesh that the view of id is made from. Two
-// meshes with equal inputs make equal views.
+// meshes with equal inputs make equal views. Whether a caller is a gateway or a
+// service is among them: a gateway that may call a service is in its Gateways.
 func inputs(m *mesh.Mesh, id identity.ID) []any {
 	in := []any{m.Name, m.TrustDomain, m.PassportLifetime}
 	if id.Role == identity.RoleGateway {
@@ -141,9 +142,6 @@ func inputs(m *mesh.Mesh, id identity.ID) []any {
 	in = append(in, s)
 	for _, name := range s.Uses {
 		in = append(in, m.Service(name))
-	}
-	for _, r := range s.Routes {
-		in = append(in, callers(m, r.Callers))
 	}
 	return in
 }

@@ -218,6 +218,33 @@ func TestKeysThatCannotBeFetched(t *testing.T) {
 	}
 }
 
+func TestCheckKeysURL(t *testing.T) {
+	t.Parallel()
+	const secure, plain = "https://idp.example", "http://idp.example"
+	tests := []struct {
+		keys, issuer string
+		ok           bool
+	}{
+		{"https://idp.example/keys", secure, true},
+		{"https://keys.example/", secure, true},
+		{"https://idp.example/keys", plain, true},
+		{"http://idp.example/keys", plain, true},
+		{"http://idp.example/keys", secure, false},
+		{"http://169.254.169.254/", secure, false},
+		{"ftp://idp.example/keys", plain, false},
+		{"file:///etc/passwd", plain, false},
+		{"https://user:pw@idp.example/", secure, false},
+		{"//idp.example/keys", secure, false},
+		{"keys", secure, false},
+		{"", secure, false},
+	}
+	for _, tt := range tests {
+		if err := controlplane.CheckKeysURL(tt.keys, tt.issuer); (err == nil) != tt.ok {
+			t.Errorf("CheckKeysURL(%q, %q) = %v", tt.keys, tt.issuer, err)
+		}
+	}
+}
+
 // What is fetched is cut down to what verifiers need.
 func TestPublicKeys(t *testing.T) {
 	t.Parallel()

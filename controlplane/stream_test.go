@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -106,6 +107,27 @@ func TestSharedNamesOfOthersDoNotExist(t *testing.T) {
 	expect(t, c.NextACK(), passportKeysType, "-public")
 	r.registry.tell("inventory", "127.0.0.1:1")
 	c.Quiet(quiet)
+}
+
+// A name comes and goes with what the view refers to, while others use it all
+// the time.
+func TestSharedNamesFollowTheView(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(gateway)
+	c := r.open(gateway)
+	c.Subscribe(resource.EndpointType, "inventory")
+	expect(t, c.NextACK(), resource.EndpointType, "-inventory")
+	r.write("inventory", strings.Replace(inventoryYAML, "[orders]", "[orders, public]", 1))
+	expect(t, c.NextACK(), resource.EndpointType, "+inventory")
+	second := r.revised(gateway, first)
+	r.accept(gateway)
+
+	r.write("inventory", inventoryYAML)
+	r.revised(gateway, second)
+	c.Quiet(quiet) // proxies on the proven revision still need it
+	r.accept(gateway)
+	expect(t, c.NextACK(), resource.EndpointType, "-inventory")
 }
 
 func TestUnservedTypesEndTheStream(t *testing.T) {
@@ -223,7 +245,7 @@ func TestStopEndsStreams(t *testing.T) {
 	c := r.open(orders)
 	subscribeAll(c, held{})
 	r.stop()
-	if err := c.Ended(); status.Code(err) != codes.Unavailable {
+	if err := c.Ended(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "stopping") {
 		t.Errorf("stream ended with %v", err)
 	}
 }
