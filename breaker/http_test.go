@@ -6,8 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -129,7 +128,7 @@ func TestGetJSONRefuses(t *testing.T) {
 func TestGetJSONRefusesUnknownCertificate(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewUnstartedServer(body(`{}`))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	var got struct{}

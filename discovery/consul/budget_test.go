@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,8 +62,8 @@ func run(t *testing.T, r *consul.Registry) *inbox {
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ services, budget, connections int }{
-		{1, 20, 1}, {20, 20, 20}, {21, 20, 20}, {100, 10, 10}, {50, 1, 1}, {5, 128, 5},
+	for _, c := range []struct{ services, budget int }{
+		{1, 20}, {5, 128}, {20, 20}, {21, 20}, {100, 10}, {50, 1},
 	} {
 		t.Run(fmt.Sprintf("%d services on %d", c.services, c.budget), func(t *testing.T) {
 			t.Parallel()
@@ -77,8 +78,8 @@ func TestBudget(t *testing.T) {
 				b := run(t, r)
 				time.Sleep(3 * time.Second)
 				synctest.Wait()
-				if n := fake.Connections(); n != c.connections {
-					t.Errorf("%d connections, want %d", n, c.connections)
+				if n := fake.Connections(); n > c.budget {
+					t.Errorf("%d connections, want at most %d", n, c.budget)
 				}
 				if err := r.Ready(); err != nil {
 					t.Error(err)
@@ -148,7 +149,7 @@ func TestWantLeavesOthersAlone(t *testing.T) {
 	})
 }
 
-// Workers that all pause keep their connections.
+// Workers that all pause keep their connections, until Run ends.
 func TestConnectionsStayOpen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -158,29 +159,14 @@ func TestConnectionsStayOpen(t *testing.T) {
 		})
 		r := open(t, consul.Config{MaxConnections: 10}, fake.Config())
 		r.Want(names(10))
-		run(t, r)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if n := fake.Dialled(); n != 10 {
-			t.Errorf("dialled %d times, want 10", n)
-		}
-	})
-}
-
-func TestRunLeavesNoConnection(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		fake := consultest.NewFake(t)
-		r := open(t, consul.Config{MaxConnections: 2}, fake.Config())
-		r.Want(names(8))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+time.Second/2)
 		defer cancel()
 		if err := r.Run(ctx, func(discovery.Update) {}); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if n := fake.Connections(); n != 0 {
-			t.Errorf("%d connections are left", n)
+		if dialled, left := fake.Dialled(), fake.Connections(); dialled != 10 || left != 0 {
+			t.Errorf("dialled %d times, %d connections are left, want 10 and 0", dialled, left)
 		}
 	})
 }
@@ -269,10 +255,9 @@ func TestBudgetConsul(t *testing.T) {
 				took = append(took, time.Since(start))
 			}
 			t.Logf("seen after %v", took)
-			for _, d := range took {
-				if d > c.within {
-					t.Errorf("seen after %v, want at most %v", d, c.within)
-				}
+			slices.Sort(took)
+			if median := took[len(took)/2]; median > c.within {
+				t.Errorf("seen after %v, want at most %v", median, c.within)
 			}
 		})
 	}

@@ -27,6 +27,7 @@ func open(t *testing.T, c consul.Config, server *api.Config) *consul.Registry {
 func TestContractFake(t *testing.T) {
 	t.Parallel()
 	registrytest.Test(t, func(t *testing.T) (discovery.Registry, registrytest.Directory) {
+		t.Helper()
 		fake := consultest.NewFake(t)
 		return open(t, consul.Config{}, fake.Config()), fake
 	})
@@ -36,6 +37,7 @@ func TestContractFake(t *testing.T) {
 func TestContractFakeShared(t *testing.T) {
 	t.Parallel()
 	registrytest.Test(t, func(t *testing.T) (discovery.Registry, registrytest.Directory) {
+		t.Helper()
 		fake := consultest.NewFake(t)
 		return open(t, consul.Config{MaxConnections: 1}, fake.Config()), fake
 	})
@@ -45,6 +47,7 @@ func TestContractConsul(t *testing.T) {
 	t.Parallel()
 	server := consultest.Start(t)
 	registrytest.Test(t, func(t *testing.T) (discovery.Registry, registrytest.Directory) {
+		t.Helper()
 		return open(t, consul.Config{}, server.Config()), server
 	})
 }
