@@ -67,7 +67,7 @@ func (s *socket) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := PeerUID(c); err == nil && slices.Contains(s.uids, uid) {
+		if process, err := PeerProcess(c); err == nil && slices.Contains(s.uids, process.Uid) {
 			return &peerConn{Conn: c, peer: s.peer}, nil
 		}
 		_ = c.Close()
@@ -80,11 +80,12 @@ type peerConn struct {
 	peer Peer
 }
 
-// PeerUID asks the kernel which user's process is at the other end of c.
-func PeerUID(c *net.UnixConn) (uint32, error) {
+// PeerProcess asks the kernel which process, of which user, is at the other
+// end of c.
+func PeerProcess(c *net.UnixConn) (*syscall.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var cred *syscall.Ucred
 	var credErr error
@@ -92,7 +93,7 @@ func PeerUID(c *net.UnixConn) (uint32, error) {
 		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	})
 	if err := errors.Join(err, credErr); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return cred.Uid, nil
+	return cred, nil
 }

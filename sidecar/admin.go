@@ -10,8 +10,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
 )
 
 // admin speaks to Envoy's admin interface, which listens on a Unix socket.
@@ -68,19 +69,11 @@ func (a *admin) pid(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	process, err := identity.PeerProcess(conn.(*net.UnixConn))
 	if err != nil {
 		return 0, err
 	}
-	var cred *syscall.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
+	return int(process.Pid), nil
 }
 
 func (a *admin) do(ctx context.Context, method, path string) (string, error) {

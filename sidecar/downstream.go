@@ -176,7 +176,7 @@ func (l *envoyListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := identity.PeerUID(c); err == nil && slices.Contains(l.uids, uid) {
+		if process, err := identity.PeerProcess(c); err == nil && slices.Contains(l.uids, process.Uid) {
 			return c, nil
 		}
 		_ = c.Close()
