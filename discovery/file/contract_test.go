@@ -31,6 +31,7 @@ func (d directory) Set(t testing.TB, service string, instances ...discovery.Inst
 func TestContract(t *testing.T) {
 	t.Parallel()
 	registrytest.Test(t, func(t *testing.T) (discovery.Registry, registrytest.Directory) {
+		t.Helper()
 		dir := t.TempDir()
 		r, err := file.New(file.Config{Path: dir})
 		if err != nil {
