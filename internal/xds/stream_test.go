@@ -233,10 +233,10 @@ func TestStreamEnds(t *testing.T) {
 		req  *discoveryv3.DeltaDiscoveryRequest
 		want codes.Code
 	}{
-		"without a type":            {&discoveryv3.DeltaDiscoveryRequest{}, codes.InvalidArgument},
-		"on an unknown type":        {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/x"}, codes.InvalidArgument},
-		"on too many names":         {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names}, codes.ResourceExhausted},
-		"on too many versions":      {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, InitialResourceVersions: many}, codes.ResourceExhausted},
+		"without a type":       {&discoveryv3.DeltaDiscoveryRequest{}, codes.InvalidArgument},
+		"on an unknown type":   {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/x"}, codes.InvalidArgument},
+		"on too many names":    {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names}, codes.ResourceExhausted},
+		"on too many versions": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, InitialResourceVersions: many}, codes.ResourceExhausted},
 		"on a long name": {&discoveryv3.DeltaDiscoveryRequest{
 			TypeUrl: typeURL, ResourceNamesSubscribe: []string{strings.Repeat("a", 513)},
 		}, codes.InvalidArgument},
