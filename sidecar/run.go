@@ -51,7 +51,7 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	listener, err := listenForEnvoy(a.config.path(envoySocket), uint32(os.Geteuid()), a.config.EnvoyUID, 0)
+	listener, err := listenForEnvoy(a.config.path(envoySocket), uint32(os.Geteuid()), 0)
 	if err != nil {
 		return err
 	}

@@ -61,9 +61,6 @@ type Config struct {
 	// EnvoyCommand starts Envoy, which the agent then supervises; empty where
 	// somebody else runs one with [Config.Bootstrap].
 	EnvoyCommand []string
-	// EnvoyUID is a user that may connect to the agent, beside the agent's own
-	// and root.
-	EnvoyUID uint32
 	// DrainTime bounds how long Envoy's connections may take to end when the
 	// agent is told to; by default 5 seconds.
 	DrainTime time.Duration

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +23,6 @@ type agentFlags struct {
 	name, instance, control, state, http string
 	inbound, outbound, application       string
 	passportKeys                         string
-	envoyUID                             uint32
 	drain                                time.Duration
 	logFlags
 }
@@ -83,7 +81,6 @@ func (f *agentFlags) add(cmd *cobra.Command, name string) {
 	flags.StringVar(&f.control, "control", "", "the workload's socket at the control plane (required)")
 	flags.StringVar(&f.state, "state", "", "directory for keys, sockets and the last good state; belongs to this agent alone (required)")
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz, /status and /metrics (default none)")
-	flags.Uint32Var(&f.envoyUID, "envoy-uid", uint32(os.Getuid()), "user that Envoy runs as")
 	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for Envoy's connections to end at shutdown")
 	f.logFlags.add(cmd)
 	for _, required := range []string{name, "control", "state"} {
@@ -109,7 +106,6 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 		Local:        local,
 		PassportKeys: f.passportKeys,
 		EnvoyCommand: envoyCommand,
-		EnvoyUID:     f.envoyUID,
 		DrainTime:    f.drain,
 		Version:      version(),
 		Logger:       logger,

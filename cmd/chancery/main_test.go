@@ -83,12 +83,11 @@ func writeUsage(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
 	}
 }
 
-// help is what --help prints, without what differs between machines.
+// help is what --help prints.
 func help(cmd *cobra.Command) string {
 	text := cmd.Long
 	if text == "" {
 		text = cmd.Short
 	}
-	usage := strings.ReplaceAll(cmd.UsageString(), fmt.Sprintf("(default %d)", os.Getuid()), "(default the agent's own)")
-	return strings.TrimSpace(text + "\n\n" + usage)
+	return strings.TrimSpace(text + "\n\n" + cmd.UsageString())
 }
