@@ -86,7 +86,7 @@ func (c *credentials) loadPassportKey() error {
 
 // run enrolls now, and again at about half of each certificate's life.
 func (c *credentials) run(ctx context.Context) error {
-	pause := backoff{min: 100 * time.Millisecond, max: 30 * time.Second}
+	pause := backoff{min: 100 * time.Millisecond, max: 2 * time.Second}
 	for {
 		rest := func() bool { return pause.wait(ctx) }
 		if err := c.enroll(ctx); err == nil {
