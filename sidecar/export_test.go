@@ -40,6 +40,15 @@ func (h Held) Complete() (id string, prune func()) {
 	return rev.id, func() { h.h.prune(rev) }
 }
 
+// Absent returns how many names are known not to exist.
+func (h Held) Absent() int {
+	n := 0
+	for _, names := range h.h.absent {
+		n += len(names)
+	}
+	return n
+}
+
 // Names returns the names of what is held of a type, sorted.
 func (h Held) Names(typeURL string) []string { return slices.Sorted(maps.Keys(h.h.set(typeURL))) }
 

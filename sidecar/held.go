@@ -16,7 +16,8 @@ import (
 type held struct {
 	mu   sync.Mutex
 	sets map[string]set
-	// absent are the names that the control plane said do not exist.
+	// absent are the names, of each of namedTypes, that the control plane said
+	// do not exist.
 	absent map[string]map[string]struct{}
 	// needs are the names of namedTypes that the rest refers to.
 	needs map[string][]string
@@ -26,7 +27,10 @@ type held struct {
 
 func newHeld() *held {
 	h := &held{sets: map[string]set{}, absent: map[string]map[string]struct{}{}}
-	for _, typeURL := range append(slices.Clone(namedTypes), append(revisedTypes, revisionType)...) {
+	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType) {
+		h.sets[typeURL] = set{}
+	}
+	for _, typeURL := range namedTypes {
 		h.sets[typeURL] = set{}
 		h.absent[typeURL] = map[string]struct{}{}
 	}
@@ -44,8 +48,9 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 		delete(h.absent[typeURL], r.Name)
 	}
 	for _, name := range removed {
-		h.absent[typeURL][name] = struct{}{}
-		if !slices.Contains(namedTypes, typeURL) {
+		if absent := h.absent[typeURL]; absent != nil {
+			absent[name] = struct{}{}
+		} else {
 			delete(h.sets[typeURL], name)
 		}
 	}

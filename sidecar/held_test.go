@@ -54,6 +54,9 @@ func TestSharedResourcesStayUntilNoRevisionNeedsThem(t *testing.T) {
 	if diff := cmp.Diff([]string{"orders"}, h.Names(resource.EndpointType)); diff != "" {
 		t.Errorf("when Envoy has the second revision (-want +got):\n%s", diff)
 	}
+	if n := h.Absent(); n != 0 {
+		t.Errorf("%d names that nobody needs are remembered not to exist", n)
+	}
 }
 
 // applyView applies a view and its Revision, but not what is shared.
