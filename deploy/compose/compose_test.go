@@ -27,11 +27,7 @@ func TestCompose(t *testing.T) {
 	// It returns once welcome starts, which waits until all the others are healthy.
 	compose(t, "up", "--detach")
 
-	header := strings.TrimSpace(compose(t, "exec", "-T", "issuer", "/usr/local/bin/shop", "token"))
-	_, authorization, ok := strings.Cut(header, ": ")
-	if !ok {
-		t.Fatalf("the issuer wrote %q, want a header", header)
-	}
+	authorization := token(t, `{}`)
 	t.Run("welcome says where to send the first request", func(t *testing.T) {
 		if out := compose(t, "logs", "welcome"); !strings.Contains(out, gateway+"/orders/1") {
 			t.Errorf("welcome printed %s", out)
@@ -45,7 +41,7 @@ func TestCompose(t *testing.T) {
 	}{
 		"no token":                   {"GET", "/orders/1", "", http.StatusUnauthorized},
 		"a token that is not one":    {"GET", "/orders/1", "Bearer x.y.z", http.StatusUnauthorized},
-		"a caller that may not":      {"POST", "/stock/1/reservations", authorization, http.StatusForbidden},
+		"a user in no group":         {"GET", "/orders/1", token(t, `{"groups": []}`), http.StatusForbidden},
 		"a path that is not routed":  {"GET", "/admin", authorization, http.StatusNotFound},
 		"a path that reads two ways": {"GET", "/orders/%2e%2e/admin", authorization, http.StatusBadRequest},
 	} {
@@ -57,6 +53,7 @@ func TestCompose(t *testing.T) {
 	}
 	t.Run("only the gateway is published, on loopback", tryPublished)
 	t.Run("no secret in the file", tryNoSecret)
+	t.Run("no service sees what is its agent's", tryApart)
 }
 
 // answer is what the shop's services say that they received.
@@ -69,6 +66,18 @@ type answer struct {
 		Service string `json:"service"`
 		Status  int    `json:"status"`
 	} `json:"upstream"`
+}
+
+// token has the issuer sign a token with claims that replace the usual ones, and
+// returns what to authorize with.
+func token(t *testing.T, claims string) string {
+	t.Helper()
+	header := strings.TrimSpace(compose(t, "exec", "-T", "issuer", "/usr/local/bin/shop", "token", "--claims", claims))
+	_, authorization, ok := strings.Cut(header, ": ")
+	if !ok {
+		t.Fatalf("the issuer wrote %q, want a header", header)
+	}
+	return authorization
 }
 
 func tryPassport(t *testing.T, authorization string) {
@@ -95,23 +104,53 @@ func ask(t *testing.T, method, path, authorization string) (a answer) {
 }
 
 func tryPublished(t *testing.T) {
-	var config struct {
-		Services map[string]struct {
-			Ports []struct {
-				HostIP string `json:"host_ip"`
-			} `json:"ports"`
-		} `json:"services"`
-	}
-	if err := json.Unmarshal([]byte(compose(t, "config", "--format", "json")), &config); err != nil {
-		t.Fatal(err)
-	}
-	for name, service := range config.Services {
+	for name, service := range services(t) {
 		for _, port := range service.Ports {
 			if name != "gateway" || port.HostIP != "127.0.0.1" {
 				t.Errorf("%s is published on %q", name, port.HostIP)
 			}
 		}
 	}
+}
+
+// tryApart checks that services share no user with the agents, and of their
+// volumes only the one with public keys.
+func tryApart(t *testing.T) {
+	all := services(t)
+	for _, name := range []string{"orders", "inventory", "payments"} {
+		service, sidecar := all[name], all[name+"-sidecar"]
+		if service.User == sidecar.User {
+			t.Errorf("%s is the user that its agent is, %s", name, service.User)
+		}
+		for _, volume := range service.Volumes {
+			if volume.Source != name+"-keys" || !volume.ReadOnly {
+				t.Errorf("%s mounts %+v", name, volume)
+			}
+		}
+	}
+}
+
+// service is what the tests read of compose's configuration.
+type service struct {
+	User  string `json:"user"`
+	Ports []struct {
+		HostIP string `json:"host_ip"`
+	} `json:"ports"`
+	Volumes []struct {
+		Source   string `json:"source"`
+		ReadOnly bool   `json:"read_only"`
+	} `json:"volumes"`
+}
+
+func services(t *testing.T) map[string]service {
+	t.Helper()
+	var config struct {
+		Services map[string]service `json:"services"`
+	}
+	if err := json.Unmarshal([]byte(compose(t, "config", "--format", "json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	return config.Services
 }
 
 func tryNoSecret(t *testing.T) {
