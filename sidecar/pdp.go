@@ -29,11 +29,11 @@ type pdp struct {
 }
 
 // widen decides by policy from now on, and still knows the routes that only
-// the policy before has: Envoy may yet ask for them.
-func (p *pdp) widen(policy *chancerypb.Policy) error {
+// before has: Envoy may yet ask for them.
+func (p *pdp) widen(before, policy *chancerypb.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.decide(union(p.policy, policy))
+	return p.decide(union(before, policy))
 }
 
 // narrow decides by policy alone.

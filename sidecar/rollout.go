@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -148,7 +149,8 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 		return nil, err
 	}
 	target := &localRevision{revision: rev, local: local}
-	if err := o.pdp.widen(target.policy()); err != nil {
+	before := cmp.Or(o.settled, o.target)
+	if err := o.pdp.widen(before.policy(), target.policy()); err != nil {
 		return nil, err
 	}
 	o.mu.Lock()

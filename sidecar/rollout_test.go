@@ -91,6 +91,22 @@ func TestRolloutMakesBeforeItBreaks(t *testing.T) {
 	eventually(t, "the old route is forgotten", func() error { return is(e.knows("stock"), unknown) })
 }
 
+func TestSteadyChangeDoesNotPileUpRoutes(t *testing.T) {
+	cp, a, e := startMesh(t, "orders")
+	hold := make(chan struct{})
+	defer close(hold)
+	e.set(func(e *fakeEnvoy) { e.hold = hold })
+	for _, service := range []string{"stock", "payments", "returns"} {
+		cp.set("with-"+service, view(t, service)...)
+		eventually(t, "the rollout begins", func() error { return is(a.Status().HeldRevision, "with-"+service) })
+	}
+	for route, want := range map[string]int{"orders": known, "returns": known, "stock": unknown, "payments": unknown} {
+		if got := e.knows(route); got != want {
+			t.Errorf("check of %s: %d, want %d", route, got, want)
+		}
+	}
+}
+
 func TestRequestsUnderWayKeepTheirCluster(t *testing.T) {
 	cp := newControlPlane(t, public)
 	cp.set("rev-1", view(t, "orders", "stock")...)
