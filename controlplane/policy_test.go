@@ -1,0 +1,58 @@
+package controlplane_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+)
+
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	idp := newIssuer(t, "down")
+	docs := withProvider(idp.URL)
+	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public, orders]", 1)
+	r := start(t, docs)
+	tests := map[identity.ID]*chancerypb.Policy{
+		gateway: {
+			Name:        "gateway/public",
+			TrustDomain: "shop.example",
+			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
+			Providers:   []string{"staff"},
+			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", AccessToken: "staff"}},
+		},
+		inventory: {
+			Name:        "service/inventory",
+			TrustDomain: "shop.example",
+			Gateways:    []string{"public"},
+			Routes: []*chancerypb.RoutePolicy{{
+				Method:  "GET",
+				Path:    "/stock/{item}",
+				Callers: []string{"spiffe://shop.example/gateway/public", "spiffe://shop.example/service/orders"},
+				Allow:   "true",
+			}},
+		},
+	}
+	for id, want := range tests {
+		c := r.open(id)
+		c.Subscribe(policyType, "*")
+		var got chancerypb.Policy
+		decode(t, c.NextACK(), &got)
+		for _, route := range got.GetRoutes() {
+			if route.GetName() == "" {
+				t.Errorf("%s: a route has no name", id)
+			}
+		}
+		// Routes are named by the mesh.
+		ignore := protocmp.IgnoreFields(&chancerypb.RoutePolicy{}, "name")
+		if diff := cmp.Diff(want, &got, protocmp.Transform(), ignore); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", id, diff)
+		}
+	}
+}
