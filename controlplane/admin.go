@@ -35,12 +35,8 @@ func (s *Server) proxyStatus() []ProxyStatus {
 	proxies := s.proxies.status(s.views.latest)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, q := range s.documents.quarantine {
-		for i := range proxies {
-			if p := &proxies[i]; p.Name == q.rejection.id.String() && p.Instance == q.rejection.instance {
-				p.reject(id, q.rejection)
-			}
-		}
+	for i := range proxies {
+		proxies[i].reject(s.documents.quarantine)
 	}
 	return proxies
 }
@@ -106,6 +102,6 @@ func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status.Documents = s.documents.status()
-	status.Quarantine = s.documents.quarantineStatus()
+	status.Quarantine = s.documents.quarantine.status()
 	return status
 }

@@ -3,7 +3,6 @@ package controlplane
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +19,6 @@ func (s *Server) documentsRead(docs mesh.Documents, err error) {
 	defer s.mu.Unlock()
 	if err == nil {
 		before := s.documents
-		s.documents.quarantine = maps.Clone(before.quarantine)
 		s.documents.take(docs)
 		s.documents.restored = false
 		if err = s.apply(s.documents.quarantine); err != nil {
@@ -40,17 +38,18 @@ func (s *Server) documentsRead(docs mesh.Documents, err error) {
 
 // documentsBad keeps what is served, and makes noise. A process that has never
 // had any begins with the last good ones of the one before.
-func (s *Server) documentsBad(err error) {
-	s.documents.faults = err
+func (s *Server) documentsBad(faults error) {
+	s.documents.faults = faults
 	s.metrics.documentsValid.Set(0)
 	s.metrics.documentsBad.Inc()
-	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", err)
+	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", faults)
 	if !s.documents.since.IsZero() {
 		return
 	}
 	docs, err := loadDocuments(s.lastGood())
 	if err == nil {
-		s.documents.read, s.documents.restored = docs, true
+		s.documents.take(docs)
+		s.documents.faults, s.documents.restored = faults, true
 		err = s.apply(s.documents.quarantine)
 	}
 	if err != nil {
@@ -67,21 +66,27 @@ func (s *Server) lastGood() string { return filepath.Join(s.cfg.StateDir, "docum
 
 // apply serves what was read, but for a quarantine. On an error everything
 // stays as it was.
-func (s *Server) apply(quarantine map[mesh.DocumentID]quarantined) error {
-	docs, m, err := s.documents.contained(quarantine)
+func (s *Server) apply(q quarantine) error {
+	c, err := newContent(s.documents.read, s.documents.options)
 	if err != nil {
 		return err
 	}
+	m := c.mesh
 	if err := s.openCA(m.TrustDomain); err != nil {
 		return err
 	}
-	next, err := s.views.plan(docs, m)
+	next, err := s.views.plan(workloads(m), func(id identity.ID) (*content, error) {
+		if len(q[id]) == 0 {
+			return c, nil
+		}
+		return s.documents.content(q, id)
+	})
 	if err != nil {
 		return err
 	}
-	s.documents.serve(docs)
-	s.documents.quarantine = quarantine
-	s.metrics.quarantined.Set(float64(len(quarantine)))
+	s.documents.serve(c.documents)
+	s.documents.quarantine = q
+	s.metrics.quarantined.Set(float64(q.size()))
 
 	// What views refer to is there before they are.
 	s.keyring.use(m.Providers)

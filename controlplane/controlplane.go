@@ -145,7 +145,7 @@ func New(cfg Config) (*Server, error) {
 		documents: documents{
 			dir:        cfg.Documents,
 			options:    mesh.Options{CheckExpression: cfg.CheckExpression},
-			quarantine: map[mesh.DocumentID]quarantined{},
+			quarantine: quarantine{},
 		},
 	}
 	s.views = newViews(map[string]*xds.Collection{

@@ -1,12 +1,13 @@
 package controlplane
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -20,49 +21,49 @@ type documents struct {
 	// faults are what is wrong with its present content, or why that is not
 	// served.
 	faults     error
-	quarantine map[mesh.DocumentID]quarantined
-	// served is what views are made of: read, without what is in quarantine.
+	quarantine quarantine
+	// served is what views are made of that have nothing in quarantine.
 	served   mesh.Documents
 	since    time.Time
 	restored bool
 }
 
-// quarantined is a document that a proxy rejected.
-type quarantined struct {
-	// hash is of the rejected content: another one is another try.
-	hash string
-	// previous is served instead; nil is nothing.
-	previous  *mesh.Document
-	rejection rejection
-	since     time.Time
-}
-
-// take accepts new, valid content of the directory. Documents that changed, or
-// went, leave quarantine.
+// take accepts new, valid content of the directory. Where a view has documents
+// in quarantine and one of them changed or went, or it cannot do without them
+// any more, it tries all of them again: which one was to blame is a guess.
 func (d *documents) take(read mesh.Documents) {
 	d.read, d.faults = read, nil
-	for id, q := range d.quarantine {
-		if now := read.Get(id); now == nil || now.Hash != q.hash {
-			delete(d.quarantine, id)
-		}
-	}
+	d.quarantine = maps.Clone(d.quarantine)
+	maps.DeleteFunc(d.quarantine, func(view identity.ID, confined confined) bool {
+		_, err := d.content(d.quarantine, view)
+		return err != nil || confined.differ(read)
+	})
 }
 
-// contained returns what is to be served, given a quarantine.
-func (d *documents) contained(quarantine map[mesh.DocumentID]quarantined) (mesh.Documents, *mesh.Mesh, error) {
-	docs := d.read
-	for id, q := range quarantine {
-		if q.previous != nil {
-			docs = docs.With(q.previous)
-		} else {
-			docs = docs.Without(id)
-		}
+// content returns what a view is made from under a quarantine.
+func (d *documents) content(q quarantine, view identity.ID) (*content, error) {
+	c, err := newContent(q[view].without(d.read), d.options)
+	if err != nil {
+		return nil, err
 	}
-	m, err := docs.Compile(d.options)
-	if err != nil && len(quarantine) > 0 {
-		err = fmt.Errorf("with %d documents in quarantine: %w", len(quarantine), err)
+	if !slices.Contains(workloads(c.mesh), view) {
+		return nil, fmt.Errorf("no document of %s is left", view)
 	}
-	return docs, m, err
+	return c, nil
+}
+
+// content is a valid set of documents, compiled. It is immutable.
+type content struct {
+	documents mesh.Documents
+	mesh      *mesh.Mesh
+}
+
+func newContent(docs mesh.Documents, options mesh.Options) (*content, error) {
+	m, err := docs.Compile(options)
+	if err != nil {
+		return nil, err
+	}
+	return &content{docs, m}, nil
 }
 
 // serve notes what is served from now on.
@@ -89,20 +90,4 @@ func (d *documents) status() DocumentsStatus {
 		s.Faults = strings.Split(d.faults.Error(), "\n")
 	}
 	return s
-}
-
-func (d *documents) quarantineStatus() []QuarantineStatus {
-	out := make([]QuarantineStatus, 0, len(d.quarantine))
-	for id, q := range d.quarantine {
-		out = append(out, QuarantineStatus{
-			Document: id.String(),
-			Since:    q.since,
-			Reason:   q.rejection.text,
-			Proxy:    q.rejection.proxy(),
-			TypeURL:  q.rejection.typeURL,
-			Previous: q.previous != nil,
-		})
-	}
-	slices.SortFunc(out, func(a, b QuarantineStatus) int { return cmp.Compare(a.Document, b.Document) })
-	return out
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -38,10 +39,10 @@ const revisionName = "revision"
 type generation struct {
 	// revision identifies the content.
 	revision string
-	// documents are what it was made of, inputs the part of their model that
-	// was looked at.
-	documents mesh.Documents
-	inputs    []any
+	// content is what it was made from, inputs the part of the model that was
+	// looked at.
+	*content
+	inputs []any
 	// resources by type, the Revision included.
 	resources map[string][]*xds.Resource
 	// digests of the sets of resources, by type.
@@ -56,16 +57,16 @@ type generation struct {
 // resourceKey names one resource of a view.
 type resourceKey struct{ typeURL, name string }
 
-// newGeneration makes the generation of a view from valid documents.
-func newGeneration(docs mesh.Documents, m *mesh.Mesh, id identity.ID) (*generation, error) {
+// newGeneration makes the generation of a view.
+func newGeneration(c *content, id identity.ID) (*generation, error) {
 	g := &generation{
-		documents: docs,
-		inputs:    inputs(m, id),
+		content:   c,
+		inputs:    inputs(c.mesh, id),
 		resources: map[string][]*xds.Resource{},
 		digests:   map[string]string{},
 		madeOf:    map[resourceKey][]mesh.DocumentID{},
 	}
-	resources, policy := translate(m, id)
+	resources, policy := translate(c.mesh, id)
 	for _, r := range append(resources, policy) {
 		if err := g.add(r.Name, r.Message, r.Documents); err != nil {
 			return nil, err
@@ -76,9 +77,6 @@ func newGeneration(docs mesh.Documents, m *mesh.Mesh, id identity.ID) (*generati
 		resource.EndpointType: envoy.EndpointNames(resources),
 		providerType:          p.GetProviders(),
 		passportKeysType:      p.GetGateways(),
-	}
-	for _, name := range p.GetProviders() {
-		g.madeOf[resourceKey{providerType, name}] = []mesh.DocumentID{{Kind: mesh.KindIdentityProvider, Name: name}}
 	}
 	return g, g.seal()
 }
@@ -156,11 +154,25 @@ func (g *generation) madeFrom(m *mesh.Mesh, id identity.ID) bool {
 	return reflect.DeepEqual(g.inputs, inputs(m, id))
 }
 
-// with returns the same generation, made of documents that say the same.
-func (g *generation) with(docs mesh.Documents) *generation {
+// with returns the same generation, made from content that says the same.
+func (g *generation) with(c *content) *generation {
 	same := *g
-	same.documents = docs
+	same.content = c
 	return &same
+}
+
+// sources returns the documents that any of its resources was made of, some
+// more than once.
+func (g *generation) sources() iter.Seq[mesh.DocumentID] {
+	return func(yield func(mesh.DocumentID) bool) {
+		for _, ids := range g.madeOf {
+			for _, id := range ids {
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // suspects returns the documents that may have caused a rejection: those that

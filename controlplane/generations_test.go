@@ -197,8 +197,120 @@ func TestNewDocumentIsLeftOutWhenRejected(t *testing.T) {
 		t.Errorf("revision %s, want %s", got, first)
 	}
 	s := r.status()
-	if len(s.Quarantine) != 1 || s.Quarantine[0].Previous || r.view(inventory).Revision != "" {
+	if len(s.Quarantine) != 1 || s.Quarantine[0].Previous || r.view(inventory).Revision == "" {
 		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+}
+
+func TestRemovedDocumentIsBroughtBackWhenRejected(t *testing.T) {
+	t.Parallel()
+	docs := shop()
+	docs["orders"] = strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1)
+	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public]", 1)
+	r := start(t, docs)
+	first := r.accept(gateway)
+	r.remove("inventory")
+	second := r.revised(gateway, first)
+	r.reject(gateway, resource.RouteType, "no", routeConfig)
+	if got := r.revised(gateway, second); got != first {
+		t.Errorf("revision %s, want %s", got, first)
+	}
+	if s := r.status(); len(s.Quarantine) != 1 || !s.Quarantine[0].Previous || r.view(inventory).Revision != "" {
+		t.Errorf("quarantine %+v", s.Quarantine)
+	}
+	r.write("inventory", docs["inventory"])
+	r.until("it leaves quarantine", func() bool { return len(r.status().Quarantine) == 0 })
+}
+
+// allowed returns the expression that a service's PDPs are given.
+func (r *rig) allowed(id identity.ID) string {
+	r.t.Helper()
+	c := r.open(id)
+	defer c.Close()
+	c.Subscribe(policyType, "*")
+	var policy chancerypb.Policy
+	decode(r.t, c.NextACK(), &policy)
+	return policy.GetRoutes()[0].GetAllow()
+}
+
+// A sidecar that was taken over can undo nothing of others, whatever it says
+// and however quick it is.
+func TestRejectionCountsForItsOwnViewAlone(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	caller, callee := r.accept(orders), r.accept(inventory)
+	tightened := strings.Replace(withTimeout(inventoryYAML, "3s"), `"true"`, `"false"`, 1)
+	r.write("inventory", tightened)
+	second := r.revised(orders, caller)
+	latest := r.revised(inventory, callee)
+	r.reject(orders, resource.RouteType, "inventory: no", "outbound")
+	if got := r.revised(orders, second); got != caller {
+		t.Errorf("its own view is at %s, want %s", got, caller)
+	}
+	if q := r.status().Quarantine; len(q) != 1 || q[0].Document != "Service/inventory" || q[0].View != orders.String() {
+		t.Errorf("quarantine %+v", q)
+	}
+	if got := r.view(inventory).Revision; got != latest {
+		t.Errorf("the view of the tightened service is at %s, want %s", got, latest)
+	}
+	if got := r.allowed(inventory); got != "false" {
+		t.Errorf("allow: %s", got)
+	}
+}
+
+// Nobody can be blamed for what a view is not made of.
+func TestRejectionBlamesWhatItsViewIsMadeOf(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first, other := r.accept(inventory), r.accept(orders)
+	r.write("inventory", strings.Replace(inventoryYAML, `"true"`, `"false"`, 1))
+	second := r.revised(inventory, first)
+	r.write("orders", strings.Replace(ordersYAML, `"true"`, `"false"`, 1))
+	r.revised(orders, other)
+	r.reject(inventory, resource.ListenerType, "orders: no")
+	if got := r.revised(inventory, second); got != first {
+		t.Errorf("revision %s, want %s", got, first)
+	}
+	if q := r.status().Quarantine; len(q) != 1 || q[0].Document != "Service/inventory" {
+		t.Errorf("quarantine %+v", q)
+	}
+}
+
+// Which of the documents was to blame is a guess, so a change of any is a new
+// try of all.
+func TestQuarantineEndsForTheInnocent(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(orders)
+	r.write("inventory", withTimeout(inventoryYAML, "7s"))
+	second := r.revised(orders, first)
+	r.write("orders", strings.Replace(ordersYAML, `"true"`, `"false"`, 1))
+	third := r.revised(orders, second)
+	r.reject(orders, resource.RouteType, "no idea", "inbound", "outbound")
+	r.revised(orders, third)
+	if q := r.status().Quarantine; len(q) != 2 {
+		t.Fatalf("quarantine %+v", q)
+	}
+	r.write("orders", strings.Replace(ordersYAML, `"true"`, `"1 == 2"`, 1))
+	r.until("both are tried again", func() bool { return len(r.status().Quarantine) == 0 })
+}
+
+func TestQuarantineStandsInNoChangesWay(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first := r.accept(orders)
+	r.write("inventory", strings.Replace(inventoryYAML, "[orders]", "[]", 1))
+	r.write("orders", strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1))
+	second := r.revised(orders, first)
+	r.reject(orders, resource.RouteType, "orders: no", "outbound")
+	if r.revised(orders, second); len(r.status().Quarantine) == 0 {
+		t.Fatal("nothing is in quarantine")
+	}
+	// What is served instead uses it.
+	r.remove("inventory")
+	r.until("it is served", func() bool { s := r.status(); return s.Documents.Served == 3 && s.Documents.Valid })
+	if q := r.status().Quarantine; len(q) != 0 {
+		t.Errorf("quarantine %+v", q)
 	}
 }
 
@@ -259,11 +371,13 @@ func TestRejectionsThatBlameNobody(t *testing.T) {
 			}},
 		})
 	}
+	// Of endpoints, which no document says.
+	r.reject(gateway, resource.EndpointType, "orders: no", "orders")
 	if s := r.status(); len(s.Quarantine) != 0 {
 		t.Errorf("quarantine %+v", s.Quarantine)
 	}
-	if got := r.metric("chancery_nacks_total"); got != 4 {
-		t.Errorf("%v NACKs counted, want 4", got)
+	if got := r.metric("chancery_nacks_total"); got != 5 {
+		t.Errorf("%v NACKs counted, want 5", got)
 	}
 }
 

@@ -1,138 +1,102 @@
 package controlplane
 
 import (
+	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
-// rejection is a NACK: some proxy did not take some resources.
-type rejection struct {
-	id       identity.ID
-	instance string
-	// by is who said so: "agent" or "envoy".
-	by string
-	// revision is the view's that the resources were of; empty when it is not
-	// known.
-	revision string
-	typeURL  string
-	names    []string
-	text     string
+// quarantine is which documents each view does without, because one of its own
+// proxies rejected what was made of them. What a workload says of a document
+// counts for its own view alone: a sidecar that was taken over must not undo
+// the policy of others. Its values are immutable.
+type quarantine map[identity.ID]confined
+
+// confined are the documents of one view that are in quarantine.
+type confined map[mesh.DocumentID]quarantined
+
+// quarantined is a document that a proxy rejected.
+type quarantined struct {
+	// hash is of the rejected content, empty when it is that the document is
+	// gone: another content is another try.
+	hash string
+	// previous is served instead; nil is nothing.
+	previous  *mesh.Document
+	rejection rejection
+	since     time.Time
 }
 
-func (r rejection) proxy() string { return strings.TrimSuffix(r.id.String()+"/"+r.instance, "/") }
-
-// suspect is a document that may be to blame, and its last version that was
-// not; nil when there is none.
-type suspect struct {
-	id       mesh.DocumentID
-	hash     string
-	previous *mesh.Document
-}
-
-// suspects returns whom to blame for a rejection: the likely ones, and all of
-// them, for when the likely ones cannot be taken out alone. Nobody is to blame
-// when the rejected generation is no longer the latest. Nobody is, either, when
-// proxies took it before: no document has changed since, so it is the proxy.
-func (vs *views) suspects(r rejection) (likely, all []suspect) {
-	vs.mu.Lock()
-	defer vs.mu.Unlock()
-	v := vs.byID[r.id]
-	if v == nil || r.revision != v.latest.revision {
-		return nil, nil
+// with returns the quarantine with further documents of a view.
+func (q quarantine) with(view identity.ID, more confined) quarantine {
+	all := maps.Clone(q)
+	all[view] = maps.Clone(q[view])
+	if all[view] == nil {
+		all[view] = confined{}
 	}
-	return v.suspects(r)
+	maps.Copy(all[view], more)
+	return all
 }
 
-func (v *view) suspects(r rejection) (likely, all []suspect) {
-	ids, named := v.latest.suspects(r.typeURL, r.names, r.text)
-	if v.proven == nil {
-		// Nothing tells old from new. Only what the proxy itself names is
-		// taken out, and never the view's own document: that would take the
-		// proxies' configuration away.
-		if named {
-			for _, id := range ids {
-				if d := v.latest.documents.Get(id); d != nil && id.Kind != mesh.KindMesh && id != v.document() {
-					likely = append(likely, suspect{id: id, hash: d.Hash})
-				}
-			}
-		}
-		return likely, likely
+// size counts the documents, once for each view.
+func (q quarantine) size() (n int) {
+	for _, documents := range q {
+		n += len(documents)
 	}
-	for _, d := range v.latest.documents.All() {
-		before := v.proven.documents.Get(d.ID)
-		if before != nil && before.Hash == d.Hash {
-			continue
-		}
-		s := suspect{id: d.ID, hash: d.Hash, previous: before}
-		all = append(all, s)
-		if slices.Contains(ids, d.ID) {
-			likely = append(likely, s)
+	return n
+}
+
+// without returns documents as they are served instead.
+func (c confined) without(docs mesh.Documents) mesh.Documents {
+	for id, q := range c {
+		if q.previous != nil {
+			docs = docs.With(q.previous)
+		} else {
+			docs = docs.Without(id)
 		}
 	}
-	if len(likely) == 0 {
-		// Among them is what is named though it was taken back already: the
-		// first guess was not it, or not all of it.
-		likely = all
-	}
-	return likely, all
+	return docs
 }
 
-// document returns the one that the view is of.
-func (v *view) document() mesh.DocumentID {
-	if v.id.Role == identity.RoleGateway {
-		return mesh.DocumentID{Kind: mesh.KindGateway, Name: v.id.Name}
-	}
-	return mesh.DocumentID{Kind: mesh.KindService, Name: v.id.Name}
-}
-
-// rejected takes a NACK: it is counted and told, and the documents that caused
-// it are put into quarantine, so that everything else goes on.
-func (s *Server) rejected(r rejection) {
-	s.metrics.nacks.WithLabelValues(s.knownType(r.typeURL), r.by).Inc()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	likely, all := s.views.suspects(r)
-	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.by, "type_url", r.typeURL,
-		"resources", r.names, "revision", r.revision, "documents", names(likely), "err", r.text)
-	for _, suspects := range [][]suspect{likely, all} {
-		if len(suspects) > 0 && s.confine(r, suspects) {
-			return
+// differ reports whether any document is not the rejected one any more.
+func (c confined) differ(docs mesh.Documents) bool {
+	for id, q := range c {
+		if hashOf(docs, id) != q.hash {
+			return true
 		}
 	}
+	return false
 }
 
-// knownType returns a type that is served, or "other": proxies shall not make
-// up metrics.
-func (s *Server) knownType(typeURL string) string {
-	if s.views.shared[typeURL] != nil || typeURL == revisionType || slices.Contains(revisedTypes, typeURL) {
-		return typeURL
+// hashOf returns the hash of a document, or nothing when there is none.
+func hashOf(docs mesh.Documents, id mesh.DocumentID) string {
+	if d := docs.Get(id); d != nil {
+		return d.Hash
 	}
-	return "other"
+	return ""
 }
 
-// confine puts documents into quarantine, if the rest is valid without them.
-func (s *Server) confine(r rejection, suspects []suspect) bool {
-	quarantine := maps.Clone(s.documents.quarantine)
-	for _, u := range suspects {
-		quarantine[u.id] = quarantined{hash: u.hash, previous: u.previous, rejection: r, since: time.Now()}
+// status tells of each document, sorted by name and view.
+func (q quarantine) status() []QuarantineStatus {
+	out := make([]QuarantineStatus, 0, q.size())
+	for view, documents := range q {
+		for id, d := range documents {
+			out = append(out, QuarantineStatus{
+				Document: id.String(),
+				View:     view.String(),
+				Since:    d.since,
+				Reason:   d.rejection.text,
+				Proxy:    d.rejection.proxy(),
+				TypeURL:  d.rejection.typeURL,
+				Previous: d.previous != nil,
+			})
+		}
 	}
-	if err := s.apply(quarantine); err != nil {
-		s.log.Error("documents not put into quarantine", "documents", names(suspects), "err", err)
-		return false
-	}
-	s.log.Warn("documents in quarantine", "documents", names(suspects))
-	return true
-}
-
-func names(suspects []suspect) []string {
-	out := make([]string, 0, len(suspects))
-	for _, u := range suspects {
-		out = append(out, u.id.String())
-	}
+	slices.SortFunc(out, func(a, b QuarantineStatus) int {
+		return cmp.Or(cmp.Compare(a.Document, b.Document), cmp.Compare(a.View, b.View))
+	})
 	return out
 }

@@ -39,10 +39,13 @@ type DocumentsStatus struct {
 	Restored bool `json:"restored,omitempty"`
 }
 
-// QuarantineStatus is one document that a proxy rejected.
+// QuarantineStatus is one document that a proxy of a view rejected.
 type QuarantineStatus struct {
-	Document string    `json:"document"`
-	Since    time.Time `json:"since"`
+	Document string `json:"document"`
+	// View is the one that does without the document, "gateway/<name>" or
+	// "service/<name>".
+	View  string    `json:"view"`
+	Since time.Time `json:"since"`
 	// Reason is what the proxy said.
 	Reason string `json:"reason"`
 	// Proxy, of which TypeURL.
@@ -130,8 +133,18 @@ type TypeStatus struct {
 	Documents []string `json:"documents,omitempty"`
 }
 
-// reject notes that the proxy's rejection r put a document into quarantine.
-func (p *ProxyStatus) reject(document mesh.DocumentID, r rejection) {
+// reject notes what the proxy rejected that is in quarantine for it.
+func (p *ProxyStatus) reject(q quarantine) {
+	for _, documents := range q {
+		for id, d := range documents {
+			if d.rejection.id.String() == p.Name && d.rejection.instance == p.Instance {
+				p.rejectOne(id, d.rejection)
+			}
+		}
+	}
+}
+
+func (p *ProxyStatus) rejectOne(document mesh.DocumentID, r rejection) {
 	i := slices.IndexFunc(p.Types, func(t TypeStatus) bool { return t.TypeURL == r.typeURL })
 	if i < 0 {
 		i = len(p.Types)

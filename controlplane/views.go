@@ -30,23 +30,25 @@ func newViews(shared map[string]*xds.Collection) *views {
 	return &views{shared: shared, byID: map[identity.ID]*view{}}
 }
 
-// plan makes the generations that valid documents ask for. Those of before are
-// kept where nothing changed that they are made of.
-func (vs *views) plan(docs mesh.Documents, m *mesh.Mesh) (map[identity.ID]*generation, error) {
+// plan makes the generations of workloads from the content that is each one's.
+// Those of before are kept where nothing changed that they are made of.
+func (vs *views) plan(ids []identity.ID, contentOf func(identity.ID) (*content, error)) (map[identity.ID]*generation, error) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	next := map[identity.ID]*generation{}
 	var errs []error
-	for _, id := range workloads(m) {
-		if v := vs.byID[id]; v != nil && v.latest.madeFrom(m, id) {
-			next[id] = v.latest.with(docs)
-			continue
+	for _, id := range ids {
+		c, err := contentOf(id)
+		switch v := vs.byID[id]; {
+		case err != nil:
+		case v != nil && v.latest.madeFrom(c.mesh, id):
+			next[id] = v.latest.with(c)
+		default:
+			next[id], err = newGeneration(c, id)
 		}
-		g, err := newGeneration(docs, m, id)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("view of %s: %w", id, err))
 		}
-		next[id] = g
 	}
 	return next, errors.Join(errs...)
 }
@@ -202,4 +204,8 @@ func workloads(m *mesh.Mesh) []identity.ID {
 
 func compareIDs(a, b identity.ID) int {
 	return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Name, b.Name))
+}
+
+func compareDocuments(a, b mesh.DocumentID) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

@@ -84,7 +84,7 @@ func writeStatus(w io.Writer, s controlplane.Status) error {
 		if q.Previous {
 			served = "is served in its previous version"
 		}
-		fmt.Fprintf(t, "quarantine\t%s %s: %s rejected it: %s\n", q.Document, served, q.Proxy, q.Reason)
+		fmt.Fprintf(t, "quarantine\t%s %s to %s: %s rejected it: %s\n", q.Document, served, q.View, q.Proxy, q.Reason)
 	}
 	for _, v := range s.Views {
 		proven := "proven"

@@ -1,0 +1,149 @@
+package controlplane
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// rejection is a NACK: some proxy did not take some resources.
+type rejection struct {
+	id       identity.ID
+	instance string
+	// by is who said so: "agent" or "envoy".
+	by string
+	// revision is the view's that the resources were of; empty when it is not
+	// known.
+	revision string
+	typeURL  string
+	names    []string
+	text     string
+}
+
+func (r rejection) proxy() string { return strings.TrimSuffix(r.id.String()+"/"+r.instance, "/") }
+
+// suspect is a document that may be to blame, and its last version that was
+// not; nil when there is none. The hash is empty when it is gone.
+type suspect struct {
+	id       mesh.DocumentID
+	hash     string
+	previous *mesh.Document
+}
+
+// suspects returns whom to blame for a rejection: of the documents that the view
+// is made of and that changed since one of its proxies took it whole, the likely
+// ones, and all, for when the likely ones cannot be taken out alone. Nobody is
+// to blame when the rejected generation is no longer the latest, nor for what is
+// not of one view. Nobody is, either, when proxies took it before: no document
+// has changed since, so it is the proxy.
+func (vs *views) suspects(r rejection) (likely, all []suspect) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	v := vs.byID[r.id]
+	if v == nil || r.revision != v.latest.revision || !slices.Contains(revisedTypes, r.typeURL) {
+		return nil, nil
+	}
+	return v.suspects(r)
+}
+
+func (v *view) suspects(r rejection) (likely, all []suspect) {
+	ids, named := v.latest.suspects(r.typeURL, r.names, r.text)
+	if v.proven == nil {
+		// Nothing tells old from new. Only what the proxy itself names is
+		// taken out, and never the view's own document: that would take the
+		// proxies' configuration away.
+		if named {
+			for _, id := range ids {
+				if d := v.latest.documents.Get(id); d != nil && id.Kind != mesh.KindMesh && id != v.document() {
+					likely = append(likely, suspect{id: id, hash: d.Hash})
+				}
+			}
+		}
+		return likely, likely
+	}
+	for _, id := range v.sources() {
+		before, now := v.proven.documents.Get(id), hashOf(v.latest.documents, id)
+		if now == hashOf(v.proven.documents, id) {
+			continue
+		}
+		s := suspect{id: id, hash: now, previous: before}
+		all = append(all, s)
+		if slices.Contains(ids, id) {
+			likely = append(likely, s)
+		}
+	}
+	if len(likely) == 0 {
+		// Among them is what is named though it was taken back already: the
+		// first guess was not it, or not all of it.
+		likely = all
+	}
+	return likely, all
+}
+
+// sources returns the documents that either generation was made of, sorted.
+func (v *view) sources() []mesh.DocumentID {
+	var ids []mesh.DocumentID
+	for _, g := range []*generation{v.latest, v.proven} {
+		ids = slices.AppendSeq(ids, g.sources())
+	}
+	slices.SortFunc(ids, compareDocuments)
+	return slices.Compact(ids)
+}
+
+// document returns the one that the view is of.
+func (v *view) document() mesh.DocumentID {
+	if v.id.Role == identity.RoleGateway {
+		return mesh.DocumentID{Kind: mesh.KindGateway, Name: v.id.Name}
+	}
+	return mesh.DocumentID{Kind: mesh.KindService, Name: v.id.Name}
+}
+
+// rejected takes a NACK: it is counted and told, and the documents that caused
+// it are put into quarantine, so that everything else goes on.
+func (s *Server) rejected(r rejection) {
+	s.metrics.nacks.WithLabelValues(s.knownType(r.typeURL), r.by).Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	likely, all := s.views.suspects(r)
+	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.by, "type_url", r.typeURL,
+		"resources", r.names, "revision", r.revision, "documents", names(likely), "err", r.text)
+	for _, suspects := range [][]suspect{likely, all} {
+		if len(suspects) > 0 && s.confine(r, suspects) {
+			return
+		}
+	}
+}
+
+// knownType returns a type that is served, or "other": proxies shall not make
+// up metrics.
+func (s *Server) knownType(typeURL string) string {
+	if s.views.shared[typeURL] != nil || typeURL == revisionType || slices.Contains(revisedTypes, typeURL) {
+		return typeURL
+	}
+	return "other"
+}
+
+// confine puts documents into quarantine, if the rest is valid without them.
+func (s *Server) confine(r rejection, suspects []suspect) bool {
+	more := confined{}
+	for _, u := range suspects {
+		more[u.id] = quarantined{hash: u.hash, previous: u.previous, rejection: r, since: time.Now()}
+	}
+	if err := s.apply(s.documents.quarantine.with(r.id, more)); err != nil {
+		s.log.Error("documents not put into quarantine", "view", r.id.String(), "documents", names(suspects), "err", err)
+		return false
+	}
+	s.log.Warn("documents in quarantine", "view", r.id.String(), "documents", names(suspects))
+	return true
+}
+
+func names(suspects []suspect) []string {
+	out := make([]string, 0, len(suspects))
+	for _, u := range suspects {
+		out = append(out, u.id.String())
+	}
+	return out
+}
