@@ -34,7 +34,6 @@ bench: build ## measure Consul write -> Envoy routes by it; the last line is JSO
 
 check: ## formatters, linters, generated files
 	$$(scripts/tool golangci-lint) run
-	go vet ./...
 	scripts/generate --check
 
 format: ## format the code as `make check` wants it

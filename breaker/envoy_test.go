@@ -11,16 +11,14 @@ import (
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 func TestThresholds(t *testing.T) {
 	t.Parallel()
 	get := func(cb *mesh.CircuitBreaker) *clusterv3.CircuitBreakers_Thresholds {
 		return breaker.Thresholds(cb).GetThresholds()[0]
 	}
 	all := get(&mesh.CircuitBreaker{
-		MaxConnections: pointer[uint32](1), MaxPending: pointer[uint32](2),
-		MaxRequests: pointer[uint32](3), MaxRetries: pointer[uint32](0),
+		MaxConnections: new(uint32(1)), MaxPending: new(uint32(2)),
+		MaxRequests: new(uint32(3)), MaxRetries: new(uint32(0)),
 	})
 	for i, got := range []*wrapperspb.UInt32Value{all.MaxConnections, all.MaxPendingRequests, all.MaxRequests, all.MaxRetries} {
 		if want := []uint32{1, 2, 3, 0}[i]; got == nil || got.GetValue() != want {
@@ -43,7 +41,7 @@ func TestOutlierDetection(t *testing.T) {
 		t.Errorf("without a number of failures: %v", got)
 	}
 	got := breaker.OutlierDetection(&mesh.CircuitBreaker{
-		Consecutive5xx: pointer[uint32](5), EjectFor: 500 * time.Millisecond, MaxEjectFor: time.Minute,
+		Consecutive5xx: new(uint32(5)), EjectFor: 500 * time.Millisecond, MaxEjectFor: time.Minute,
 	})
 	if got.GetInterval().AsDuration() > 500*time.Millisecond {
 		t.Errorf("an instance that was ejected for 500ms waits %v longer", got.GetInterval().AsDuration())

@@ -15,7 +15,7 @@ import (
 
 // startLimited starts a gateway whose one route has a limit. A request is of
 // the tenant that its header `tenant` names.
-func startLimited(t *testing.T, limit mesh.RateLimit) (*rig, *envoytest.Upstream, string) {
+func startLimited(t *testing.T, limit mesh.RateLimit) (*envoytest.Upstream, string) {
 	t.Helper()
 	m := shop(route("one", "/one"), route("two", "/two/{id}"), route("three", "/free"))
 	free := m.Gateways[0].Routes[0]
@@ -33,13 +33,13 @@ func startLimited(t *testing.T, limit mesh.RateLimit) (*rig, *envoytest.Upstream
 		}
 		return envoytest.Allow("", metadata)
 	})
-	return e, upstream, "http://" + e.Address("gateway")
+	return upstream, "http://" + e.Address("gateway")
 }
 
 func TestRateLimitByTenant(t *testing.T) {
 	t.Parallel()
 	limit := mesh.RateLimit{Requests: 3, Per: time.Hour, Burst: 3, By: []mesh.RateLimitKey{mesh.ByTenant}}
-	_, upstream, base := startLimited(t, limit)
+	upstream, base := startLimited(t, limit)
 
 	// More tenants than the 20 that Envoy would remember, in turn.
 	const tenants = 30
@@ -70,7 +70,7 @@ func TestRateLimitByTenant(t *testing.T) {
 func TestRateLimitSaysWhenToRetry(t *testing.T) {
 	t.Parallel()
 	limit := mesh.RateLimit{Requests: 1, Per: time.Hour, Burst: 1}
-	_, _, base := startLimited(t, limit)
+	_, base := startLimited(t, limit)
 	if got := get(t, base+"/one"); got.header.Get("Retry-After") != "" || got.header.Get("X-Ratelimit-Remaining") != "0" {
 		t.Errorf("within the limit: %v", got.header)
 	}
@@ -88,7 +88,7 @@ func TestRateLimitOfNoKey(t *testing.T) {
 	for _, by := range []mesh.RateLimitKey{mesh.ByTenant, mesh.ByUser, mesh.ByClient, mesh.ByIP} {
 		t.Run(string(by), func(t *testing.T) {
 			limit := mesh.RateLimit{Requests: 2, Per: time.Hour, Burst: 2, By: []mesh.RateLimitKey{by}}
-			_, _, base := startLimited(t, limit)
+			_, base := startLimited(t, limit)
 			statuses := []int{}
 			for range 4 {
 				statuses = append(statuses, get(t, base+"/one", "tenant", "").status)

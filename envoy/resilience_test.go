@@ -107,7 +107,7 @@ func gate(t *testing.T) (closed <-chan struct{}, open func()) {
 func TestOverflowStaysInItsRoute(t *testing.T) {
 	t.Parallel()
 	hanging := route("hanging", "/hanging")
-	hanging.CircuitBreaker = &mesh.CircuitBreaker{MaxRequests: pointer[uint32](2)}
+	hanging.CircuitBreaker = &mesh.CircuitBreaker{MaxRequests: new(uint32(2))}
 	upstream := envoytest.NewUpstream(t, nil)
 	release, open := gate(t)
 	upstream.Handle(func(_ http.ResponseWriter, r *http.Request) {
@@ -144,7 +144,7 @@ func TestOutlierEjection(t *testing.T) {
 	t.Parallel()
 	guarded := route("guarded", "/guarded")
 	guarded.CircuitBreaker = &mesh.CircuitBreaker{
-		Consecutive5xx: pointer[uint32](3), EjectFor: 2 * time.Second, MaxEjectFor: 2 * time.Second,
+		Consecutive5xx: new(uint32(3)), EjectFor: 2 * time.Second, MaxEjectFor: 2 * time.Second,
 	}
 	upstreams := []*envoytest.Upstream{envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil), envoytest.NewUpstream(t, nil)}
 	fail := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }

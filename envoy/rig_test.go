@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/envoy"
@@ -160,5 +159,3 @@ func await(t *testing.T, what string, try func() bool) {
 		}
 	}
 }
-
-func pointer[T any](v T) *T { return &v }

@@ -32,8 +32,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintf(stderr, "chancery: error: %v\n", err)
-	var fault *faultError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*faultError](err); ok {
 		if fault.hint != "" {
 			fmt.Fprintf(stderr, "chancery: hint: %s\n", fault.hint)
 		}

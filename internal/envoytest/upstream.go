@@ -2,8 +2,7 @@ package envoytest
 
 import (
 	"crypto/tls"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -37,7 +36,7 @@ func NewUpstream(t testing.TB, config *tls.Config) *Upstream {
 	t.Helper()
 	u := &Upstream{handler: func(http.ResponseWriter, *http.Request) {}}
 	u.server = httptest.NewUnstartedServer(u)
-	u.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
+	u.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes
 	if config == nil {
 		u.server.Start()
 	} else {
