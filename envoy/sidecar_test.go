@@ -70,7 +70,7 @@ func TestInbound(t *testing.T) {
 		if p := attributes.GetSource().GetPrincipal(); p != gatewayID {
 			t.Errorf("source.principal is %q", p)
 		}
-		want := map[string]string{"policy": "service/orders", "route": "list"}
+		want := map[string]string{"policy": "service/orders", "route": "list /orders"}
 		if diff := cmp.Diff(want, attributes.GetContextExtensions()); diff != "" {
 			t.Errorf("context extensions (-want +got):\n%s", diff)
 		}
