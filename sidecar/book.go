@@ -114,6 +114,8 @@ func (b *book) restart() {
 	defer b.mu.Unlock()
 	if b.stream != nil {
 		b.stream.end()
+		b.stream, b.types = nil, nil
+		b.notify()
 	}
 }
 

@@ -40,6 +40,13 @@ func (d *disk) resume(rev *revision) {
 	d.do(func() error { d.live = rev; return nil })
 }
 
+// retreat says that Envoy goes back to rev, which it holds whole, and that the
+// revision that it was about to get is not good.
+func (d *disk) retreat(rev *revision) {
+	d.do(func() error { d.live = rev; return d.files.retreat() })
+	d.changed()
+}
+
 // acknowledge and promote move the live revision on.
 func (d *disk) acknowledge() { d.do(d.files.acknowledge) }
 

@@ -92,6 +92,7 @@ func OpenLastGood(dir string, log *slog.Logger) (*LastGood, error) {
 func (l *LastGood) Begin(revision string) error  { return l.l.begin(&snapshot{revision: revision}) }
 func (l *LastGood) Update(revision string) error { return l.l.update(&snapshot{revision: revision}) }
 func (l *LastGood) Acknowledge() error           { return l.l.acknowledge() }
+func (l *LastGood) Retreat() error               { return l.l.retreat() }
 func (l *LastGood) Promote() error               { return l.l.promote() }
 func (l *LastGood) Counter() uint64              { return l.l.counter }
 

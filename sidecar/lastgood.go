@@ -44,6 +44,8 @@ type lastGood struct {
 	counter uint64
 	// current is the generation that the live revision is in; empty for none.
 	current string
+	// settled is the one that the last acknowledged revision is in.
+	settled string
 }
 
 // snapshot is one state as a file holds it.
@@ -101,6 +103,9 @@ func (l *lastGood) load() *snapshot {
 	default:
 		return nil
 	}
+	if l.current != pending {
+		l.settled = l.current
+	}
 	return read[l.current]
 }
 
@@ -133,7 +138,20 @@ func (l *lastGood) advance(from, to string) error {
 	if err := atomicfile.Rename(l.path(from), l.path(to)); err != nil {
 		return fmt.Errorf("last good state: %w", err)
 	}
-	l.current = to
+	l.current, l.settled = to, to
+	return nil
+}
+
+// retreat forgets the pending revision: the one before it is live again.
+func (l *lastGood) retreat() error {
+	l.current = l.settled
+	return l.remove(pending)
+}
+
+func (l *lastGood) remove(generation string) error {
+	if err := os.Remove(l.path(generation)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("last good state: %w", err)
+	}
 	return nil
 }
 

@@ -21,6 +21,7 @@ func TestLastGood(t *testing.T) {
 	}
 	acknowledge := func(l *sidecar.LastGood, _ string) error { return l.Acknowledge() }
 	promote := func(l *sidecar.LastGood, _ string) error { return l.Promote() }
+	retreat := func(l *sidecar.LastGood, _ string) error { return l.Retreat() }
 	update := func(l *sidecar.LastGood, _ string) error { return l.Update("updated") }
 	edit := func(file string, edit func([]byte) []byte) step {
 		return func(_ *sidecar.LastGood, dir string) error {
@@ -60,6 +61,9 @@ func TestLastGood(t *testing.T) {
 		{"a newer one acknowledged", []step{begin("1"), acknowledge, promote, begin("2"), acknowledge}, "2", false},
 		{"never promoted unacknowledged", []step{begin("1"), acknowledge, promote, begin("2"), promote}, "1", false},
 		{"updated", []step{begin("1"), acknowledge, promote, update}, "updated", false},
+		{"refused", []step{begin("1"), acknowledge, promote, begin("2"), retreat, update}, "updated", false},
+		{"refused in probation", []step{begin("1"), acknowledge, begin("2"), retreat, update}, "updated", false},
+		{"nothing before it", []step{begin("1"), retreat}, "", false},
 		{
 			"acknowledged is damaged",
 			[]step{begin("1"), acknowledge, promote, begin("2"), acknowledge, edit("acknowledged", flip)},

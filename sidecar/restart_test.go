@@ -3,6 +3,7 @@ package sidecar_test
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,6 +72,28 @@ func TestRestartForgetsWhatEnvoyNeverAcknowledged(t *testing.T) {
 	if diff := cmp.Diff([]string{"CDS orders", "EDS orders", "LDS gateway", "RDS gateway"}, fresh.names()); diff != "" {
 		t.Errorf("Envoy holds (-want +got):\n%s", diff)
 	}
+}
+
+func TestEndpointsAreKeptWhileARevisionIsHeldUp(t *testing.T) {
+	cp, a, e := startMesh(t, "orders")
+	e.set(func(e *fakeEnvoy) { e.reject = func(name string) bool { return name == "bad" } })
+	cp.set("rev-2", view(t, "orders", "bad")...)
+	eventually(t, "the NACK is reported", func() error { return is(nacked(cp, resource.ClusterType), "bad: bad") })
+	changed := endpoints(t, "orders", 9)
+	cp.sets[resource.EndpointType].Apply([]*xds.Resource{changed})
+	eventually(t, "endpoints arrive", func() error { return is(e.versions(resource.EndpointType)["orders"], changed.Version) })
+	time.Sleep(2100 * time.Millisecond) // endpoints are written once a second
+	cp.stop()
+	e.disconnect()
+	a.stop()
+
+	a.start()
+	fresh := newFakeEnvoy(t, a.socket())
+	fresh.connect()
+	eventually(t, "the last good revision has the last endpoints", func() error {
+		return errors.Join(is(fresh.names(), []string{"CDS orders", "EDS orders", "LDS gateway", "RDS gateway"}),
+			is(fresh.versions(resource.EndpointType)["orders"], changed.Version))
+	})
 }
 
 func TestCredentialsSurviveRestarts(t *testing.T) {

@@ -33,8 +33,8 @@ const (
 // under way could still need: clusters, endpoints and policy.
 //
 // A step that Envoy rejects ends the rollout there. What it took stays, what
-// it had keeps working, and the control plane, which hears of the NACK, sends
-// a revision without the culprit.
+// it had keeps working, what it rejected is taken back, and the control plane,
+// which hears of the NACK, sends a revision without the culprit.
 type rollout struct {
 	local      envoy.Local
 	downstream *downstream
@@ -59,6 +59,11 @@ type localRevision struct {
 	local map[string]set
 	// restored says that it comes from disk, not from the control plane.
 	restored bool
+	// refusals are Envoy's NACKs of it, by type. They outlive their account in
+	// the book, which ends when what was rejected is taken back.
+	refusals map[string]*chancerypb.TypeStatus
+	// withdrawn says that Envoy has something else in its place.
+	withdrawn bool
 }
 
 // policy returns the revision's one policy, or nil.
@@ -132,9 +137,11 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 		return nil
 	}
 	o.disk.begin(rev)
-	o.withdraw(target)
+	if o.withdraw(target) {
+		o.book.restart()
+	}
 	o.putClusters(target)
-	if next, ok := o.await(ctx, target.want(resource.ClusterType)); !ok {
+	if next, ok := o.await(ctx, target, resource.ClusterType); !ok {
 		return next
 	}
 	o.put(target, resource.RouteType, resource.ListenerType)
@@ -181,46 +188,22 @@ func (o *rollout) putClusters(target *localRevision) {
 	}))
 }
 
-// withdraw takes back what Envoy rejected earlier and the target does not
-// have: it would be sent, and rejected, again. If something else remains that
-// came in a rejected response, Envoy is asked what it really holds.
-func (o *rollout) withdraw(target *localRevision) {
-	remains := false
-	for typeURL, refused := range o.book.refusals() {
-		for name, version := range refused {
-			switch r := target.local[typeURL][name]; {
-			case r != nil && r.Version == version:
-				remains = true
-			case o.settled != nil && o.settled.local[typeURL][name] != nil:
-				o.downstream.resources[typeURL].Apply([]*xds.Resource{o.settled.local[typeURL][name]})
-			case o.downstream.resources[typeURL] != nil && typeURL != resource.EndpointType:
-				o.downstream.resources[typeURL].Apply(nil, name)
-			}
-		}
-	}
-	if remains {
-		o.book.restart()
-	}
-}
-
-// await waits, not for ever, until Envoy holds what is wanted. It reports
-// false when the rollout shall not go on: ctx ended, or a newer revision is
-// there, which it returns. A rejection holds it up, unless there is no earlier
-// revision that would suffer from going on.
-func (o *rollout) await(ctx context.Context, want versions) (next *revision, ok bool) {
+// await waits, not for ever, until Envoy holds the target's resources of a
+// type. It reports false when the rollout shall not go on: ctx ended, or a
+// newer revision is there, which it returns. A target that was withdrawn is
+// held up until then.
+func (o *rollout) await(ctx context.Context, target *localRevision, typeURL string) (next *revision, ok bool) {
+	want := target.want(typeURL)
 	timeout := time.NewTimer(ackTimeout)
 	defer timeout.Stop()
 	late := timeout.C
 	for {
 		changed := o.book.watch()
-		switch o.book.standing(want) {
-		case away, settled:
-			return nil, true
-		case refused:
-			if o.settled == nil {
-				return nil, true
-			}
+		switch standing := o.judge(target, want); {
+		case target.withdrawn:
 			late = nil
+		case standing != waiting:
+			return nil, true
 		}
 		select {
 		case <-ctx.Done():
@@ -247,8 +230,8 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 	var lived <-chan time.Time
 	for {
 		changed := o.book.watch()
-		switch holds := o.book.standing(want) == settled; {
-		case !holds:
+		switch standing := o.judge(target, want); {
+		case standing != settled || target.withdrawn:
 			lived = nil
 		case lived == nil:
 			o.finish(ctx, target)
@@ -301,6 +284,10 @@ func (o *rollout) retire(ctx context.Context, target *localRevision) {
 func (o *rollout) report() *chancerypb.ReportRequest {
 	o.mu.Lock()
 	target, settled := o.target, o.settled
+	var refusals map[string]*chancerypb.TypeStatus
+	if target != nil {
+		refusals = maps.Clone(target.refusals)
+	}
 	o.mu.Unlock()
 	report := &chancerypb.ReportRequest{}
 	report.EnvoyVersion, report.EnvoyConnected = o.book.connected()
@@ -313,6 +300,6 @@ func (o *rollout) report() *chancerypb.ReportRequest {
 	report.HeldRevision = target.id
 	want := target.want(servedTypes...)
 	want[resource.EndpointType] = o.endpoints.served.Versions()
-	report.Types = o.book.statuses(want)
+	report.Types = withRefusals(o.book.statuses(want), refusals)
 	return report
 }

@@ -159,6 +159,47 @@ func TestRejectedClusterHoldsUpItsRevisionAlone(t *testing.T) {
 	})
 }
 
+// nacked returns the words of Envoy's NACK of a type that was reported last.
+func nacked(cp *controlPlane, typeURL string) string {
+	for _, typ := range cp.lastReport().GetTypes() {
+		if typ.GetTypeUrl() == typeURL && typ.GetState() == chancerypb.TypeStatus_NACKED {
+			return typ.GetError()
+		}
+	}
+	return ""
+}
+
+func TestEnvoyThatRestartsAfterARejectionGetsWhatWorked(t *testing.T) {
+	cp, a, e := startMesh(t, "orders")
+	routes := e.versions(resource.RouteType)
+	bad := func(name string) bool { return name == "bad" }
+	e.set(func(e *fakeEnvoy) { e.reject = bad })
+	cp.set("rev-2", view(t, "stock", "bad")...)
+	eventually(t, "the NACK is reported", func() error { return is(nacked(cp, resource.ClusterType), "bad: bad") })
+	e.disconnect()
+	eventually(t, "Envoy is away", func() error { return is(a.Status().EnvoyConnected, false) })
+	time.Sleep(50 * time.Millisecond) // what must not happen takes no time to wait for
+
+	fresh := newFakeEnvoy(t, a.socket())
+	fresh.reject = bad
+	fresh.connect()
+	eventually(t, "it gets the last good revision", func() error {
+		return errors.Join(is(fresh.names(), []string{"CDS orders", "EDS orders", "LDS gateway", "RDS gateway"}),
+			is(fresh.versions(resource.RouteType), routes))
+	})
+	if slices.Contains(fresh.history(), "CDS +bad") {
+		t.Error("Envoy was sent again what it had rejected")
+	}
+	eventually(t, "the NACK is still reported", func() error {
+		return errors.Join(is(cp.lastReport().GetEnvoyConnected(), true), is(nacked(cp, resource.ClusterType), "bad: bad"))
+	})
+	cp.set("rev-3", view(t, "stock")...)
+	eventually(t, "the next revision is acknowledged", acknowledged(cp, "rev-3"))
+	if err := is(nacked(cp, resource.ClusterType), ""); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRejectedChangeGoesBackToWhatWorked(t *testing.T) {
 	cp, _, e := startMesh(t, "orders")
 	good := e.versions(resource.ClusterType)["orders"]

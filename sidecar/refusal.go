@@ -1,0 +1,80 @@
+package sidecar
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
+)
+
+// judge returns how Envoy stands towards what is wanted of the target, and
+// takes back what it rejected. Without an earlier revision that would suffer
+// from going on, nothing is taken back: a part is better than nothing.
+func (o *rollout) judge(target *localRevision, want versions) standing {
+	standing := o.book.standing(want)
+	if standing == refused && o.settled != nil && o.settled != target {
+		o.takeBack(target)
+	}
+	return standing
+}
+
+// takeBack puts what Envoy holds in the place of what it rejected, so that an
+// Envoy which starts now gets that. An answer of Envoy can still be on its way,
+// so this may be called again.
+func (o *rollout) takeBack(target *localRevision) {
+	nacks := o.book.statuses(target.want(servedTypes...))
+	o.refuse(target, slices.DeleteFunc(nacks, func(s *chancerypb.TypeStatus) bool {
+		return s.GetState() != chancerypb.TypeStatus_NACKED
+	}))
+	o.withdraw(o.settled)
+	if !target.withdrawn {
+		target.withdrawn = true
+		o.disk.retreat(o.settled.revision)
+	}
+}
+
+// refuse notes NACKs of the target, to be reported for as long as it is the
+// target.
+func (o *rollout) refuse(target *localRevision, nacks []*chancerypb.TypeStatus) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if target.refusals == nil {
+		target.refusals = map[string]*chancerypb.TypeStatus{}
+	}
+	for _, s := range nacks {
+		target.refusals[s.GetTypeUrl()] = s
+	}
+}
+
+// withdraw takes back what Envoy rejected and rev does not have: it would be
+// sent, and rejected, again. It reports whether something remains that came in
+// a rejected response: of that, only Envoy knows what it really holds.
+func (o *rollout) withdraw(rev *localRevision) (remains bool) {
+	for typeURL, refused := range o.book.refusals() {
+		for name, version := range refused {
+			switch r := rev.local[typeURL][name]; {
+			case r != nil && r.Version == version:
+				remains = true
+			case o.settled != nil && o.settled.local[typeURL][name] != nil:
+				o.downstream.resources[typeURL].Apply([]*xds.Resource{o.settled.local[typeURL][name]})
+			case o.downstream.resources[typeURL] != nil && typeURL != resource.EndpointType:
+				o.downstream.resources[typeURL].Apply(nil, name)
+			}
+		}
+	}
+	return remains
+}
+
+// withRefusals returns statuses in which the types that were refused say so.
+func withRefusals(statuses []*chancerypb.TypeStatus, refusals map[string]*chancerypb.TypeStatus) []*chancerypb.TypeStatus {
+	for _, s := range statuses {
+		if r := refusals[s.GetTypeUrl()]; r != nil {
+			s.State, s.Error, s.Rejected = r.GetState(), r.GetError(), r.GetRejected()
+			delete(refusals, s.GetTypeUrl())
+		}
+	}
+	return slices.AppendSeq(statuses, maps.Values(refusals)) // Envoy is away
+}
