@@ -79,9 +79,9 @@ func (s *Server) Handler() http.Handler {
 // what is waited for.
 func (s *Server) Ready() error {
 	s.mu.Lock()
-	loaded := !s.documents.since.IsZero()
+	served := s.documents.served
 	s.mu.Unlock()
-	if !loaded {
+	if served == nil {
 		return errors.New("there are no valid documents yet")
 	}
 	return errors.Join(s.sockets.ready(), s.cfg.Registry.Ready())

@@ -1,9 +1,7 @@
 package controlplane
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -31,9 +29,6 @@ func (s *Server) documentsRead(docs mesh.Documents, err error) {
 	}
 	s.metrics.documentsValid.Set(1)
 	s.log.Info("documents served", "dir", s.cfg.Documents, "documents", len(docs.All()))
-	if err := saveDocuments(s.lastGood(), s.cfg.Documents, docs); err != nil {
-		s.log.Warn("last good documents not saved", "err", err)
-	}
 }
 
 // documentsBad keeps what is served, and makes noise. A process that has never
@@ -43,26 +38,18 @@ func (s *Server) documentsBad(faults error) {
 	s.metrics.documentsValid.Set(0)
 	s.metrics.documentsBad.Inc()
 	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", faults)
-	if !s.documents.since.IsZero() {
+	if s.documents.served != nil || len(s.documents.earlier.All()) == 0 {
 		return
 	}
-	docs, err := loadDocuments(s.lastGood())
-	if err == nil {
-		s.documents.take(docs)
-		s.documents.faults, s.documents.restored = faults, true
-		err = s.apply(s.documents.quarantine)
-	}
-	if err != nil {
+	s.documents.take(s.documents.earlier)
+	s.documents.faults, s.documents.restored = faults, true
+	if err := s.apply(s.documents.quarantine); err != nil {
 		s.documents.restored = false
-		if !errors.Is(err, os.ErrNotExist) {
-			s.log.Error("last good documents not restored", "err", err)
-		}
+		s.log.Error("last good documents not restored", "err", err)
 		return
 	}
-	s.log.Warn("last good documents of an earlier process are served", "path", s.lastGood())
+	s.log.Warn("last good documents of an earlier process are served", "path", s.saved.path)
 }
-
-func (s *Server) lastGood() string { return filepath.Join(s.cfg.StateDir, "documents.yaml") }
 
 // apply serves what was read, but for a quarantine. On an error everything
 // stays as it was.
@@ -84,7 +71,7 @@ func (s *Server) apply(q quarantine) error {
 	if err != nil {
 		return err
 	}
-	s.documents.serve(c.documents)
+	s.documents.serve(c)
 	s.documents.quarantine = q
 	s.metrics.quarantined.Set(float64(q.size()))
 
@@ -100,6 +87,7 @@ func (s *Server) apply(q quarantine) error {
 	s.settle(m)
 	s.workloads = workloads(m)
 	s.sockets.use(s.workloads)
+	s.saved.changed()
 	return nil
 }
 
@@ -118,6 +106,7 @@ func (s *Server) acknowledged(id identity.ID, revision string) {
 	if !s.views.acknowledged(id, revision) {
 		return
 	}
+	s.saved.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle(nil)

@@ -102,6 +102,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	documents documents
+	saved     *stateFile
 	ca        *identity.CA
 	workloads []identity.ID
 	wanted    []string
@@ -153,6 +154,10 @@ func New(cfg Config) (*Server, error) {
 		providerType:          &s.keyring.collection,
 		passportKeysType:      &s.passports.collection,
 	})
+	s.saved = newStateFile(filepath.Join(cfg.StateDir, "documents.json"), log, s.toSave)
+	if err := s.restore(); err != nil {
+		log.Error("documents of an earlier process not used", "err", err)
+	}
 	s.grpc = s.newGRPC()
 	s.sockets = newSockets(log, s.grpc.Serve, func(id identity.ID) (net.Listener, error) {
 		return identity.Listen(cfg.RunDir, id, cfg.AgentUID)

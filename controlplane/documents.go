@@ -22,9 +22,13 @@ type documents struct {
 	// served.
 	faults     error
 	quarantine quarantine
-	// served is what views are made of that have nothing in quarantine.
-	served   mesh.Documents
-	since    time.Time
+	// served is what views are made of that have nothing in quarantine; nil
+	// before the first.
+	served *content
+	since  time.Time
+	// earlier is what an earlier process read last; restored says that it is
+	// served.
+	earlier  mesh.Documents
 	restored bool
 }
 
@@ -55,6 +59,7 @@ func (d *documents) content(q quarantine, view identity.ID) (*content, error) {
 // content is a valid set of documents, compiled. It is immutable.
 type content struct {
 	documents mesh.Documents
+	hash      string
 	mesh      *mesh.Mesh
 }
 
@@ -63,28 +68,30 @@ func newContent(docs mesh.Documents, options mesh.Options) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &content{docs, m}, nil
+	return &content{docs, docs.Hash(), m}, nil
 }
 
 // serve notes what is served from now on.
-func (d *documents) serve(docs mesh.Documents) {
-	if d.served.Hash() != docs.Hash() || d.since.IsZero() {
+func (d *documents) serve(c *content) {
+	if d.served == nil || d.served.hash != c.hash {
 		d.since = time.Now()
 	}
-	d.served = docs
+	d.served = c
 }
 
 // valid reports whether the directory's present content is served, quarantine
 // apart.
-func (d *documents) valid() bool { return d.faults == nil && !d.restored && !d.since.IsZero() }
+func (d *documents) valid() bool { return d.faults == nil && !d.restored && d.served != nil }
 
 func (d *documents) status() DocumentsStatus {
 	s := DocumentsStatus{
 		Dir:      d.dir,
 		Valid:    d.valid(),
-		Served:   len(d.served.All()),
 		Since:    d.since,
 		Restored: d.restored,
+	}
+	if d.served != nil {
+		s.Served = len(d.served.documents.All())
 	}
 	if d.faults != nil {
 		s.Faults = strings.Split(d.faults.Error(), "\n")

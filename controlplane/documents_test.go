@@ -56,7 +56,7 @@ func TestRestartOverBrokenDocuments(t *testing.T) {
 	h := held{}
 	c := r.open(gateway)
 	subscribeAll(c, h)
-	r.until("a copy is kept", func() bool { _, err := os.Stat(r.state + "/documents.yaml"); return err == nil })
+	r.until("a copy is kept", func() bool { _, err := os.Stat(r.state + "/documents.json"); return err == nil })
 	r.stop()
 	r.write("orders", "}")
 	r.start()

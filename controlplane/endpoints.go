@@ -60,7 +60,7 @@ func newEndpoints(path string, log *slog.Logger, pushes prometheus.Counter) *end
 }
 
 // known returns the instances of each service of which something is known.
-func (e *endpoints) known() any {
+func (e *endpoints) known() (any, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	known := map[string][]discovery.Instance{}
@@ -69,7 +69,7 @@ func (e *endpoints) known() any {
 			known[name] = s.update.Instances
 		}
 	}
-	return known
+	return known, nil
 }
 
 // use makes exactly these services known. New ones are there, if empty, when it

@@ -21,13 +21,14 @@ type confined map[mesh.DocumentID]quarantined
 
 // quarantined is a document that a proxy rejected.
 type quarantined struct {
-	// hash is of the rejected content, empty when it is that the document is
+	// Hash is of the rejected content, empty when it is that the document is
 	// gone: another content is another try.
-	hash string
-	// previous is served instead; nil is nothing.
-	previous  *mesh.Document
-	rejection rejection
-	since     time.Time
+	Hash      string    `json:"hash"`
+	Rejection rejection `json:"rejection"`
+	Since     time.Time `json:"since"`
+	// previous is served instead, as in the view's proven generation; nil is
+	// nothing.
+	previous *mesh.Document
 }
 
 // with returns the quarantine with further documents of a view.
@@ -64,7 +65,7 @@ func (c confined) without(docs mesh.Documents) mesh.Documents {
 // differ reports whether any document is not the rejected one any more.
 func (c confined) differ(docs mesh.Documents) bool {
 	for id, q := range c {
-		if hashOf(docs, id) != q.hash {
+		if hashOf(docs, id) != q.Hash {
 			return true
 		}
 	}
@@ -87,10 +88,10 @@ func (q quarantine) status() []QuarantineStatus {
 			out = append(out, QuarantineStatus{
 				Document: id.String(),
 				View:     view.String(),
-				Since:    d.since,
-				Reason:   d.rejection.text,
-				Proxy:    d.rejection.proxy(),
-				TypeURL:  d.rejection.typeURL,
+				Since:    d.Since,
+				Reason:   d.Rejection.Text,
+				Proxy:    d.Rejection.proxy(),
+				TypeURL:  d.Rejection.TypeURL,
 				Previous: d.previous != nil,
 			})
 		}

@@ -11,19 +11,19 @@ import (
 
 // rejection is a NACK: some proxy did not take some resources.
 type rejection struct {
-	id       identity.ID
-	instance string
-	// by is who said so: "agent" or "envoy".
-	by string
-	// revision is the view's that the resources were of; empty when it is not
+	ID       identity.ID `json:"id"`
+	Instance string      `json:"instance"`
+	// By is who said so: "agent" or "envoy".
+	By string `json:"by"`
+	// Revision is the view's that the resources were of; empty when it is not
 	// known.
-	revision string
-	typeURL  string
-	names    []string
-	text     string
+	Revision string   `json:"revision"`
+	TypeURL  string   `json:"typeURL"`
+	Names    []string `json:"names"`
+	Text     string   `json:"text"`
 }
 
-func (r rejection) proxy() string { return strings.TrimSuffix(r.id.String()+"/"+r.instance, "/") }
+func (r rejection) proxy() string { return strings.TrimSuffix(r.ID.String()+"/"+r.Instance, "/") }
 
 // suspect is a document that may be to blame, and its last version that was
 // not; nil when there is none. The hash is empty when it is gone.
@@ -42,15 +42,15 @@ type suspect struct {
 func (vs *views) suspects(r rejection) (likely, all []suspect) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
-	v := vs.byID[r.id]
-	if v == nil || r.revision != v.latest.revision || !slices.Contains(revisedTypes, r.typeURL) {
+	v := vs.byID[r.ID]
+	if v == nil || r.Revision != v.latest.revision || !slices.Contains(revisedTypes, r.TypeURL) {
 		return nil, nil
 	}
 	return v.suspects(r)
 }
 
 func (v *view) suspects(r rejection) (likely, all []suspect) {
-	ids, named := v.latest.suspects(r.typeURL, r.names, r.text)
+	ids, named := v.latest.suspects(r.TypeURL, r.Names, r.Text)
 	if v.proven == nil {
 		// Nothing tells old from new. Only what the proxy itself names is
 		// taken out, and never the view's own document: that would take the
@@ -104,12 +104,12 @@ func (v *view) document() mesh.DocumentID {
 // rejected takes a NACK: it is counted and told, and the documents that caused
 // it are put into quarantine, so that everything else goes on.
 func (s *Server) rejected(r rejection) {
-	s.metrics.nacks.WithLabelValues(s.knownType(r.typeURL), r.by).Inc()
+	s.metrics.nacks.WithLabelValues(s.knownType(r.TypeURL), r.By).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	likely, all := s.views.suspects(r)
-	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.by, "type_url", r.typeURL,
-		"resources", r.names, "revision", r.revision, "documents", names(likely), "err", r.text)
+	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.By, "type_url", r.TypeURL,
+		"resources", r.Names, "revision", r.Revision, "documents", names(likely), "err", r.Text)
 	for _, suspects := range [][]suspect{likely, all} {
 		if len(suspects) > 0 && s.confine(r, suspects) {
 			return
@@ -130,13 +130,13 @@ func (s *Server) knownType(typeURL string) string {
 func (s *Server) confine(r rejection, suspects []suspect) bool {
 	more := confined{}
 	for _, u := range suspects {
-		more[u.id] = quarantined{hash: u.hash, previous: u.previous, rejection: r, since: time.Now()}
+		more[u.id] = quarantined{Hash: u.hash, Rejection: r, Since: time.Now(), previous: u.previous}
 	}
-	if err := s.apply(s.documents.quarantine.with(r.id, more)); err != nil {
-		s.log.Error("documents not put into quarantine", "view", r.id.String(), "documents", names(suspects), "err", err)
+	if err := s.apply(s.documents.quarantine.with(r.ID, more)); err != nil {
+		s.log.Error("documents not put into quarantine", "view", r.ID.String(), "documents", names(suspects), "err", err)
 		return false
 	}
-	s.log.Warn("documents in quarantine", "view", r.id.String(), "documents", names(suspects))
+	s.log.Warn("documents in quarantine", "view", r.ID.String(), "documents", names(suspects))
 	return true
 }
 

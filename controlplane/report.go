@@ -18,13 +18,13 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 	for _, t := range report.GetTypes() {
 		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
 			s.rejected(rejection{
-				id:       id,
-				instance: report.GetInstance(),
-				by:       "envoy",
-				revision: report.GetHeldRevision(),
-				typeURL:  t.GetTypeUrl(),
-				names:    t.GetRejected(),
-				text:     t.GetError(),
+				ID:       id,
+				Instance: report.GetInstance(),
+				By:       "envoy",
+				Revision: report.GetHeldRevision(),
+				TypeURL:  t.GetTypeUrl(),
+				Names:    t.GetRejected(),
+				Text:     t.GetError(),
 			})
 		}
 	}

@@ -49,6 +49,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() error { return s.cfg.Registry.Run(ctx, s.endpoints.notify) })
 	work.Go(func() error { s.endpoints.run(ctx); return nil })
 	work.Go(func() error { s.endpoints.file.run(ctx); return nil })
+	work.Go(func() error { s.saved.run(ctx); return nil })
 	work.Go(func() error { s.keyring.run(ctx); return nil })
 	work.Go(func() error { s.upkeep(ctx); return nil })
 	work.Go(func() error {

@@ -20,13 +20,13 @@ const stateGap = time.Second
 // old.
 type stateFile struct {
 	path    string
-	state   func() any
+	state   func() (any, error)
 	log     *slog.Logger
 	changes chan struct{}
 	failed  bool
 }
 
-func newStateFile(path string, log *slog.Logger, state func() any) *stateFile {
+func newStateFile(path string, log *slog.Logger, state func() (any, error)) *stateFile {
 	return &stateFile{path: path, state: state, log: log, changes: make(chan struct{}, 1)}
 }
 
@@ -53,7 +53,10 @@ func (f *stateFile) run(ctx context.Context) {
 
 // write writes the state; if it cannot, it shall be tried again.
 func (f *stateFile) write() {
-	err := writeState(f.path, f.state())
+	state, err := f.state()
+	if err == nil {
+		err = writeState(f.path, state)
+	}
 	if err != nil {
 		f.changed()
 	}

@@ -137,21 +137,21 @@ type TypeStatus struct {
 func (p *ProxyStatus) reject(q quarantine) {
 	for _, documents := range q {
 		for id, d := range documents {
-			if d.rejection.id.String() == p.Name && d.rejection.instance == p.Instance {
-				p.rejectOne(id, d.rejection)
+			if d.Rejection.ID.String() == p.Name && d.Rejection.Instance == p.Instance {
+				p.rejectOne(id, d.Rejection)
 			}
 		}
 	}
 }
 
 func (p *ProxyStatus) rejectOne(document mesh.DocumentID, r rejection) {
-	i := slices.IndexFunc(p.Types, func(t TypeStatus) bool { return t.TypeURL == r.typeURL })
+	i := slices.IndexFunc(p.Types, func(t TypeStatus) bool { return t.TypeURL == r.TypeURL })
 	if i < 0 {
 		i = len(p.Types)
-		p.Types = append(p.Types, TypeStatus{TypeURL: r.typeURL})
+		p.Types = append(p.Types, TypeStatus{TypeURL: r.TypeURL})
 	}
 	t := &p.Types[i]
-	t.State, t.Error, t.Rejected = StateNACKed, r.text, r.names
+	t.State, t.Error, t.Rejected = StateNACKed, r.Text, r.Names
 	t.Documents = append(t.Documents, document.String())
 	slices.Sort(t.Documents)
 }

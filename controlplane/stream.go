@@ -111,13 +111,13 @@ func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	sent := str.sent[req.GetTypeUrl()]
 	str.server.rejected(rejection{
-		id:       str.id,
-		instance: str.proxy.instance,
-		by:       "agent",
-		revision: sent.revision,
-		typeURL:  req.GetTypeUrl(),
-		names:    sent.names,
-		text:     bounded(detail.GetMessage(), maxText),
+		ID:       str.id,
+		Instance: str.proxy.instance,
+		By:       "agent",
+		Revision: sent.revision,
+		TypeURL:  req.GetTypeUrl(),
+		Names:    sent.names,
+		Text:     bounded(detail.GetMessage(), maxText),
 	})
 	return nil
 }

@@ -43,9 +43,14 @@ func (s sets) replace(g *generation) {
 	}
 }
 
-func newView(id identity.ID) *view {
-	v := &view{id: id, newest: newSets(), settled: newSets(), streams: map[*stream]struct{}{}}
+// newView returns a view of which an earlier process had a proven generation,
+// or nil.
+func newView(id identity.ID, proven *generation) *view {
+	v := &view{id: id, proven: proven, newest: newSets(), settled: newSets(), streams: map[*stream]struct{}{}}
 	v.needs.Store(&map[string][]string{})
+	if proven != nil {
+		v.settled.replace(proven)
+	}
 	return v
 }
 

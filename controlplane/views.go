@@ -22,6 +22,9 @@ type views struct {
 
 	mu   sync.Mutex
 	byID map[identity.ID]*view
+	// earlier are the generations that were proven in an earlier process; nil
+	// once the views have taken theirs.
+	earlier map[identity.ID]*generation
 	// ended is why there are no streams any more.
 	ended error
 }
@@ -68,7 +71,7 @@ func (vs *views) set(next map[identity.ID]*generation) {
 	for id, g := range next {
 		v := vs.byID[id]
 		if v == nil {
-			v = newView(id)
+			v = newView(id, vs.earlier[id])
 			vs.byID[id] = v
 		}
 		if v.latest != nil && v.latest.revision == g.revision {
@@ -79,6 +82,7 @@ func (vs *views) set(next map[identity.ID]*generation) {
 		v.set(g)
 		vs.recheck(before, *v.needs.Load())
 	}
+	vs.earlier = nil
 }
 
 // recheck makes streams look again at the shared resources that their view may
@@ -161,6 +165,21 @@ func (vs *views) latest(id identity.ID) *generation {
 	return nil
 }
 
+// proven returns what the proven generation of each view was made from; nil
+// when there is none.
+func (vs *views) proven() map[identity.ID]*content {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	proven := map[identity.ID]*content{}
+	for id, v := range vs.byID {
+		proven[id] = nil
+		if v.proven != nil {
+			proven[id] = v.proven.content
+		}
+	}
+	return proven
+}
+
 // services returns the services that any view sends to, of either generation,
 // sorted.
 func (vs *views) services() []string {
@@ -169,6 +188,9 @@ func (vs *views) services() []string {
 	var names []string
 	for _, v := range vs.byID {
 		names = append(names, (*v.needs.Load())[resource.EndpointType]...)
+	}
+	for _, g := range vs.earlier {
+		names = append(names, g.needs[resource.EndpointType]...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -49,6 +49,10 @@ func newDocument(file string, lines []string, kind Kind, node *yaml.Node) *Docum
 	return d
 }
 
+// YAML returns the document as it was written, but for its layout. What is read
+// from it has the same Hash.
+func (d *Document) YAML() ([]byte, error) { return yaml.Marshal(d.nodes[""]) }
+
 // fault notes a fault at the value at path, or at what is nearest around it.
 func (d *Document) fault(path, message string) {
 	if !d.faulted(path) {

@@ -50,6 +50,34 @@ func TestDocumentHash(t *testing.T) {
 	}
 }
 
+// What is written of a document says the same as what was read.
+func TestDocumentYAML(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"block style":      "kind: Service\nname: orders\ntier: process\nuses:\n  - a\n  - b\n",
+		"flow style":       "{kind: Service, name: orders, routes: [{name: a, match: {path: \"/a/{id}/**\"}, allow: \"'a' in user.groups && !('b: #c' in user.groups)\"}]}",
+		"literals":         "kind: Service\nname: orders\nroutes:\n  - match: {path: /a}\n    allow: |\n      'a' in user.groups ||\n        tenant == \"x\"\n\n    timeout: 1m30s\n",
+		"folded":           "kind: Service\nname: orders\nroutes:\n  - match: {path: /a}\n    allow: >-\n      true ||\n      false\n",
+		"comments":         "# Head.\nkind: Service # line\n# between\nname: orders\n# End.\n",
+		"words that trick": "kind: Service\nname: \"orders\"\nuses: [\"true\", \"1e3\", \"null\", \"~\"]\n",
+	} {
+		before := mesh.Parse("a.yaml", []byte("# Of the file.\n---\n"+text)).Get(orders)
+		if before == nil {
+			t.Errorf("%s: no %s in %q", name, orders, text)
+			continue
+		}
+		written, err := before.YAML()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		after := mesh.Parse("b.yaml", written).Get(orders)
+		if after == nil || after.Hash != before.Hash {
+			t.Errorf("%s: written as\n%s", name, written)
+		}
+	}
+}
+
 // A bad document can be taken out, or an older one put in its place.
 func TestDocumentsWith(t *testing.T) {
 	t.Parallel()
