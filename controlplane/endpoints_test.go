@@ -184,6 +184,7 @@ func TestEndpointsOfServicesThatNobodyUsedAreForgotten(t *testing.T) {
 	r := start(t, shop())
 	r.dial(orders)
 	r.registry.tell("inventory", "127.0.0.1:1")
+	r.until("it is known", func() bool { return r.status().Services[0].Instances == 1 })
 	r.stop()
 	r.write("orders", strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1))
 	r.write("inventory", strings.Replace(inventoryYAML, "[orders]", "[]", 1))

@@ -136,6 +136,7 @@ func TestEndpointsOfWhatIsProvenOutliveTheProcess(t *testing.T) {
 	r := start(t, shop())
 	r.accept(orders)
 	r.registry.tell("inventory", "127.0.0.1:1")
+	r.until("it is known", func() bool { return r.status().Services[0].Instances == 1 })
 	r.restart(map[string]string{
 		"orders":    strings.Replace(ordersYAML, "uses: [inventory]\n", "", 1),
 		"inventory": strings.Replace(inventoryYAML, "[orders]", "[]", 1),
