@@ -25,7 +25,11 @@ type book struct {
 	stream *bookStream
 	types  map[string]*account
 	// envoy is the version that Envoy says it is.
-	envoy   string
+	envoy string
+	// served says that the present Envoy opened a stream; deaths counts the
+	// Envoys before it that had and died.
+	served  bool
+	deaths  int
 	changed chan struct{}
 }
 
@@ -75,8 +79,28 @@ func (b *book) open(amend func(*discoveryv3.DeltaDiscoveryRequest), end func()) 
 	}
 	b.stream = &bookStream{book: b, amend: amend, end: end}
 	b.types = map[string]*account{}
+	b.served = true
 	b.notify()
 	return b.stream
+}
+
+// died enters the death of an Envoy. One that had not come to open a stream
+// did not die of what it was sent.
+func (b *book) died() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.served {
+		b.served = false
+		b.deaths++
+		b.notify()
+	}
+}
+
+// deathCount returns how many Envoys died so far.
+func (b *book) deathCount() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.deaths
 }
 
 // notify wakes those that watch. The caller holds the lock.

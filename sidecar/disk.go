@@ -40,10 +40,10 @@ func (d *disk) resume(rev *revision) {
 	d.do(func() error { d.live = rev; return nil })
 }
 
-// retreat says that Envoy goes back to rev, which it holds whole, and that the
-// revision that it was about to get is not good.
-func (d *disk) retreat(rev *revision) {
-	d.do(func() error { d.live = rev; return d.files.retreat() })
+// retreat says that Envoy goes back to rev, which is in that generation, and
+// that later ones are not good.
+func (d *disk) retreat(rev *revision, generation string) {
+	d.do(func() error { d.live = rev; return d.files.retreat(generation) })
 	d.changed()
 }
 

@@ -92,13 +92,14 @@ func OpenLastGood(dir string, log *slog.Logger) (*LastGood, error) {
 func (l *LastGood) Begin(revision string) error  { return l.l.begin(&snapshot{revision: revision}) }
 func (l *LastGood) Update(revision string) error { return l.l.update(&snapshot{revision: revision}) }
 func (l *LastGood) Acknowledge() error           { return l.l.acknowledge() }
-func (l *LastGood) Retreat() error               { return l.l.retreat() }
+func (l *LastGood) Retreat() error               { return l.l.retreat("acknowledged") }
+func (l *LastGood) RetreatFar() error            { return l.l.retreat("promoted") }
 func (l *LastGood) Promote() error               { return l.l.promote() }
 func (l *LastGood) Counter() uint64              { return l.l.counter }
 
 // Load returns the revision that is loaded, or "".
 func (l *LastGood) Load() string {
-	if s := l.l.load(); s != nil {
+	if s, _ := l.l.load(); s != nil {
 		return s.revision
 	}
 	return ""

@@ -56,7 +56,7 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 	}
 	switch typeURL {
 	case resource.ClusterType, policyType:
-		h.needs = h.findNeeds()
+		h.needs = findNeeds(h.sets)
 	case revisionType:
 		h.current = nil
 		for _, r := range decodeAll[*chancerypb.Revision](h.sets[revisionType]) {
@@ -66,9 +66,9 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 }
 
 // findNeeds reads the names of namedTypes out of what refers to them.
-func (h *held) findNeeds() map[string][]string {
-	needs := map[string][]string{resource.EndpointType: endpointNames(h.sets[resource.ClusterType])}
-	for _, p := range decodeAll[*chancerypb.Policy](h.sets[policyType]) {
+func findNeeds(sets map[string]set) map[string][]string {
+	needs := map[string][]string{resource.EndpointType: endpointNames(sets[resource.ClusterType])}
+	for _, p := range decodeAll[*chancerypb.Policy](sets[policyType]) {
 		needs[providerType] = append(needs[providerType], p.GetProviders()...)
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
 	}

@@ -28,7 +28,7 @@ type Status struct {
 	// EnvoyVersion is what Envoy said last.
 	EnvoyVersion string `json:"envoy_version,omitempty"`
 	// HeldRevision is the one that Envoy is to have, AcknowledgedRevision the
-	// last that it took whole.
+	// last that it took whole and lived with.
 	HeldRevision         string       `json:"held_revision,omitempty"`
 	AcknowledgedRevision string       `json:"acknowledged_revision,omitempty"`
 	Types                []TypeStatus `json:"types,omitempty"`
@@ -86,7 +86,7 @@ func (a *Agent) Ready() error {
 	if _, ok := a.book.connected(); !ok {
 		missing = append(missing, errors.New("envoy not connected"))
 	}
-	if a.rollout.report().GetAcknowledgedRevision() == "" {
+	if !a.rollout.ready() {
 		missing = append(missing, errors.New("no revision acknowledged by envoy yet"))
 	}
 	return errors.Join(missing...)

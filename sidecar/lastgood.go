@@ -44,8 +44,6 @@ type lastGood struct {
 	counter uint64
 	// current is the generation that the live revision is in; empty for none.
 	current string
-	// settled is the one that the last acknowledged revision is in.
-	settled string
 }
 
 // snapshot is one state as a file holds it.
@@ -74,9 +72,9 @@ func openLastGood(dir string, log *slog.Logger) (*lastGood, error) {
 	return l, nil
 }
 
-// load returns the best state on disk, or nil. A file that cannot be trusted
-// is passed over, loudly.
-func (l *lastGood) load() *snapshot {
+// load returns the best state on disk, or nil, and the promoted one, or nil, to
+// go back to. A file that cannot be trusted is passed over, loudly.
+func (l *lastGood) load() (best, proven *snapshot) {
 	read := map[string]*snapshot{}
 	for _, generation := range []string{pending, acknowledged, promoted} {
 		s, err := l.read(generation)
@@ -101,12 +99,9 @@ func (l *lastGood) load() *snapshot {
 	case read[pending] != nil:
 		l.current = pending
 	default:
-		return nil
+		return nil, nil
 	}
-	if l.current != pending {
-		l.settled = l.current
-	}
-	return read[l.current]
+	return read[l.current], p
 }
 
 // begin writes a revision that Envoy is about to get. Envoy does not wait for
@@ -138,19 +133,21 @@ func (l *lastGood) advance(from, to string) error {
 	if err := atomicfile.Rename(l.path(from), l.path(to)); err != nil {
 		return fmt.Errorf("last good state: %w", err)
 	}
-	l.current, l.settled = to, to
+	l.current = to
 	return nil
 }
 
-// retreat forgets the pending revision: the one before it is live again.
-func (l *lastGood) retreat() error {
-	l.current = l.settled
-	return l.remove(pending)
-}
-
-func (l *lastGood) remove(generation string) error {
-	if err := os.Remove(l.path(generation)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("last good state: %w", err)
+// retreat makes the revision of an earlier generation live again and forgets
+// later ones: they were refused.
+func (l *lastGood) retreat(to string) error {
+	l.current = to
+	for _, generation := range []string{pending, acknowledged} {
+		if generation == to {
+			break
+		}
+		if err := os.Remove(l.path(generation)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("last good state: %w", err)
+		}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ func TestLastGood(t *testing.T) {
 	acknowledge := func(l *sidecar.LastGood, _ string) error { return l.Acknowledge() }
 	promote := func(l *sidecar.LastGood, _ string) error { return l.Promote() }
 	retreat := func(l *sidecar.LastGood, _ string) error { return l.Retreat() }
+	retreatFar := func(l *sidecar.LastGood, _ string) error { return l.RetreatFar() }
 	update := func(l *sidecar.LastGood, _ string) error { return l.Update("updated") }
 	edit := func(file string, edit func([]byte) []byte) step {
 		return func(_ *sidecar.LastGood, dir string) error {
@@ -61,7 +62,8 @@ func TestLastGood(t *testing.T) {
 		{"a newer one acknowledged", []step{begin("1"), acknowledge, promote, begin("2"), acknowledge}, "2", false},
 		{"never promoted unacknowledged", []step{begin("1"), acknowledge, promote, begin("2"), promote}, "1", false},
 		{"updated", []step{begin("1"), acknowledge, promote, update}, "updated", false},
-		{"refused", []step{begin("1"), acknowledge, promote, begin("2"), retreat, update}, "updated", false},
+		{"refused", []step{begin("1"), acknowledge, promote, begin("2"), retreatFar, update}, "updated", false},
+		{"Envoy died of it", []step{begin("1"), acknowledge, promote, begin("2"), acknowledge, retreatFar}, "1", false},
 		{"refused in probation", []step{begin("1"), acknowledge, begin("2"), retreat, update}, "updated", false},
 		{"nothing before it", []step{begin("1"), retreat}, "", false},
 		{
@@ -143,4 +145,10 @@ func check(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// lastGoodFile reports whether an agent has a generation of last good state.
+func lastGoodFile(a *agent, generation string) error {
+	_, err := os.Stat(filepath.Join(a.config.StateDir, "lastgood."+generation))
+	return err
 }

@@ -39,6 +39,8 @@ type supervisor struct {
 	drainTime time.Duration
 	log       *slog.Logger
 	starts    prometheus.Counter
+	// died is told of each Envoy that ends by itself.
+	died func()
 	// checked says that the command's version was found good.
 	checked bool
 }
@@ -57,6 +59,7 @@ func (s *supervisor) run(ctx context.Context) error {
 				return nil
 			case <-p.done:
 				s.log.ErrorContext(ctx, "envoy ended", "pid", p.pid, "lived", time.Since(began))
+				s.died()
 			}
 		}
 		if time.Since(began) > steady {

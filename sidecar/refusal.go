@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -10,15 +11,60 @@ import (
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
+// fatal is how many Envoys must die of a revision for it to be refused: one may
+// have died of anything.
+const fatal = 2
+
 // judge returns how Envoy stands towards what is wanted of the target, and
-// takes back what it rejected. Without an earlier revision that would suffer
-// from going on, nothing is taken back: a part is better than nothing.
+// takes back what it rejected or dies of. Without an earlier revision that
+// would suffer from going on, nothing is taken back: a part is better than
+// nothing.
 func (o *rollout) judge(target *localRevision, want versions) standing {
 	standing := o.book.standing(want)
-	if standing == refused && o.settled != nil && o.settled != target {
+	switch {
+	case target != o.proven && o.book.deathCount()-target.deaths >= fatal:
+		o.condemn(target)
+	case standing == refused && o.settled != nil && o.settled != target:
 		o.takeBack(target)
 	}
 	return standing
+}
+
+// condemn goes all the way back to the revision that Envoy lived with, and
+// tells of the target as if Envoy had rejected it.
+func (o *rollout) condemn(target *localRevision) {
+	if target.condemned {
+		return
+	}
+	target.condemned, target.withdrawn = true, o.proven != nil
+	reason := fmt.Sprintf("envoy died twice within %v of taking this revision", o.probation)
+	o.log.Error("revision refused", "revision", target.id, "err", reason)
+	o.refuse(target, []*chancerypb.TypeStatus{{
+		TypeUrl:  resource.ListenerType,
+		State:    chancerypb.TypeStatus_NACKED,
+		Error:    reason,
+		Rejected: slices.Sorted(maps.Keys(target.local[resource.ListenerType])),
+	}})
+	if o.proven != nil {
+		o.goBack()
+	}
+	o.book.touch()
+}
+
+// goBack serves the proven revision and nothing else, to an Envoy that starts
+// from nothing.
+func (o *rollout) goBack() {
+	if err := o.pdp.narrow(o.proven.policy()); err != nil {
+		o.log.Error("policy refused", "err", err)
+	}
+	o.endpoints.fill()
+	for _, typeURL := range servedTypes {
+		o.downstream.resources[typeURL].Replace(o.proven.local[typeURL].list())
+	}
+	o.disk.retreat(o.proven.revision, promoted)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settled = o.proven
 }
 
 // takeBack puts what Envoy holds in the place of what it rejected, so that an
@@ -30,10 +76,15 @@ func (o *rollout) takeBack(target *localRevision) {
 		return s.GetState() != chancerypb.TypeStatus_NACKED
 	}))
 	o.withdraw(o.settled)
-	if !target.withdrawn {
-		target.withdrawn = true
-		o.disk.retreat(o.settled.revision)
+	if target.withdrawn {
+		return
 	}
+	target.withdrawn = true
+	generation := acknowledged
+	if o.settled == o.proven {
+		generation = promoted
+	}
+	o.disk.retreat(o.settled.revision, generation)
 }
 
 // refuse notes NACKs of the target, to be reported for as long as it is the

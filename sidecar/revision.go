@@ -38,14 +38,14 @@ func (h *held) complete() *revision {
 			}
 		}
 	}
-	return h.revision(h.current.GetId())
+	return newRevision(h.current.GetId(), h.sets, h.needs)
 }
 
-// revision copies the sets. The caller holds the lock.
-func (h *held) revision(id string) *revision {
-	rev := &revision{id: id, sets: map[string]set{}, needs: h.needs}
+// newRevision copies the sets that a revision is made of.
+func newRevision(id string, sets map[string]set, needs map[string][]string) *revision {
+	rev := &revision{id: id, sets: map[string]set{}, needs: needs}
 	for _, typeURL := range revisedTypes {
-		rev.sets[typeURL] = maps.Clone(h.sets[typeURL])
+		rev.sets[typeURL] = maps.Clone(sets[typeURL])
 	}
 	return rev
 }
@@ -66,7 +66,19 @@ func (h *held) snapshot(rev *revision) *snapshot {
 
 // restore takes over last good state.
 func (h *held) restore(s *snapshot) (*revision, error) {
-	byType := map[string][]*xds.Resource{}
+	sets, err := s.sets()
+	if err != nil {
+		return nil, err
+	}
+	for typeURL, set := range sets {
+		h.apply(typeURL, set.list(), nil)
+	}
+	return newRevision(s.revision, sets, findNeeds(sets)), nil
+}
+
+// sets returns all resources by type.
+func (s *snapshot) sets() (map[string]set, error) {
+	sets := map[string]set{}
 	for _, r := range s.resources {
 		if _, err := decode(r); err != nil {
 			return nil, err
@@ -74,12 +86,10 @@ func (h *held) restore(s *snapshot) (*revision, error) {
 		if !isKnown(r.TypeURL) {
 			return nil, fmt.Errorf("unknown type %q", r.TypeURL)
 		}
-		byType[r.TypeURL] = append(byType[r.TypeURL], r)
+		if sets[r.TypeURL] == nil {
+			sets[r.TypeURL] = set{}
+		}
+		sets[r.TypeURL][r.Name] = r
 	}
-	for typeURL, resources := range byType {
-		h.apply(typeURL, resources, nil)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.revision(s.revision), nil
+	return sets, nil
 }

@@ -34,7 +34,8 @@ const (
 //
 // A step that Envoy rejects ends the rollout there. What it took stays, what
 // it had keeps working, what it rejected is taken back, and the control plane,
-// which hears of the NACK, sends a revision without the culprit.
+// which hears of the NACK, sends a revision without the culprit. A revision that
+// Envoy dies of counts as rejected, and all of it is taken back.
 type rollout struct {
 	local      envoy.Local
 	downstream *downstream
@@ -48,9 +49,9 @@ type rollout struct {
 	probation  time.Duration
 
 	mu sync.Mutex
-	// target is the newest revision, and settled the last that Envoy held
-	// whole, while this process lives.
-	target, settled *localRevision
+	// target is the newest revision, settled the last that Envoy held whole
+	// while this process lives, and proven the last that an Envoy lived with.
+	target, settled, proven *localRevision
 }
 
 // localRevision is a revision as this instance has it.
@@ -62,8 +63,11 @@ type localRevision struct {
 	// refusals are Envoy's NACKs of it, by type. They outlive their account in
 	// the book, which ends when what was rejected is taken back.
 	refusals map[string]*chancerypb.TypeStatus
-	// withdrawn says that Envoy has something else in its place.
-	withdrawn bool
+	// deaths is the count at which Envoy was first given it.
+	deaths int
+	// condemned says that Envoys died of it, withdrawn that Envoy has
+	// something else in its place.
+	condemned, withdrawn bool
 }
 
 // policy returns the revision's one policy, or nil.
@@ -96,15 +100,38 @@ func (o *rollout) submit(rev *revision) {
 	}
 }
 
-// restore serves last good state, before anything else is done.
-func (o *rollout) restore(rev *revision) error {
+// restore serves last good state, before anything else is done; proven is the
+// promoted one, or nil.
+func (o *rollout) restore(rev *revision, proven *snapshot) error {
 	target, err := o.begin(rev)
 	if err != nil {
 		return err
 	}
 	target.restored = true
+	before := target
+	if proven != nil && proven.revision != rev.id {
+		if before, err = o.fromDisk(proven); err != nil {
+			return err
+		}
+	}
+	if proven != nil {
+		o.mu.Lock()
+		o.proven = before
+		o.mu.Unlock()
+	}
 	o.put(target, servedTypes...)
 	return nil
+}
+
+// fromDisk returns a revision that is only gone back to: what is held stays.
+func (o *rollout) fromDisk(s *snapshot) (*localRevision, error) {
+	sets, err := s.sets()
+	if err != nil {
+		return nil, err
+	}
+	rev := newRevision(s.revision, sets, findNeeds(sets))
+	local, err := localize(rev, o.local)
+	return &localRevision{revision: rev, local: local, restored: true}, err
 }
 
 // run rolls out what is submitted until ctx ends.
@@ -131,6 +158,9 @@ func (o *rollout) run(ctx context.Context) error {
 
 // roll rolls out one revision. It returns the one that overtook it, if any.
 func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
+	if last := o.target; last != nil && last.condemned && last.id == rev.id {
+		return o.settle(ctx, last) // the control plane has yet to hear of it
+	}
 	target, err := o.begin(rev)
 	if err != nil {
 		o.log.ErrorContext(ctx, "revision refused", "revision", rev.id, "err", err)
@@ -155,7 +185,7 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 	if err != nil {
 		return nil, err
 	}
-	target := &localRevision{revision: rev, local: local}
+	target := &localRevision{revision: rev, local: local, deaths: o.book.deathCount()}
 	before := cmp.Or(o.settled, o.target)
 	if err := o.pdp.widen(before.policy(), target.policy()); err != nil {
 		return nil, err
@@ -245,7 +275,7 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 		case <-changed:
 		case <-lived:
 			o.retire(ctx, target)
-			o.disk.promote()
+			o.prove(target)
 			lived = make(chan time.Time)
 		}
 	}
@@ -280,10 +310,29 @@ func (o *rollout) retire(ctx context.Context, target *localRevision) {
 	}
 }
 
+// prove notes that Envoy lived with the target: only that makes it good enough
+// to be told to the control plane, and gone back to.
+func (o *rollout) prove(target *localRevision) {
+	o.disk.promote()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.proven != target {
+		o.proven, target.refusals = target, nil
+		o.book.touch()
+	}
+}
+
+// ready reports whether Envoy held a whole revision.
+func (o *rollout) ready() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.settled != nil
+}
+
 // report describes how Envoy stands towards the target.
 func (o *rollout) report() *chancerypb.ReportRequest {
 	o.mu.Lock()
-	target, settled := o.target, o.settled
+	target, settled, proven := o.target, o.settled, o.proven
 	var refusals map[string]*chancerypb.TypeStatus
 	if target != nil {
 		refusals = maps.Clone(target.refusals)
@@ -291,8 +340,8 @@ func (o *rollout) report() *chancerypb.ReportRequest {
 	o.mu.Unlock()
 	report := &chancerypb.ReportRequest{}
 	report.EnvoyVersion, report.EnvoyConnected = o.book.connected()
-	if settled != nil {
-		report.AcknowledgedRevision = settled.id
+	if settled != nil && proven != nil {
+		report.AcknowledgedRevision = proven.id
 	}
 	if target == nil {
 		return report

@@ -116,6 +116,7 @@ func (a *Agent) supervise(ctx, serving context.Context) error {
 		drainTime: a.config.DrainTime,
 		log:       a.log,
 		starts:    a.metrics.starts,
+		died:      a.book.died,
 	}
 	return s.run(ctx)
 }
@@ -156,13 +157,13 @@ func (a *Agent) restore() (*disk, error) {
 	}
 	d := newDisk(files, a.held, a.log)
 	a.rollout.disk = d
-	s := files.load()
+	s, proven := files.load()
 	if s == nil {
 		return d, nil
 	}
 	rev, err := a.held.restore(s)
 	if err == nil {
-		err = a.rollout.restore(rev)
+		err = a.rollout.restore(rev, proven)
 	}
 	if err != nil {
 		a.log.Error("last good state not served", "revision", s.revision, "err", err)

@@ -723,7 +723,7 @@ type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Distinguishes the instances of one gateway or service; claimed, display only.
 	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Revision that Envoy acknowledged last, whole.
+	// Revision that Envoy acknowledged last, whole, and lived with for a while.
 	AcknowledgedRevision string `protobuf:"bytes,2,opt,name=acknowledged_revision,json=acknowledgedRevision,proto3" json:"acknowledged_revision,omitempty"`
 	// Revision that the agent holds.
 	HeldRevision   string        `protobuf:"bytes,3,opt,name=held_revision,json=heldRevision,proto3" json:"held_revision,omitempty"`

@@ -1,0 +1,144 @@
+package sidecar_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+)
+
+// mortal is an agent with an Envoy that can die: a process without xDS, and a
+// fakeEnvoy without a process.
+type mortal struct {
+	*agent
+	*fakeEnvoy
+}
+
+func startMortal(t *testing.T, cp *controlPlane, probation time.Duration) *mortal {
+	t.Helper()
+	m := &mortal{agent: newAgent(t, cp)}
+	m.probation = probation
+	m.config.EnvoyCommand = []string{script(t, "1.40.0", "exec sleep 1000")}
+	m.config.DrainTime = 100 * time.Millisecond
+	m.agent.start()
+	m.live(t, 0)
+	return m
+}
+
+// live connects an Envoy that holds nothing when its process, which is not the
+// one before, runs.
+func (m *mortal) live(t *testing.T, before int) {
+	t.Helper()
+	eventually(t, "envoy is started", func() error {
+		return errors.Join(running(m.agent)(), is(m.pid() != before, true))
+	})
+	m.fakeEnvoy = newFakeEnvoy(t, m.socket())
+	m.connect()
+}
+
+// die kills Envoy and lets the next one live.
+func (m *mortal) die(t *testing.T) {
+	t.Helper()
+	m.disconnect()
+	pid := m.pid()
+	check(t, syscall.Kill(pid, syscall.SIGKILL))
+	m.live(t, pid)
+}
+
+var (
+	firstView  = []string{"CDS orders", "EDS orders", "LDS gateway", "RDS gateway"}
+	secondView = []string{"CDS orders", "CDS stock", "EDS orders", "EDS stock", "LDS gateway", "RDS gateway"}
+)
+
+const condemned = "envoy died twice within 2s of taking this revision"
+
+func TestRevisionThatEnvoyDiesOfIsRefused(t *testing.T) {
+	t.Parallel()
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", view(t, "orders")...)
+	cp.start()
+	m := startMortal(t, cp, 2*time.Second)
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+
+	cp.set("rev-2", view(t, "orders", "stock")...)
+	eventually(t, "Envoy takes rev-2", func() error { return is(m.names(), secondView) })
+	if err := acknowledged(cp, "rev-1")(); err != nil {
+		t.Errorf("before Envoy lived with rev-2: %v", err)
+	}
+	m.die(t)
+	eventually(t, "one death may be chance", func() error { return is(m.names(), secondView) })
+	m.die(t)
+	eventually(t, "the agent goes back to rev-1", func() error {
+		return errors.Join(is(m.names(), firstView), is(m.knows("stock"), unknown), is(m.knows("orders"), known))
+	})
+	eventually(t, "the control plane is told", func() error {
+		return errors.Join(is(cp.lastReport().GetHeldRevision(), "rev-2"), is(nacked(cp, resource.ListenerType), condemned),
+			acknowledged(cp, "rev-1")())
+	})
+
+	// So it is for the next agent, as long as the control plane is away.
+	cp.stop()
+	m.disconnect()
+	m.agent.stop()
+	m.agent.start()
+	m.live(t, 0)
+	eventually(t, "rev-1 is the last good one", func() error {
+		return errors.Join(is(m.Status().HeldRevision, "rev-1"), is(m.names(), firstView))
+	})
+	cp.set("rev-3", view(t, "stock")...)
+	cp.start()
+	eventually(t, "the next revision is rolled out", acknowledged(cp, "rev-3"))
+	if err := is(nacked(cp, resource.ListenerType), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent that starts with a revision on probation can go back, too.
+func TestRestoredRevisionThatEnvoyDiesOfIsRefused(t *testing.T) {
+	t.Parallel()
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", view(t, "orders")...)
+	cp.start()
+	m := startMortal(t, cp, 2*time.Second)
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	cp.set("rev-2", view(t, "orders", "stock")...)
+	eventually(t, "Envoy takes rev-2", func() error { return is(m.names(), secondView) })
+	eventually(t, "the agent knows", func() error { return lastGoodFile(m.agent, "acknowledged") })
+	cp.stop()
+	m.disconnect()
+	m.agent.stop()
+
+	m.agent.start()
+	m.live(t, 0)
+	eventually(t, "Envoy takes rev-2 from disk", func() error { return is(m.names(), secondView) })
+	m.die(t)
+	eventually(t, "and again", func() error { return is(m.names(), secondView) })
+	m.die(t)
+	eventually(t, "the agent goes back to rev-1", func() error { return is(m.names(), firstView) })
+	cp.start()
+	eventually(t, "the control plane is told", func() error {
+		return errors.Join(is(cp.lastReport().GetHeldRevision(), "rev-2"), is(nacked(cp, resource.ListenerType), condemned))
+	})
+}
+
+// Without an earlier revision there is nothing to go back to, but to tell.
+func TestFirstRevisionThatEnvoyDiesOf(t *testing.T) {
+	t.Parallel()
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", view(t, "orders")...)
+	cp.start()
+	m := startMortal(t, cp, 2*time.Second)
+	for range 2 {
+		eventually(t, "Envoy takes rev-1", func() error { return is(m.names(), firstView) })
+		m.die(t)
+	}
+	eventually(t, "the control plane is told", func() error {
+		return errors.Join(is(nacked(cp, resource.ListenerType), condemned), acknowledged(cp, "")())
+	})
+	eventually(t, "Envoy lives with it after all", acknowledged(cp, "rev-1"))
+	if err := errors.Join(is(m.names(), firstView), is(nacked(cp, resource.ListenerType), "")); err != nil {
+		t.Error(err)
+	}
+}
