@@ -54,7 +54,7 @@ func (s *Server) documentsBad(faults error) {
 // apply serves what was read, but for a quarantine. On an error everything
 // stays as it was.
 func (s *Server) apply(q quarantine) error {
-	c, err := newContent(s.documents.read, s.documents.options)
+	c, err := s.documents.content(q, everybody)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 package controlplane
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -22,8 +22,11 @@ type documents struct {
 	// served.
 	faults     error
 	quarantine quarantine
-	// served is what views are made of that have nothing in quarantine; nil
-	// before the first.
+	// accepted are the documents of identity providers, each as agents took it
+	// last.
+	accepted mesh.Documents
+	// served is what views are made of that have nothing of their own in
+	// quarantine; nil before the first.
 	served *content
 	since  time.Time
 	// earlier is what an earlier process read last; restored says that it is
@@ -38,20 +41,26 @@ type documents struct {
 func (d *documents) take(read mesh.Documents) {
 	d.read, d.faults = read, nil
 	d.quarantine = maps.Clone(d.quarantine)
-	maps.DeleteFunc(d.quarantine, func(view identity.ID, confined confined) bool {
+	for _, view := range slices.SortedFunc(maps.Keys(d.quarantine), compareIDs) { // everybody comes first
 		_, err := d.content(d.quarantine, view)
-		return err != nil || confined.differ(read)
-	})
+		if err != nil || d.quarantine[view].differ(read) {
+			delete(d.quarantine, view)
+		}
+	}
 }
 
-// content returns what a view is made from under a quarantine.
+// content returns what a view, or everybody, is made from under a quarantine.
 func (d *documents) content(q quarantine, view identity.ID) (*content, error) {
-	c, err := newContent(q[view].without(d.read), d.options)
+	docs := q[everybody].without(d.read)
+	if view != everybody {
+		docs = q[view].without(docs)
+	}
+	c, err := newContent(docs, d.options)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(workloads(c.mesh), view) {
-		return nil, fmt.Errorf("no document of %s is left", view)
+	if view != everybody && !c.has(view) {
+		return nil, errNoDocument
 	}
 	return c, nil
 }
@@ -61,6 +70,16 @@ type content struct {
 	documents mesh.Documents
 	hash      string
 	mesh      *mesh.Mesh
+}
+
+var errNoDocument = errors.New("its own document is not there")
+
+// has reports whether there is a document of a workload.
+func (c *content) has(id identity.ID) bool {
+	if id.Role == identity.RoleGateway {
+		return c.mesh.Gateway(id.Name) != nil
+	}
+	return c.mesh.Service(id.Name) != nil
 }
 
 func newContent(docs mesh.Documents, options mesh.Options) (*content, error) {
@@ -77,6 +96,7 @@ func (d *documents) serve(c *content) {
 		d.since = time.Now()
 	}
 	d.served = c
+	d.forget()
 }
 
 // valid reports whether the directory's present content is served, quarantine

@@ -59,6 +59,9 @@ type resourceKey struct{ typeURL, name string }
 
 // newGeneration makes the generation of a view.
 func newGeneration(c *content, id identity.ID) (*generation, error) {
+	if !c.has(id) {
+		return nil, errNoDocument
+	}
 	g := &generation{
 		content:   c,
 		inputs:    inputs(c.mesh, id),

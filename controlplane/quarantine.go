@@ -13,7 +13,8 @@ import (
 // quarantine is which documents each view does without, because one of its own
 // proxies rejected what was made of them. What a workload says of a document
 // counts for its own view alone: a sidecar that was taken over must not undo
-// the policy of others. Its values are immutable.
+// the policy of others. What all views share, identity providers, everybody does
+// without. Its values are immutable.
 type quarantine map[identity.ID]confined
 
 // confined are the documents of one view that are in quarantine.
@@ -29,6 +30,14 @@ type quarantined struct {
 	// previous is served instead, as in the view's proven generation; nil is
 	// nothing.
 	previous *mesh.Document
+}
+
+// previousHash returns the hash of what is served instead, if anything.
+func (q quarantined) previousHash() string {
+	if q.previous == nil {
+		return ""
+	}
+	return q.previous.Hash
 }
 
 // with returns the quarantine with further documents of a view.
@@ -84,10 +93,14 @@ func hashOf(docs mesh.Documents, id mesh.DocumentID) string {
 func (q quarantine) status() []QuarantineStatus {
 	out := make([]QuarantineStatus, 0, q.size())
 	for view, documents := range q {
+		name := "all views"
+		if view != everybody {
+			name = view.String()
+		}
 		for id, d := range documents {
 			out = append(out, QuarantineStatus{
 				Document: id.String(),
-				View:     view.String(),
+				View:     name,
 				Since:    d.Since,
 				Reason:   d.Rejection.Text,
 				Proxy:    d.Rejection.proxy(),

@@ -107,11 +107,15 @@ func (s *Server) rejected(r rejection) {
 	s.metrics.nacks.WithLabelValues(s.knownType(r.TypeURL), r.By).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	view := r.ID
 	likely, all := s.views.suspects(r)
+	if r.TypeURL == providerType {
+		view, likely = everybody, s.documents.suspects(r.Names)
+	}
 	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.By, "type_url", r.TypeURL,
 		"resources", r.Names, "revision", r.Revision, "documents", names(likely), "err", r.Text)
 	for _, suspects := range [][]suspect{likely, all} {
-		if len(suspects) > 0 && s.confine(r, suspects) {
+		if len(suspects) > 0 && s.confine(view, r, suspects) {
 			return
 		}
 	}
@@ -127,16 +131,16 @@ func (s *Server) knownType(typeURL string) string {
 }
 
 // confine puts documents into quarantine, if the rest is valid without them.
-func (s *Server) confine(r rejection, suspects []suspect) bool {
+func (s *Server) confine(view identity.ID, r rejection, suspects []suspect) bool {
 	more := confined{}
 	for _, u := range suspects {
 		more[u.id] = quarantined{Hash: u.hash, Rejection: r, Since: time.Now(), previous: u.previous}
 	}
-	if err := s.apply(s.documents.quarantine.with(r.ID, more)); err != nil {
-		s.log.Error("documents not put into quarantine", "view", r.ID.String(), "documents", names(suspects), "err", err)
+	if err := s.apply(s.documents.quarantine.with(view, more)); err != nil {
+		s.log.Error("documents not put into quarantine", "documents", names(suspects), "err", err)
 		return false
 	}
-	s.log.Warn("documents in quarantine", "view", r.ID.String(), "documents", names(suspects))
+	s.log.Warn("documents in quarantine", "documents", names(suspects))
 	return true
 }
 

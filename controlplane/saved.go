@@ -3,7 +3,6 @@ package controlplane
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/chancery-mesh/chancery/identity"
@@ -17,60 +16,62 @@ type savedDocuments struct {
 	// them, by the hash of the whole.
 	Texts map[string]string   `json:"texts"`
 	Sets  map[string][]string `json:"sets"`
-	// Read is the set that the directory held.
-	Read  string      `json:"read"`
-	Views []savedView `json:"views"`
+	// Read is the set that the directory held, Accepted that of the documents
+	// of identity providers that agents took.
+	Read       string            `json:"read"`
+	Accepted   string            `json:"accepted"`
+	Proven     []savedProven     `json:"proven"`
+	Quarantine []savedQuarantine `json:"quarantine"`
 }
 
-// savedView is what the proxies of one view said.
-type savedView struct {
-	ID identity.ID `json:"id"`
-	// Proven is the set that the proven generation was made from; empty when
-	// there was none.
-	Proven     string            `json:"proven,omitempty"`
-	Quarantine []savedQuarantine `json:"quarantine,omitempty"`
+// savedProven is the set that the proven generation of a view was made from.
+type savedProven struct {
+	View identity.ID `json:"view"`
+	Set  string      `json:"set"`
 }
 
+// savedQuarantine is one document that a view does without.
 type savedQuarantine struct {
+	View     identity.ID     `json:"view"`
 	Document mesh.DocumentID `json:"document"`
+	// Previous is the hash of what is served instead; empty is nothing.
+	Previous string `json:"previous,omitempty"`
 	quarantined
 }
 
 // toSave returns the present state.
 func (s *Server) toSave() (any, error) {
 	s.mu.Lock()
-	served, q := s.documents.served, s.documents.quarantine
+	served, accepted, q := s.documents.served, s.documents.accepted, s.documents.quarantine
 	proven := s.views.proven()
 	s.mu.Unlock()
-	saved := &savedDocuments{Texts: map[string]string{}, Sets: map[string][]string{}}
-	if err := saved.add(served); err != nil {
-		return nil, err
+	saved := &savedDocuments{
+		Texts:    map[string]string{},
+		Sets:     map[string][]string{},
+		Read:     served.hash,
+		Accepted: accepted.Hash(),
 	}
-	saved.Read = served.hash
-	for id, c := range proven {
-		view := savedView{ID: id}
-		if c != nil {
-			if err := saved.add(c); err != nil {
-				return nil, err
-			}
-			view.Proven = c.hash
-		}
-		for document, d := range q[id] {
-			view.Quarantine = append(view.Quarantine, savedQuarantine{document, d})
-		}
-		saved.Views = append(saved.Views, view)
+	errs := []error{saved.add(served.hash, served.documents), saved.add(saved.Accepted, accepted)}
+	for view, c := range proven {
+		saved.Proven = append(saved.Proven, savedProven{view, c.hash})
+		errs = append(errs, saved.add(c.hash, c.documents))
 	}
-	return saved, nil
+	for view, documents := range q {
+		for id, d := range documents {
+			saved.Quarantine = append(saved.Quarantine, savedQuarantine{view, id, d.previousHash(), d})
+		}
+	}
+	return saved, errors.Join(errs...)
 }
 
 // add adds a set of documents.
-func (sd *savedDocuments) add(c *content) error {
-	if sd.Sets[c.hash] != nil {
+func (sd *savedDocuments) add(hash string, docs mesh.Documents) error {
+	if sd.Sets[hash] != nil {
 		return nil
 	}
-	for _, d := range c.documents.All() {
+	for _, d := range docs.All() {
 		key := d.ID.String() + " " + d.Hash
-		sd.Sets[c.hash] = append(sd.Sets[c.hash], key)
+		sd.Sets[hash] = append(sd.Sets[hash], key)
 		if sd.Texts[key] != "" {
 			continue
 		}
@@ -84,67 +85,74 @@ func (sd *savedDocuments) add(c *content) error {
 }
 
 // set returns a set of documents.
-func (sd *savedDocuments) set(path, hash string) (mesh.Documents, error) {
+func (sd *savedDocuments) set(hash string) (mesh.Documents, error) {
 	var texts strings.Builder
 	for _, key := range sd.Sets[hash] {
 		fmt.Fprintf(&texts, "---\n%s\n", sd.Texts[key])
 	}
-	docs := mesh.Parse(path, []byte(texts.String()))
+	docs := mesh.Parse("documents.json", []byte(texts.String()))
 	if docs.Hash() != hash {
-		return mesh.Documents{}, fmt.Errorf("%s: set of documents %q is not what it was", path, hash)
+		return mesh.Documents{}, fmt.Errorf("set of documents %q is not what it was", hash)
 	}
 	return docs, nil
 }
 
-// restore takes what an earlier process saved: the proven generations, without
-// which nobody could tell which document is new, and the quarantine. What is
-// not usable any more of one view leaves it with nothing.
+// restore takes what an earlier process saved, as far as it is usable.
 func (s *Server) restore() error {
 	var saved savedDocuments
 	if err := readState(s.saved.path, &saved); err != nil || saved.Read == "" {
 		return err
 	}
-	earlier, err := saved.set(s.saved.path, saved.Read)
-	errs := []error{err}
-	s.documents.earlier, s.views.earlier = earlier, map[identity.ID]*generation{}
-	contents := map[string]*content{"": nil}
-	for _, view := range saved.Views {
-		c, ok := contents[view.Proven]
-		if !ok {
-			docs, err := saved.set(s.saved.path, view.Proven)
+	var readErr, acceptedErr error
+	s.documents.earlier, readErr = saved.set(saved.Read)
+	s.documents.accepted, acceptedErr = saved.set(saved.Accepted)
+	return errors.Join(readErr, acceptedErr, s.restoreProven(&saved), s.restoreQuarantine(&saved))
+}
+
+// restoreProven takes the proven generations: without them nobody could tell
+// which document is new.
+func (s *Server) restoreProven(saved *savedDocuments) error {
+	s.views.earlier = map[identity.ID]*generation{}
+	contents := map[string]*content{}
+	var errs []error
+	for _, p := range saved.Proven {
+		c := contents[p.Set]
+		if c == nil {
+			docs, err := saved.set(p.Set)
 			if err == nil {
 				c, err = newContent(docs, s.documents.options)
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("view of %s: %w", view.ID, err))
+				errs = append(errs, fmt.Errorf("view of %s: %w", p.View, err))
 				continue
 			}
-			contents[view.Proven] = c
+			contents[p.Set] = c
 		}
-		if err := s.restoreView(view, c); err != nil {
-			errs = append(errs, fmt.Errorf("view of %s: %w", view.ID, err))
+		g, err := newGeneration(c, p.View)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("view of %s: %w", p.View, err))
+			continue
 		}
+		s.views.earlier[p.View] = g
 	}
 	return errors.Join(errs...)
 }
 
-// restoreView takes what was saved of one view; c is what its proven generation
-// was made from, or nil.
-func (s *Server) restoreView(view savedView, c *content) error {
-	var proven mesh.Documents
-	if c != nil {
-		if !slices.Contains(workloads(c.mesh), view.ID) {
-			return errors.New("it is not of its documents")
+// restoreQuarantine takes the quarantine, as far as what is served instead is
+// there.
+func (s *Server) restoreQuarantine(saved *savedDocuments) error {
+	var errs []error
+	for _, q := range saved.Quarantine {
+		proven := s.documents.accepted
+		if g := s.views.earlier[q.View]; g != nil {
+			proven = g.documents
 		}
-		g, err := newGeneration(c, view.ID)
-		if err != nil {
-			return err
+		q.previous = proven.Get(q.Document)
+		if q.previousHash() != q.Previous {
+			errs = append(errs, fmt.Errorf("quarantine of %s: what %s had before is lost", q.Document, q.View))
+			continue
 		}
-		s.views.earlier[view.ID], proven = g, c.documents
+		s.documents.quarantine = s.documents.quarantine.with(q.View, confined{q.Document: q.quarantined})
 	}
-	for _, d := range view.Quarantine {
-		d.previous = proven.Get(d.Document)
-		s.documents.quarantine = s.documents.quarantine.with(view.ID, confined{d.Document: d.quarantined})
-	}
-	return nil
+	return errors.Join(errs...)
 }

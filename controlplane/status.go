@@ -42,8 +42,8 @@ type DocumentsStatus struct {
 // QuarantineStatus is one document that a proxy of a view rejected.
 type QuarantineStatus struct {
 	Document string `json:"document"`
-	// View is the one that does without the document, "gateway/<name>" or
-	// "service/<name>".
+	// View is the one that does without the document, "gateway/<name>",
+	// "service/<name>" or "all views".
 	View  string    `json:"view"`
 	Since time.Time `json:"since"`
 	// Reason is what the proxy said.

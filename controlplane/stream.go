@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
@@ -46,14 +48,21 @@ type stream struct {
 	server *Server
 	// proxy is the entry in the book; nil until the first request names it.
 	proxy *proxy
-	// sent are the names in the last response of each type, and the revision
-	// that was the latest then.
-	sent map[string]sentResponse
+	// sent are the last responses of each type: a client that subscribes to
+	// more is sent another while it looks at one.
+	sent map[string][]sentResponse
 }
 
+// maxSent bounds the responses of one type that can still be answered.
+const maxSent = 8
+
+// sentResponse is what is known of a response when it is answered.
 type sentResponse struct {
+	nonce string
+	// revision was the latest of the view, if the stream is on that.
 	revision string
-	names    []string
+	// versions of the resources, by name.
+	versions map[string]string
 }
 
 var (
@@ -70,7 +79,7 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 	}
 	ctx, end := context.WithCancelCause(rpc.Context())
 	defer end(nil)
-	str := &stream{id: peer.ID, end: end, server: s, sent: map[string]sentResponse{}}
+	str := &stream{id: peer.ID, end: end, server: s, sent: map[string][]sentResponse{}}
 	if err := s.views.open(peer.ID, str); err != nil {
 		return statusOf(err)
 	}
@@ -105,31 +114,46 @@ func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 	if str.proxy == nil {
 		str.proxy = str.server.proxies.connect(str.id, req.GetNode().GetId())
 	}
+	sent := str.answered(req.GetTypeUrl(), req.GetResponseNonce())
 	detail := req.GetErrorDetail()
 	if detail == nil {
+		if req.GetTypeUrl() == providerType {
+			str.server.providersAccepted(sent.versions)
+		}
 		return nil
 	}
-	sent := str.sent[req.GetTypeUrl()]
 	str.server.rejected(rejection{
 		ID:       str.id,
 		Instance: str.proxy.instance,
 		By:       "agent",
 		Revision: sent.revision,
 		TypeURL:  req.GetTypeUrl(),
-		Names:    sent.names,
+		Names:    slices.Sorted(maps.Keys(sent.versions)),
 		Text:     bounded(detail.GetMessage(), maxText),
 	})
 	return nil
 }
 
+// answered returns the response that a request answers; the zero value when it
+// is no answer.
+func (str *stream) answered(typeURL, nonce string) sentResponse {
+	for _, sent := range str.sent[typeURL] {
+		if sent.nonce == nonce {
+			return sent
+		}
+	}
+	return sentResponse{}
+}
+
 // Responding implements xds.Observer.
 func (str *stream) Responding(resp *discoveryv3.DeltaDiscoveryResponse) {
-	sent := sentResponse{}
+	sent := sentResponse{nonce: resp.GetNonce(), versions: map[string]string{}}
 	if g := str.server.views.latest(str.id); g != nil && str.tries {
 		sent.revision = g.revision
 	}
 	for _, r := range resp.GetResources() {
-		sent.names = append(sent.names, r.GetName())
+		sent.versions[r.GetName()] = r.GetVersion()
 	}
-	str.sent[resp.GetTypeUrl()] = sent
+	all := append(str.sent[resp.GetTypeUrl()], sent)
+	str.sent[resp.GetTypeUrl()] = all[max(0, len(all)-maxSent):]
 }

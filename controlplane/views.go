@@ -165,14 +165,13 @@ func (vs *views) latest(id identity.ID) *generation {
 	return nil
 }
 
-// proven returns what the proven generation of each view was made from; nil
-// when there is none.
+// proven returns what the proven generation of each view that has one was made
+// from.
 func (vs *views) proven() map[identity.ID]*content {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	proven := map[identity.ID]*content{}
 	for id, v := range vs.byID {
-		proven[id] = nil
 		if v.proven != nil {
 			proven[id] = v.proven.content
 		}
