@@ -11,44 +11,70 @@ import (
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
-// documentsRead takes what the directory holds now.
+// documentsRead takes what the directory holds now. What is not served stays as
+// it was; a process that has never served any begins with the last good ones of
+// the one before.
 func (s *Server) documentsRead(docs mesh.Documents, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.documents.pending = nil
 	if err == nil {
-		before := s.documents
-		s.documents.take(docs)
-		s.documents.restored = false
-		if err = s.apply(s.documents.quarantine); err != nil {
-			s.documents = before
+		if err = s.serve(docs); err == nil {
+			return
 		}
+		s.documents.pending = &docs
 	}
-	if err != nil {
-		s.documentsBad(err)
-		return
+	s.documents.faults = err
+	s.metrics.documentsValid.Set(0)
+	s.metrics.documentsBad.Inc()
+	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", err)
+	s.serveEarlier()
+}
+
+// serve serves valid documents of the directory.
+func (s *Server) serve(docs mesh.Documents) error {
+	before := s.documents
+	s.documents.take(docs)
+	s.documents.restored = false
+	if err := s.apply(s.documents.quarantine); err != nil {
+		s.documents = before
+		return err
 	}
 	s.metrics.documentsValid.Set(1)
 	s.log.Info("documents served", "dir", s.cfg.Documents, "documents", len(docs.All()))
+	return nil
 }
 
-// documentsBad keeps what is served, and makes noise. A process that has never
-// had any begins with the last good ones of the one before.
-func (s *Server) documentsBad(faults error) {
-	s.documents.faults = faults
-	s.metrics.documentsValid.Set(0)
-	s.metrics.documentsBad.Inc()
-	s.log.Error("documents not valid: the last good ones stay", "dir", s.cfg.Documents, "err", faults)
+// serveEarlier serves the documents of an earlier process, if nothing is served
+// and there are any.
+func (s *Server) serveEarlier() {
 	if s.documents.served != nil || len(s.documents.earlier.All()) == 0 {
 		return
 	}
+	faults, pending := s.documents.faults, s.documents.pending
 	s.documents.take(s.documents.earlier)
-	s.documents.faults, s.documents.restored = faults, true
-	if err := s.apply(s.documents.quarantine); err != nil {
-		s.documents.restored = false
+	err := s.apply(s.documents.quarantine)
+	s.documents.faults, s.documents.pending, s.documents.restored = faults, pending, err == nil
+	if err != nil {
 		s.log.Error("last good documents not restored", "err", err)
 		return
 	}
 	s.log.Warn("last good documents of an earlier process are served", "path", s.saved.path)
+}
+
+// retry serves what could not be served for a reason that may have passed: a
+// full disk, say.
+func (s *Server) retry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if docs := s.documents.pending; docs != nil {
+		if err := s.serve(*docs); err != nil {
+			s.documents.faults = err
+		}
+	}
+	if s.documents.faults != nil {
+		s.serveEarlier()
+	}
 }
 
 // apply serves what was read, but for a quarantine. On an error everything

@@ -20,7 +20,9 @@ type documents struct {
 	read mesh.Documents
 	// faults are what is wrong with its present content, or why that is not
 	// served.
-	faults     error
+	faults error
+	// pending is its present content if that is valid and could not be served.
+	pending    *mesh.Documents
 	quarantine quarantine
 	// accepted are the documents of identity providers, each as agents took it
 	// last.
@@ -39,7 +41,7 @@ type documents struct {
 // in quarantine and one of them changed or went, or it cannot do without them
 // any more, it tries all of them again: which one was to blame is a guess.
 func (d *documents) take(read mesh.Documents) {
-	d.read, d.faults = read, nil
+	d.read, d.faults, d.pending = read, nil, nil
 	d.quarantine = maps.Clone(d.quarantine)
 	for _, view := range slices.SortedFunc(maps.Keys(d.quarantine), compareIDs) { // everybody comes first
 		_, err := d.content(d.quarantine, view)

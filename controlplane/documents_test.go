@@ -88,6 +88,49 @@ func TestStartWithoutAnyGoodDocuments(t *testing.T) {
 	r.until("it is ready", func() bool { return r.server.Ready() == nil })
 }
 
+// What keeps documents from being served may pass, though they stay the same.
+func TestServingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]bool{"documents that are there": false, "those of an earlier process": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, shop())
+			r.dial(orders)
+			r.stop()
+			ca := r.state + "/ca"
+			if err := os.Rename(ca, ca+".away"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(ca, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if broken {
+				r.write("orders", "}")
+			}
+			r.start()
+			r.until("the fault shows", func() bool { return r.log.has("documents not valid") })
+			controlplane.Tidy(r.server)
+			if s := r.status(); s.Documents.Valid || s.Documents.Restored || len(s.Documents.Faults) == 0 || len(s.Views) != 0 {
+				t.Errorf("documents %+v", s.Documents)
+			}
+			if err := os.Remove(ca); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(ca+".away", ca); err != nil {
+				t.Fatal(err)
+			}
+			controlplane.Tidy(r.server)
+			s := r.status()
+			if s.Documents.Valid == broken || s.Documents.Restored != broken || s.Documents.Served != 4 || len(s.Views) != 3 {
+				t.Errorf("documents %+v", s.Documents)
+			}
+			if got := r.metric("chancery_documents_rejected_total"); got != 1 {
+				t.Errorf("told %v times", got)
+			}
+		})
+	}
+}
+
 func TestSocketsFollowTheDocuments(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())

@@ -71,3 +71,6 @@ func NewKeyring(dir string, client *http.Client) Keyring {
 func (k Keyring) Use(documents ...*mesh.IdentityProvider) { k.use(documents) }
 
 func (k Keyring) Run(ctx context.Context) { k.run(ctx) }
+
+// Tidy does once what the server does every now and then.
+func Tidy(s *Server) { s.tidy() }

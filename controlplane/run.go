@@ -21,8 +21,8 @@ const (
 	// drainTime bounds how long calls may go on while the control plane
 	// stops.
 	drainTime = 5 * time.Second
-	// upkeepEvery is how often sockets that could not be opened are tried
-	// again, and what has ended is dropped.
+	// upkeepEvery is how often documents that could not be served and sockets
+	// that could not be opened are tried again, and what has ended is dropped.
 	upkeepEvery = 10 * time.Second
 	// maxMessage bounds what an agent may send at once.
 	maxMessage = 4 << 20
@@ -93,10 +93,15 @@ func (s *Server) upkeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.passports.expire()
-			s.mu.Lock()
-			s.sockets.use(s.workloads)
-			s.mu.Unlock()
+			s.tidy()
 		}
 	}
+}
+
+func (s *Server) tidy() {
+	s.passports.expire()
+	s.retry()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets.use(s.workloads)
 }
