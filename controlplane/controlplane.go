@@ -129,7 +129,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("control plane: state directory: %w", err)
 		}
 	}
-	passports, err := openPassportKeys(filepath.Join(cfg.StateDir, "passport-keys.json"), log)
+	passports, err := openPassportKeys(filepath.Join(cfg.StateDir, "passport-keys.json"), cfg.CertificateTTL, log)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}

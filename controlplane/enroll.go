@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
@@ -71,10 +70,14 @@ func (s *Server) endorse(id identity.ID, jwk []byte) error {
 	if id.Role != identity.RoleGateway {
 		return status.Error(codes.PermissionDenied, "only gateways sign Passports")
 	}
-	err := s.passports.endorse(id.Name, jwk, time.Now().Add(s.cfg.CertificateTTL))
+	err := s.passports.endorse(id.Name, jwk)
 	switch {
 	case errors.Is(err, errPassportKey):
 		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, errPassportKeys):
+		s.metrics.keysRefused.Inc()
+		s.log.Error("passport key refused", "workload", id.String(), "err", err)
+		return status.Error(codes.ResourceExhausted, err.Error())
 	case err != nil:
 		s.log.Error("passport key not endorsed", "workload", id.String(), "err", err)
 		return status.Error(codes.Internal, "passport key not endorsed")

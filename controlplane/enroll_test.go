@@ -217,26 +217,68 @@ func TestPassportKeysExpireAndAreBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		keys, err := controlplane.OpenPassportKeys(dir + "/keys.json")
+		keys, err := controlplane.OpenPassportKeys(dir+"/keys.json", 24*time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		keys.Use("shop.example", []string{"public"})
-		for i := range controlplane.MaxPassportKeys + 1 {
-			jwk, _ := newPassportKey(t)
-			if err := keys.Endorse("public", jwk, time.Now().Add(time.Duration(i)*time.Hour)); err != nil {
-				t.Fatal(err)
+		endorse := func(jwk []byte, ok bool) {
+			t.Helper()
+			if err := keys.Endorse("public", jwk); (err == nil) != ok {
+				t.Errorf("Endorse: %v", err)
 			}
 		}
-		if got := keys.Count("public"); got != controlplane.MaxPassportKeys {
-			t.Errorf("%d keys, want %d", got, controlplane.MaxPassportKeys)
+		count := func(want int) {
+			t.Helper()
+			keys.Expire()
+			if got := keys.Count("public"); got != want {
+				t.Errorf("%d keys, want %d", got, want)
+			}
 		}
-		time.Sleep(2*time.Hour + time.Second)
-		keys.Expire()
-		if got := keys.Count("public"); got != controlplane.MaxPassportKeys-2 {
-			t.Errorf("%d keys after two have ended, want %d", got, controlplane.MaxPassportKeys-2)
+		first, _ := newPassportKey(t)
+		newcomer, _ := newPassportKey(t)
+		endorse(first, true)
+		for range controlplane.MaxPassportKeys - 1 {
+			jwk, _ := newPassportKey(t)
+			endorse(jwk, true)
 		}
+		endorse(newcomer, false) // all are in use
+		time.Sleep(13 * time.Hour)
+		endorse(first, true) // as any instance does that is there
+		endorse(newcomer, false)
+		time.Sleep(6 * time.Hour)
+		endorse(newcomer, true) // in place of one that was not renewed
+		count(controlplane.MaxPassportKeys)
+		time.Sleep(6 * time.Hour)
+		count(2) // none but these was renewed
+		time.Sleep(24 * time.Hour)
+		count(0)
 	})
+}
+
+func TestTooManyPassportKeysAreRefusedLoudly(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	first, firstID := newPassportKey(t)
+	for i, jwk := 0, first; i < controlplane.MaxPassportKeys; i++ {
+		if _, err := r.enroll(gateway, jwk); err != nil {
+			t.Fatal(err)
+		}
+		jwk, _ = newPassportKey(t)
+	}
+	fresh, _ := newPassportKey(t)
+	if _, err := r.enroll(gateway, fresh); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more: %v", err)
+	}
+	if !r.log.has("passport key refused") || r.metric("chancery_passport_keys_refused_total") != 1 {
+		t.Error("nobody hears of it")
+	}
+	if ids := r.passportKeyIDs(); len(ids) != controlplane.MaxPassportKeys || ids[0] != firstID {
+		t.Errorf("%d keys, the first %s, want %s", len(ids), ids[0], firstID)
+	}
+	if _, err := r.enroll(gateway, first); err != nil {
+		t.Errorf("a renewal: %v", err)
+	}
 }
 
 func TestSpoiltPassportKeysStopTheStart(t *testing.T) {
@@ -245,7 +287,7 @@ func TestSpoiltPassportKeysStopTheStart(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := controlplane.OpenPassportKeys(path); err == nil {
+	if _, err := controlplane.OpenPassportKeys(path, time.Hour); err == nil {
 		t.Error("opened")
 	}
 }

@@ -31,17 +31,15 @@ const (
 type PassportKeys struct{ *passportKeys }
 
 // OpenPassportKeys is openPassportKeys.
-func OpenPassportKeys(path string) (PassportKeys, error) {
-	pk, err := openPassportKeys(path, slog.New(slog.DiscardHandler))
+func OpenPassportKeys(path string, life time.Duration) (PassportKeys, error) {
+	pk, err := openPassportKeys(path, life, slog.New(slog.DiscardHandler))
 	return PassportKeys{pk}, err
 }
 
 // Use, Endorse and Expire are use, endorse and expire.
 func (pk PassportKeys) Use(trustDomain string, gateways []string) { pk.use(trustDomain, gateways) }
 
-func (pk PassportKeys) Endorse(gateway string, jwk []byte, until time.Time) error {
-	return pk.endorse(gateway, jwk, until)
-}
+func (pk PassportKeys) Endorse(gateway string, jwk []byte) error { return pk.endorse(gateway, jwk) }
 
 func (pk PassportKeys) Expire() { pk.expire() }
 

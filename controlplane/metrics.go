@@ -14,6 +14,7 @@ type metrics struct {
 	nacks          *prometheus.CounterVec
 	pushes         prometheus.Counter
 	enrollments    *prometheus.CounterVec
+	keysRefused    prometheus.Counter
 	keysFetched    *prometheus.GaugeVec
 	keysFailures   *prometheus.CounterVec
 }
@@ -50,6 +51,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "chancery_certificates_signed_total",
 			Help: "Certificates of workloads that were signed.",
 		}, []string{"role"}),
+		keysRefused: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_passport_keys_refused_total",
+			Help: "Passport keys of gateways that were refused because too many are in use.",
+		}),
 		keysFetched: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "chancery_provider_keys_fetched_timestamp_seconds",
 			Help: "When the keys of an identity provider were last fetched.",

@@ -16,10 +16,14 @@ import (
 )
 
 // maxPassportKeys bounds the endorsed keys of one gateway, whose instances
-// have one each; the newest win.
+// have one each.
 const maxPassportKeys = 64
 
-var errPassportKey = errors.New("passport key must be a public Ed25519 JWK with its thumbprint as kid")
+// Why a key is not endorsed.
+var (
+	errPassportKey  = errors.New("passport key must be a public Ed25519 JWK with its thumbprint as kid")
+	errPassportKeys = fmt.Errorf("the gateway has %d passport keys in use already", maxPassportKeys)
+)
 
 // passportKeys are the public keys that gateways may sign Passports with. An
 // endorsement lives as long as the certificate that was signed along with it,
@@ -27,12 +31,15 @@ var errPassportKey = errors.New("passport key must be a public Ed25519 JWK with 
 type passportKeys struct {
 	collection xds.Collection
 	path       string
-	log        *slog.Logger
+	// life is how long an endorsement lasts.
+	life time.Duration
+	log  *slog.Logger
 
 	mu          sync.Mutex
 	trustDomain string
 	gateways    []string
-	endorsed    map[string][]endorsement
+	// endorsed are the keys of each gateway, the one renewed last at the end.
+	endorsed map[string][]endorsement
 }
 
 // endorsement is one key of a gateway.
@@ -43,8 +50,8 @@ type endorsement struct {
 }
 
 // openPassportKeys reads what was endorsed before.
-func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
-	pk := &passportKeys{path: path, log: log, endorsed: map[string][]endorsement{}}
+func openPassportKeys(path string, life time.Duration, log *slog.Logger) (*passportKeys, error) {
+	pk := &passportKeys{path: path, life: life, log: log, endorsed: map[string][]endorsement{}}
 	if err := readState(path, &pk.endorsed); err != nil {
 		return nil, fmt.Errorf("endorsed passport keys: %w", err)
 	}
@@ -66,8 +73,10 @@ func (pk *passportKeys) use(trustDomain string, gateways []string) {
 	}
 }
 
-// endorse lets a gateway sign with a key until then.
-func (pk *passportKeys) endorse(gateway string, jwk []byte, until time.Time) error {
+// endorse lets a gateway sign with a key, for as long again if it does so
+// already. A new key takes no other's place that is in use: else one instance
+// could make all the others speak in vain.
+func (pk *passportKeys) endorse(gateway string, jwk []byte) error {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	id, key, err := passport.ParseKey(jwk, gatewayID(gateway).SPIFFE(pk.trustDomain))
@@ -84,8 +93,13 @@ func (pk *passportKeys) endorse(gateway string, jwk []byte, until time.Time) err
 	}
 	before := pk.endorsed[gateway]
 	keys := slices.DeleteFunc(slices.Clone(before), func(e endorsement) bool { return e.ID == id })
-	keys = append(keys, endorsement{ID: id, JWK: jwk, Until: until})
-	pk.endorsed[gateway] = keys[max(0, len(keys)-maxPassportKeys):]
+	if len(keys) >= maxPassportKeys {
+		if pk.inUse(keys[0]) {
+			return errPassportKeys
+		}
+		keys = keys[1:]
+	}
+	pk.endorsed[gateway] = append(keys, endorsement{ID: id, JWK: jwk, Until: time.Now().Add(pk.life)})
 	if err := pk.save(); err != nil {
 		pk.endorsed[gateway] = before
 		return err
@@ -93,6 +107,10 @@ func (pk *passportKeys) endorse(gateway string, jwk []byte, until time.Time) err
 	pk.publish(gateway)
 	return nil
 }
+
+// inUse reports whether an instance may still be there that signs with a key: it
+// would have renewed it at about half of its life.
+func (pk *passportKeys) inUse(e endorsement) bool { return time.Until(e.Until) > pk.life/4 }
 
 // expire drops endorsements that have ended.
 func (pk *passportKeys) expire() {
