@@ -99,6 +99,7 @@ type Server struct {
 	proxies     *proxies
 	sockets     *sockets
 	enrollments limits
+	rejections  limits
 
 	mu        sync.Mutex
 	documents documents
@@ -143,6 +144,10 @@ func New(cfg Config) (*Server, error) {
 		keyring:   newKeyring(keys, cfg, log, m),
 		passports: passports,
 		proxies:   newProxies(),
+
+		enrollments: limits{perSecond: 20, burst: 200},
+		// Each rejection may compile the whole mesh.
+		rejections: limits{perSecond: 2, burst: 20},
 		documents: documents{
 			dir:        cfg.Documents,
 			options:    mesh.Options{CheckExpression: cfg.CheckExpression},

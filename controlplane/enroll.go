@@ -13,12 +13,6 @@ import (
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
-// A workload may enroll so often, all its instances together.
-const (
-	enrollPerSecond = 20
-	enrollBurst     = 200
-)
-
 // caller returns who calls, if a document speaks of it.
 func (s *Server) caller(ctx context.Context) (identity.ID, error) {
 	peer, ok := identity.PeerFromContext(ctx)
@@ -85,8 +79,12 @@ func (s *Server) endorse(id identity.ID, jwk []byte) error {
 	return nil
 }
 
-// limits bounds how often each workload enrolls.
+// limits bounds how often each workload does something, all its instances
+// together.
 type limits struct {
+	perSecond rate.Limit
+	burst     int
+
 	mu   sync.Mutex
 	byID map[identity.ID]*rate.Limiter
 }
@@ -99,7 +97,7 @@ func (l *limits) allow(id identity.ID) bool {
 	}
 	limiter := l.byID[id]
 	if limiter == nil {
-		limiter = rate.NewLimiter(enrollPerSecond, enrollBurst)
+		limiter = rate.NewLimiter(l.perSecond, l.burst)
 		l.byID[id] = limiter
 	}
 	return limiter.Allow()

@@ -9,11 +9,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -156,6 +158,24 @@ func TestEnrollmentsAreLimited(t *testing.T) {
 		}
 	}
 	t.Error("a thousand enrollments in a row")
+}
+
+func TestRejectionsAreLimited(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	client := chancerypb.NewControlPlaneClient(r.dial(orders))
+	for i := range 100 {
+		_, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1", Types: []*chancerypb.TypeStatus{
+			{TypeUrl: resource.RouteType, State: chancerypb.TypeStatus_NACKED, Error: strconv.Itoa(i)},
+		}})
+		if status.Code(err) == codes.ResourceExhausted {
+			if _, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1"}); err != nil {
+				t.Errorf("a report without a rejection: %v", err)
+			}
+			return
+		}
+	}
+	t.Error("a hundred rejections in a row")
 }
 
 // passportKeyIDs subscribes as a service and returns the ids of the keys that

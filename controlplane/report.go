@@ -2,6 +2,10 @@ package controlplane
 
 import (
 	"context"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
@@ -13,6 +17,9 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 		return nil, err
 	}
 	trim(report)
+	if rejects(report) && !s.rejections.allow(id) {
+		return nil, errTooManyRejections
+	}
 	before := s.proxies.note(id, report)
 	s.acknowledged(id, report.GetAcknowledgedRevision())
 	for _, t := range report.GetTypes() {
@@ -29,6 +36,15 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 		}
 	}
 	return &chancerypb.ReportResponse{}, nil
+}
+
+// errTooManyRejections is temporary: a report is made again, and a stream opened.
+var errTooManyRejections = status.Error(codes.ResourceExhausted, "too many rejections: try again later")
+
+func rejects(report *chancerypb.ReportRequest) bool {
+	return slices.ContainsFunc(report.GetTypes(), func(t *chancerypb.TypeStatus) bool {
+		return t.GetState() == chancerypb.TypeStatus_NACKED
+	})
 }
 
 // isNews reports whether a NACK is not one that was told before.

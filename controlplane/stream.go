@@ -122,6 +122,9 @@ func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 		}
 		return nil
 	}
+	if !str.server.rejections.allow(str.id) {
+		return errTooManyRejections
+	}
 	str.server.rejected(rejection{
 		ID:       str.id,
 		Instance: str.proxy.instance,
