@@ -8,15 +8,13 @@
 // metrics:
 //
 //	g := breaker.New(breaker.Config{Name: "idp-staff", Timeout: 5 * time.Second})
-//	keys := breaker.NewValue[JWKS](24 * time.Hour)
 //	client := breaker.HTTP(g, nil)
 //	...
 //	var set JWKS
-//	if err := client.GetJSON(ctx, url, &set); err == nil {
-//		keys.Set(set)
-//	}
-//	set, age, ok := keys.Get() // the last good one, not older than a day
+//	err := client.GetJSON(ctx, url, &set)
 //
-// The package does not know what is asked or why; it refuses to retry, which
-// only the caller can decide.
+// The package does not know what is asked or why. It refuses to retry and to
+// keep answers, which only the caller can judge: the last good one is kept where
+// it outlives the process (keys of providers in controlplane, instances in
+// discovery).
 package breaker

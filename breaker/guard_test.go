@@ -117,22 +117,3 @@ chancery_outgoing_state{name="idp"} 2
 		t.Error(err)
 	}
 }
-
-func TestValue(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		v := breaker.NewValue[string](time.Hour)
-		if _, _, ok := v.Get(); ok {
-			t.Error("an empty value is usable")
-		}
-		v.Set("keys")
-		time.Sleep(time.Hour)
-		if got, age, ok := v.Get(); got != "keys" || age != time.Hour || !ok {
-			t.Errorf("after an hour: %q, %v, %v", got, age, ok)
-		}
-		time.Sleep(time.Nanosecond)
-		if got, _, ok := v.Get(); got != "" || ok {
-			t.Errorf("after more: %q, %v", got, ok)
-		}
-	})
-}
