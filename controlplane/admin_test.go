@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -107,6 +108,30 @@ func TestInstancesAreBounded(t *testing.T) {
 	if got := len(r.proxies()); got != 1000 {
 		t.Errorf("%d proxies are kept, want 1000", got)
 	}
+}
+
+func TestProxiesThatWentAwayAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	r.stop()
+	config := r.config()
+	config.Registerer = nil
+	server, err := controlplane.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		disconnect := controlplane.Connect(server, orders, "1")
+		controlplane.Connect(server, orders, "2")
+		disconnect()
+		for _, want := range []int{2, 1, 1} {
+			controlplane.Tidy(server)
+			if got := len(controlplane.Proxies(server)); got != want {
+				t.Errorf("%d proxies, want %d", got, want)
+			}
+			time.Sleep(11 * time.Minute)
+		}
+	})
 }
 
 func TestStatus(t *testing.T) {

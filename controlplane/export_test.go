@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -72,3 +73,12 @@ func (k Keyring) Run(ctx context.Context) { k.run(ctx) }
 
 // Tidy does once what the server does every now and then.
 func Tidy(s *Server) { s.tidy() }
+
+// Connect is a proxy's stream that begins, and then ends.
+func Connect(s *Server, id identity.ID, instance string) (disconnect func()) {
+	p := s.proxies.connect(id, instance)
+	return func() { s.proxies.disconnect(p) }
+}
+
+// Proxies returns how each proxy stands.
+func Proxies(s *Server) []ProxyStatus { return s.proxyStatus() }

@@ -89,7 +89,7 @@ func (ps *proxies) entry(id identity.ID, instance string) *proxy {
 	if ps.byID[id] == nil {
 		ps.byID[id] = map[string]*proxy{}
 	}
-	if ps.forget(); len(ps.byID[id]) < maxInstances {
+	if len(ps.byID[id]) < maxInstances {
 		ps.byID[id][instance] = p
 	}
 	return p
@@ -97,6 +97,8 @@ func (ps *proxies) entry(id identity.ID, instance string) *proxy {
 
 // forget drops proxies that went away long ago.
 func (ps *proxies) forget() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	for _, instances := range ps.byID {
 		for name, p := range instances {
 			if p.streams == 0 && time.Since(p.changed) > forgetAfter {
@@ -111,7 +113,6 @@ func (ps *proxies) forget() {
 func (ps *proxies) status(latest func(identity.ID) *generation) []ProxyStatus {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	ps.forget()
 	var out []ProxyStatus
 	for id, instances := range ps.byID {
 		g := latest(id)

@@ -100,6 +100,7 @@ func (s *Server) upkeep(ctx context.Context) {
 
 func (s *Server) tidy() {
 	s.passports.expire()
+	s.proxies.forget()
 	s.retry()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -36,8 +36,12 @@ func newSockets(log *slog.Logger, serve func(net.Listener) error, listen func(id
 func (s *sockets) use(ids []identity.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	used := map[identity.ID]bool{}
+	for _, id := range ids {
+		used[id] = true
+	}
 	for id, l := range s.open {
-		if !slices.Contains(ids, id) {
+		if !used[id] {
 			s.shut(id, l)
 		}
 	}

@@ -72,8 +72,9 @@ func TestEndpointNames(t *testing.T) {
 	m := chain()
 	breaker := route("guarded", "/guarded")
 	breaker.CircuitBreaker = &mesh.CircuitBreaker{}
-	m.Services[1].Routes = append(m.Services[1].Routes, breaker)
-	got := envoy.EndpointNames(envoy.Sidecar(m, m.Services[0]))
+	inventory := m.Service("inventory")
+	inventory.Routes = append(inventory.Routes, breaker)
+	got := envoy.EndpointNames(envoy.Sidecar(m, m.Service("orders")))
 	if diff := cmp.Diff([]string{"inventory", "legacy"}, got); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}

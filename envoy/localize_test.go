@@ -23,7 +23,7 @@ func TestLocalize(t *testing.T) {
 	want := map[string]uint32{
 		envoy.ListenerGateway: 1, envoy.ListenerInbound: 1, envoy.ListenerOutbound: 2, envoy.ClusterApplication: 3,
 	}
-	resources := append(envoy.Gateway(m, m.Gateways[0]), envoy.Sidecar(m, m.Services[0])...)
+	resources := append(envoy.Gateway(m, m.Gateways[0]), envoy.Sidecar(m, m.Service("orders"))...)
 	for _, r := range resources {
 		before := proto.Clone(r.Message)
 		got := envoy.Localize(r.Message, local)

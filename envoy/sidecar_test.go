@@ -30,10 +30,11 @@ func chain() *mesh.Mesh {
 	read, purge := route("read", "/read"), route("purge", "/purge")
 	stock.Callers, read.Callers, purge.Callers = []string{"batch"}, []string{"orders"}, []string{"batch"}
 	stock.Timeout, read.Timeout, purge.Timeout = time.Second, time.Second, time.Second
-	m.Services = append(m.Services,
-		&mesh.Service{Name: "inventory", MTLS: mesh.MTLSStrict, Routes: []mesh.Route{stock}},
-		&mesh.Service{Name: "legacy", MTLS: mesh.MTLSOff, Routes: []mesh.Route{read, purge}},
-	)
+	m.Services = []*mesh.Service{
+		{Name: "inventory", MTLS: mesh.MTLSStrict, Routes: []mesh.Route{stock}},
+		{Name: "legacy", MTLS: mesh.MTLSOff, Routes: []mesh.Route{read, purge}},
+		m.Services[0],
+	}
 	return m
 }
 

@@ -163,9 +163,18 @@ func TestReadDir(t *testing.T) {
 
 func TestMeshLookups(t *testing.T) {
 	t.Parallel()
-	m := compile(t, mesh.Parse("a.yaml", []byte(leastMesh+"---\nkind: Service\nname: orders\n---\n"+
-		"kind: Gateway\nname: private\nprofile: private\nlisten: 127.0.0.1:8443\n")))
-	if m.Service("orders") != m.Services[0] || m.Service("private") != nil || m.Gateway("private") != m.Gateways[0] || m.Gateway("orders") != nil {
+	text := leastMesh + "---\nkind: Gateway\nname: private\nprofile: private\nlisten: 127.0.0.1:8443\n"
+	services := []string{"orders", "o", "inventory", "a-b", "ab", "a", "orders-2", "orders2"}
+	for _, name := range services {
+		text += "---\nkind: Service\nname: " + name + "\n"
+	}
+	m := compile(t, mesh.Parse("a.yaml", []byte(text)))
+	for _, name := range services {
+		if s := m.Service(name); s == nil || s.Name != name || m.Gateway(name) != nil {
+			t.Errorf("service %s is found as %v", name, s)
+		}
+	}
+	if m.Service("private") != nil || m.Service("order") != nil || m.Service("") != nil || m.Gateway("private") != m.Gateways[0] {
 		t.Errorf("lookups in %v", m)
 	}
 }

@@ -14,6 +14,8 @@ package mesh
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -237,20 +239,19 @@ const (
 
 // Gateway returns the gateway of that name, or nil.
 func (m *Mesh) Gateway(name string) *Gateway {
-	for _, g := range m.Gateways {
-		if g.Name == name {
-			return g
-		}
-	}
-	return nil
+	return lookUp(m.Gateways, name, func(g *Gateway) string { return g.Name })
 }
 
 // Service returns the service of that name, or nil.
 func (m *Mesh) Service(name string) *Service {
-	for _, s := range m.Services {
-		if s.Name == name {
-			return s
-		}
+	return lookUp(m.Services, name, func(s *Service) string { return s.Name })
+}
+
+// lookUp finds what is sorted by name.
+func lookUp[T any](sorted []*T, name string, nameOf func(*T) string) *T {
+	i, found := slices.BinarySearchFunc(sorted, name, func(t *T, name string) int { return strings.Compare(nameOf(t), name) })
+	if !found {
+		return nil
 	}
-	return nil
+	return sorted[i]
 }
