@@ -43,6 +43,8 @@ type proxy struct {
 	// changed is when the proxy last came or went.
 	changed time.Time
 	report  *chancerypb.ReportRequest
+	// own are the agent's answers on its stream, by type.
+	own map[string]*chancerypb.TypeStatus
 }
 
 func newProxies() *proxies { return &proxies{byID: map[identity.ID]map[string]*proxy{}} }
@@ -85,7 +87,7 @@ func (ps *proxies) entry(id identity.ID, instance string) *proxy {
 	if p != nil {
 		return p
 	}
-	p = &proxy{id: id, instance: instance, changed: time.Now()}
+	p = &proxy{id: id, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
 	if ps.byID[id] == nil {
 		ps.byID[id] = map[string]*proxy{}
 	}
@@ -141,7 +143,7 @@ func (p *proxy) status(latest *generation) ProxyStatus {
 	if latest != nil {
 		s.Latest = latest.revision
 	}
-	for _, t := range p.report.GetTypes() {
+	for _, t := range p.types() {
 		s.Types = append(s.Types, typeStatus(t, latest))
 	}
 	slices.SortFunc(s.Types, func(a, b TypeStatus) int { return cmp.Compare(a.TypeURL, b.TypeURL) })

@@ -63,6 +63,8 @@ type sentResponse struct {
 	revision string
 	// versions of the resources, by name.
 	versions map[string]string
+	// empty says that it told nothing.
+	empty bool
 }
 
 var (
@@ -114,26 +116,41 @@ func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
 	if str.proxy == nil {
 		str.proxy = str.server.proxies.connect(str.id, req.GetNode().GetId())
 	}
-	sent := str.answered(req.GetTypeUrl(), req.GetResponseNonce())
-	detail := req.GetErrorDetail()
-	if detail == nil {
-		if req.GetTypeUrl() == providerType {
-			str.server.providersAccepted(sent.versions)
-		}
-		return nil
+	typeURL := req.GetTypeUrl()
+	sent := str.answered(typeURL, req.GetResponseNonce())
+	if detail := req.GetErrorDetail(); detail != nil {
+		return str.reject(typeURL, sent, bounded(detail.GetMessage(), maxText))
 	}
-	if !str.server.rejections.allow(str.id) {
-		return errTooManyRejections
+	if sent.nonce != "" {
+		str.accept(typeURL, sent)
 	}
-	str.server.rejected(rejection{
+	return nil
+}
+
+// accept takes an ACK.
+func (str *stream) accept(typeURL string, sent sentResponse) {
+	str.server.proxies.acknowledged(str.proxy, typeURL, sent.empty)
+	if typeURL == providerType {
+		str.server.providersAccepted(sent.versions)
+	}
+}
+
+// reject takes a NACK.
+func (str *stream) reject(typeURL string, sent sentResponse, why string) error {
+	r := rejection{
 		ID:       str.id,
 		Instance: str.proxy.instance,
 		By:       "agent",
 		Revision: sent.revision,
-		TypeURL:  req.GetTypeUrl(),
+		TypeURL:  typeURL,
 		Names:    slices.Sorted(maps.Keys(sent.versions)),
-		Text:     bounded(detail.GetMessage(), maxText),
-	})
+		Text:     why,
+	}
+	str.server.proxies.rejected(str.proxy, r)
+	if !str.server.rejections.allow(str.id) {
+		return errTooManyRejections
+	}
+	str.server.rejected(r)
 	return nil
 }
 
@@ -150,13 +167,21 @@ func (str *stream) answered(typeURL, nonce string) sentResponse {
 
 // Responding implements xds.Observer.
 func (str *stream) Responding(resp *discoveryv3.DeltaDiscoveryResponse) {
-	sent := sentResponse{nonce: resp.GetNonce(), versions: map[string]string{}}
+	typeURL := resp.GetTypeUrl()
+	sent := sentResponse{
+		nonce:    resp.GetNonce(),
+		versions: map[string]string{},
+		empty:    len(resp.GetResources())+len(resp.GetRemovedResources()) == 0,
+	}
 	if g := str.server.views.latest(str.id); g != nil && str.tries {
 		sent.revision = g.revision
 	}
 	for _, r := range resp.GetResources() {
 		sent.versions[r.GetName()] = r.GetVersion()
 	}
-	all := append(str.sent[resp.GetTypeUrl()], sent)
-	str.sent[resp.GetTypeUrl()] = all[max(0, len(all)-maxSent):]
+	all := append(str.sent[typeURL], sent)
+	str.sent[typeURL] = all[max(0, len(all)-maxSent):]
+	if slices.Contains(ownTypes, typeURL) {
+		str.server.proxies.responded(str.proxy, typeURL, str.digest(typeURL), sent.empty)
+	}
 }
