@@ -78,7 +78,7 @@ func (x TypeStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TypeStatus_State.Descriptor instead.
 func (TypeStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{10, 0}
+	return file_chancery_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // Policy is everything one Gateway or Service document asks of the PDPs beside
@@ -97,7 +97,9 @@ type Policy struct {
 	// PassportKeys resources to subscribe to.
 	Gateways []string `protobuf:"bytes,5,rep,name=gateways,proto3" json:"gateways,omitempty"`
 	// Names of the Provider resources to subscribe to.
-	Providers     []string `protobuf:"bytes,6,rep,name=providers,proto3" json:"providers,omitempty"`
+	Providers []string `protobuf:"bytes,6,rep,name=providers,proto3" json:"providers,omitempty"`
+	// Passports are taken on connections in the clear as well; services only.
+	ClearPassport bool `protobuf:"varint,7,opt,name=clear_passport,json=clearPassport,proto3" json:"clear_passport,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,12 +176,23 @@ func (x *Policy) GetProviders() []string {
 	return nil
 }
 
+func (x *Policy) GetClearPassport() bool {
+	if x != nil {
+		return x.ClearPassport
+	}
+	return false
+}
+
 // Minting says how a gateway mints.
 type Minting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lifetime      *durationpb.Duration   `protobuf:"bytes,1,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Lifetime *durationpb.Duration   `protobuf:"bytes,1,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	// Tenants whose users may come in; empty is any, and users without one.
+	Tenants []string `protobuf:"bytes,2,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	// A self-signed server certificate is refused.
+	RefuseSelfSigned bool `protobuf:"varint,3,opt,name=refuse_self_signed,json=refuseSelfSigned,proto3" json:"refuse_self_signed,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Minting) Reset() {
@@ -219,6 +232,20 @@ func (x *Minting) GetLifetime() *durationpb.Duration {
 	return nil
 }
 
+func (x *Minting) GetTenants() []string {
+	if x != nil {
+		return x.Tenants
+	}
+	return nil
+}
+
+func (x *Minting) GetRefuseSelfSigned() bool {
+	if x != nil {
+		return x.RefuseSelfSigned
+	}
+	return false
+}
+
 // RoutePolicy is what one route demands.
 type RoutePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +261,10 @@ type RoutePolicy struct {
 	// only gateways may say.
 	Allow string `protobuf:"bytes,5,opt,name=allow,proto3" json:"allow,omitempty"`
 	// Name of the provider whose access tokens are accepted; gateways only.
-	AccessToken   string `protobuf:"bytes,6,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	AccessToken string `protobuf:"bytes,6,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	// Calls on connections in the clear, which name no caller, are let in and
+	// need a Passport only if the policy says clear_passport; services only.
+	Plaintext     bool `protobuf:"varint,7,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +339,13 @@ func (x *RoutePolicy) GetAccessToken() string {
 		return x.AccessToken
 	}
 	return ""
+}
+
+func (x *RoutePolicy) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
 }
 
 // Provider is one IdentityProvider document with the keys that it serves.
@@ -491,7 +528,8 @@ type PassportKeys struct {
 	Gateway string                 `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	// SPIFFE ID that Passports signed by these keys must carry in `req_wl`.
 	SpiffeId string `protobuf:"bytes,2,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
-	// JWK Set, public halves only.
+	// JWK Set, public halves only. Each key has the members that package passport
+	// reads: until when it is endorsed, and for which providers and tenants.
 	Jwks          []byte `protobuf:"bytes,3,opt,name=jwks,proto3" json:"jwks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -548,6 +586,266 @@ func (x *PassportKeys) GetJwks() []byte {
 	return nil
 }
 
+// SigningKeys tells a gateway which of its keys every PDP that takes its
+// Passports has. Resource name: the gateway's name.
+type SigningKeys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Key ids (RFC 7638 thumbprints).
+	Ready         []string `protobuf:"bytes,1,rep,name=ready,proto3" json:"ready,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningKeys) Reset() {
+	*x = SigningKeys{}
+	mi := &file_chancery_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningKeys) ProtoMessage() {}
+
+func (x *SigningKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningKeys.ProtoReflect.Descriptor instead.
+func (*SigningKeys) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SigningKeys) GetReady() []string {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+// Trust is what the certificates of the mesh are verified against. One resource,
+// named "trust", that all views have.
+type Trust struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	TrustDomain string                 `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	// Grows with every change.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// DER certificates of the roots: the SPIFFE trust bundle.
+	Roots [][]byte `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	// The issuing authorities that are trusted. What none of them signed is
+	// refused, also where a root is above it.
+	Authorities []*Authority `protobuf:"bytes,4,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	// Certificates that are refused though they have not ended.
+	Revoked       []*RevokedCertificate `protobuf:"bytes,5,rep,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_chancery_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Trust) GetTrustDomain() string {
+	if x != nil {
+		return x.TrustDomain
+	}
+	return ""
+}
+
+func (x *Trust) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Trust) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+func (x *Trust) GetAuthorities() []*Authority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *Trust) GetRevoked() []*RevokedCertificate {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+// Authority is one issuing certificate.
+type Authority struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Subject key identifier, in hex: the authority key identifier of what it
+	// signed.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its certificate revocation list, DER, without an end that anybody lives to
+	// see. TLS stacks that check revocation refuse what an authority signed
+	// whose list they do not have.
+	Crl []byte `protobuf:"bytes,2,opt,name=crl,proto3" json:"crl,omitempty"`
+	// Whoever has a certificate of it gets one of another now.
+	Tainted       bool `protobuf:"varint,3,opt,name=tainted,proto3" json:"tainted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authority) Reset() {
+	*x = Authority{}
+	mi := &file_chancery_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authority) ProtoMessage() {}
+
+func (x *Authority) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authority.ProtoReflect.Descriptor instead.
+func (*Authority) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Authority) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Authority) GetCrl() []byte {
+	if x != nil {
+		return x.Crl
+	}
+	return nil
+}
+
+func (x *Authority) GetTainted() bool {
+	if x != nil {
+		return x.Tainted
+	}
+	return false
+}
+
+// RevokedCertificate is one certificate of a workload.
+type RevokedCertificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the DER certificate.
+	Fingerprint []byte `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	SpiffeId    string `protobuf:"bytes,2,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// When it ends, and need not be remembered any more.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokedCertificate) Reset() {
+	*x = RevokedCertificate{}
+	mi := &file_chancery_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokedCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokedCertificate) ProtoMessage() {}
+
+func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokedCertificate.ProtoReflect.Descriptor instead.
+func (*RevokedCertificate) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RevokedCertificate) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *RevokedCertificate) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
+func (x *RevokedCertificate) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
 // Revision closes one state of a view: an agent that holds exactly these sets
 // holds one consistent revision. One resource named "revision" per view.
 type Revision struct {
@@ -561,7 +859,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +871,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +884,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{6}
+	return file_chancery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Revision) GetId() string {
@@ -603,19 +901,276 @@ func (x *Revision) GetDigests() map[string]string {
 	return nil
 }
 
+type JoinWithTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Who the agent was told to be, "service/orders": a token for another is an
+	// error that says so.
+	Workload      string         `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
+	Enroll        *EnrollRequest `protobuf:"bytes,3,opt,name=enroll,proto3" json:"enroll,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinWithTokenRequest) Reset() {
+	*x = JoinWithTokenRequest{}
+	mi := &file_chancery_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinWithTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinWithTokenRequest) ProtoMessage() {}
+
+func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinWithTokenRequest.ProtoReflect.Descriptor instead.
+func (*JoinWithTokenRequest) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *JoinWithTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinWithTokenRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *JoinWithTokenRequest) GetEnroll() *EnrollRequest {
+	if x != nil {
+		return x.Enroll
+	}
+	return nil
+}
+
+type ChallengeConsulRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the service, and the ID of its instance in Consul.
+	Service   string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	ServiceId string `protobuf:"bytes,2,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// The request that will follow; the nonce is good for its key alone.
+	Csr           []byte `protobuf:"bytes,3,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChallengeConsulRequest) Reset() {
+	*x = ChallengeConsulRequest{}
+	mi := &file_chancery_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChallengeConsulRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChallengeConsulRequest) ProtoMessage() {}
+
+func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChallengeConsulRequest.ProtoReflect.Descriptor instead.
+func (*ChallengeConsulRequest) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChallengeConsulRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ChallengeConsulRequest) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *ChallengeConsulRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type ChallengeConsulResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To be written as this value of the registration's metadata.
+	Nonce   string `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	MetaKey string `protobuf:"bytes,2,opt,name=meta_key,json=metaKey,proto3" json:"meta_key,omitempty"`
+	// How long it is good.
+	Lifetime      *durationpb.Duration `protobuf:"bytes,3,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChallengeConsulResponse) Reset() {
+	*x = ChallengeConsulResponse{}
+	mi := &file_chancery_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChallengeConsulResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChallengeConsulResponse) ProtoMessage() {}
+
+func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChallengeConsulResponse.ProtoReflect.Descriptor instead.
+func (*ChallengeConsulResponse) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ChallengeConsulResponse) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *ChallengeConsulResponse) GetMetaKey() string {
+	if x != nil {
+		return x.MetaKey
+	}
+	return ""
+}
+
+func (x *ChallengeConsulResponse) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+type JoinWithConsulRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	ServiceId     string                 `protobuf:"bytes,2,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	Nonce         string                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Enroll        *EnrollRequest         `protobuf:"bytes,4,opt,name=enroll,proto3" json:"enroll,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinWithConsulRequest) Reset() {
+	*x = JoinWithConsulRequest{}
+	mi := &file_chancery_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinWithConsulRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinWithConsulRequest) ProtoMessage() {}
+
+func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinWithConsulRequest.ProtoReflect.Descriptor instead.
+func (*JoinWithConsulRequest) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *JoinWithConsulRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *JoinWithConsulRequest) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *JoinWithConsulRequest) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *JoinWithConsulRequest) GetEnroll() *EnrollRequest {
+	if x != nil {
+		return x.Enroll
+	}
+	return nil
+}
+
 type EnrollRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PKCS #10, DER. Only its public key is used.
 	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
 	// Public JWK of the Passport signing key; gateways only.
-	PassportKey   []byte `protobuf:"bytes,2,opt,name=passport_key,json=passportKey,proto3" json:"passport_key,omitempty"`
+	PassportKey []byte `protobuf:"bytes,2,opt,name=passport_key,json=passportKey,proto3" json:"passport_key,omitempty"`
+	// Public JWKs of the keys that the gateway signs or is about to sign
+	// Passports with; gateways only.
+	PassportKeys  [][]byte `protobuf:"bytes,3,rep,name=passport_keys,json=passportKeys,proto3" json:"passport_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +1182,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +1195,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{7}
+	return file_chancery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EnrollRequest) GetCsr() []byte {
@@ -657,6 +1212,13 @@ func (x *EnrollRequest) GetPassportKey() []byte {
 	return nil
 }
 
+func (x *EnrollRequest) GetPassportKeys() [][]byte {
+	if x != nil {
+		return x.PassportKeys
+	}
+	return nil
+}
+
 type EnrollResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// DER certificates, leaf first.
@@ -664,13 +1226,14 @@ type EnrollResponse struct {
 	// DER certificates of the trust bundle.
 	Bundle        [][]byte `protobuf:"bytes,2,rep,name=bundle,proto3" json:"bundle,omitempty"`
 	SpiffeId      string   `protobuf:"bytes,3,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	Trust         *Trust   `protobuf:"bytes,4,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +1245,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +1258,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{8}
+	return file_chancery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnrollResponse) GetChain() [][]byte {
@@ -719,6 +1282,13 @@ func (x *EnrollResponse) GetSpiffeId() string {
 	return ""
 }
 
+func (x *EnrollResponse) GetTrust() *Trust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Distinguishes the instances of one gateway or service; claimed, display only.
@@ -731,13 +1301,26 @@ type ReportRequest struct {
 	EnvoyConnected bool          `protobuf:"varint,5,opt,name=envoy_connected,json=envoyConnected,proto3" json:"envoy_connected,omitempty"`
 	EnvoyVersion   string        `protobuf:"bytes,6,opt,name=envoy_version,json=envoyVersion,proto3" json:"envoy_version,omitempty"`
 	AgentVersion   string        `protobuf:"bytes,7,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Sequence of the Trust that the agent and, if it is connected, its Envoy
+	// have taken.
+	TrustSequence uint64 `protobuf:"varint,8,opt,name=trust_sequence,json=trustSequence,proto3" json:"trust_sequence,omitempty"`
+	// The certificate that the agent and its Envoy use: serial number and
+	// authority in hex, end, and when it will be renewed.
+	SvidSerial    string                 `protobuf:"bytes,9,opt,name=svid_serial,json=svidSerial,proto3" json:"svid_serial,omitempty"`
+	SvidAuthority string                 `protobuf:"bytes,10,opt,name=svid_authority,json=svidAuthority,proto3" json:"svid_authority,omitempty"`
+	SvidExpires   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=svid_expires,json=svidExpires,proto3" json:"svid_expires,omitempty"`
+	SvidRenews    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=svid_renews,json=svidRenews,proto3" json:"svid_renews,omitempty"`
+	// The agent's clock.
+	Now *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=now,proto3" json:"now,omitempty"`
+	// What is wrong beside this agent, for people.
+	Problems      []string `protobuf:"bytes,14,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +1332,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +1345,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{9}
+	return file_chancery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportRequest) GetInstance() string {
@@ -814,6 +1397,55 @@ func (x *ReportRequest) GetAgentVersion() string {
 	return ""
 }
 
+func (x *ReportRequest) GetTrustSequence() uint64 {
+	if x != nil {
+		return x.TrustSequence
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetSvidSerial() string {
+	if x != nil {
+		return x.SvidSerial
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetSvidAuthority() string {
+	if x != nil {
+		return x.SvidAuthority
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetSvidExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SvidExpires
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetSvidRenews() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SvidRenews
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
 type TypeStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	TypeUrl string                 `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
@@ -830,7 +1462,7 @@ type TypeStatus struct {
 
 func (x *TypeStatus) Reset() {
 	*x = TypeStatus{}
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1474,7 @@ func (x *TypeStatus) String() string {
 func (*TypeStatus) ProtoMessage() {}
 
 func (x *TypeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1487,7 @@ func (x *TypeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeStatus.ProtoReflect.Descriptor instead.
 func (*TypeStatus) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{10}
+	return file_chancery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TypeStatus) GetTypeUrl() string {
@@ -901,7 +1533,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1545,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,30 +1558,34 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{11}
+	return file_chancery_proto_rawDescGZIP(), []int{19}
 }
 
 var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
 	"\aminting\x18\x03 \x01(\v2\x14.chancery.v1.MintingR\aminting\x120\n" +
 	"\x06routes\x18\x04 \x03(\v2\x18.chancery.v1.RoutePolicyR\x06routes\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x1c\n" +
-	"\tproviders\x18\x06 \x03(\tR\tproviders\"@\n" +
+	"\tproviders\x18\x06 \x03(\tR\tproviders\x12%\n" +
+	"\x0eclear_passport\x18\a \x01(\bR\rclearPassport\"\x88\x01\n" +
 	"\aMinting\x125\n" +
-	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"\xa0\x01\n" +
+	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x18\n" +
+	"\atenants\x18\x02 \x03(\tR\atenants\x12,\n" +
+	"\x12refuse_self_signed\x18\x03 \x01(\bR\x10refuseSelfSigned\"\xbe\x01\n" +
 	"\vRoutePolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
 	"\acallers\x18\x04 \x03(\tR\acallers\x12\x14\n" +
 	"\x05allow\x18\x05 \x01(\tR\x05allow\x12!\n" +
-	"\faccess_token\x18\x06 \x01(\tR\vaccessToken\"\xcf\x02\n" +
+	"\faccess_token\x18\x06 \x01(\tR\vaccessToken\x12\x1c\n" +
+	"\tplaintext\x18\a \x01(\bR\tplaintext\"\xcf\x02\n" +
 	"\bProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x1c\n" +
@@ -969,20 +1605,57 @@ const file_chancery_proto_rawDesc = "" +
 	"\fPassportKeys\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\x12\x1b\n" +
 	"\tspiffe_id\x18\x02 \x01(\tR\bspiffeId\x12\x12\n" +
-	"\x04jwks\x18\x03 \x01(\fR\x04jwks\"\x94\x01\n" +
+	"\x04jwks\x18\x03 \x01(\fR\x04jwks\"#\n" +
+	"\vSigningKeys\x12\x14\n" +
+	"\x05ready\x18\x01 \x03(\tR\x05ready\"\xd1\x01\n" +
+	"\x05Trust\x12!\n" +
+	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05roots\x18\x03 \x03(\fR\x05roots\x128\n" +
+	"\vauthorities\x18\x04 \x03(\v2\x16.chancery.v1.AuthorityR\vauthorities\x129\n" +
+	"\arevoked\x18\x05 \x03(\v2\x1f.chancery.v1.RevokedCertificateR\arevoked\"G\n" +
+	"\tAuthority\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03crl\x18\x02 \x01(\fR\x03crl\x12\x18\n" +
+	"\atainted\x18\x03 \x01(\bR\atainted\"\x89\x01\n" +
+	"\x12RevokedCertificate\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x1b\n" +
+	"\tspiffe_id\x18\x02 \x01(\tR\bspiffeId\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\x94\x01\n" +
 	"\bRevision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12<\n" +
 	"\adigests\x18\x02 \x03(\v2\".chancery.v1.Revision.DigestsEntryR\adigests\x1a:\n" +
 	"\fDigestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"|\n" +
+	"\x14JoinWithTokenRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x122\n" +
+	"\x06enroll\x18\x03 \x01(\v2\x1a.chancery.v1.EnrollRequestR\x06enroll\"c\n" +
+	"\x16ChallengeConsulRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x02 \x01(\tR\tserviceId\x12\x10\n" +
+	"\x03csr\x18\x03 \x01(\fR\x03csr\"\x81\x01\n" +
+	"\x17ChallengeConsulResponse\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\tR\x05nonce\x12\x19\n" +
+	"\bmeta_key\x18\x02 \x01(\tR\ametaKey\x125\n" +
+	"\blifetime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"\x9a\x01\n" +
+	"\x15JoinWithConsulRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x02 \x01(\tR\tserviceId\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\tR\x05nonce\x122\n" +
+	"\x06enroll\x18\x04 \x01(\v2\x1a.chancery.v1.EnrollRequestR\x06enroll\"i\n" +
 	"\rEnrollRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12!\n" +
-	"\fpassport_key\x18\x02 \x01(\fR\vpassportKey\"[\n" +
+	"\fpassport_key\x18\x02 \x01(\fR\vpassportKey\x12#\n" +
+	"\rpassport_keys\x18\x03 \x03(\fR\fpassportKeys\"\x85\x01\n" +
 	"\x0eEnrollResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x16\n" +
 	"\x06bundle\x18\x02 \x03(\fR\x06bundle\x12\x1b\n" +
-	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\"\xa7\x02\n" +
+	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\x12(\n" +
+	"\x05trust\x18\x04 \x01(\v2\x12.chancery.v1.TrustR\x05trust\"\xdc\x04\n" +
 	"\rReportRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x123\n" +
 	"\x15acknowledged_revision\x18\x02 \x01(\tR\x14acknowledgedRevision\x12#\n" +
@@ -990,7 +1663,17 @@ const file_chancery_proto_rawDesc = "" +
 	"\x05types\x18\x04 \x03(\v2\x17.chancery.v1.TypeStatusR\x05types\x12'\n" +
 	"\x0fenvoy_connected\x18\x05 \x01(\bR\x0eenvoyConnected\x12#\n" +
 	"\renvoy_version\x18\x06 \x01(\tR\fenvoyVersion\x12#\n" +
-	"\ragent_version\x18\a \x01(\tR\fagentVersion\"\xea\x01\n" +
+	"\ragent_version\x18\a \x01(\tR\fagentVersion\x12%\n" +
+	"\x0etrust_sequence\x18\b \x01(\x04R\rtrustSequence\x12\x1f\n" +
+	"\vsvid_serial\x18\t \x01(\tR\n" +
+	"svidSerial\x12%\n" +
+	"\x0esvid_authority\x18\n" +
+	" \x01(\tR\rsvidAuthority\x12=\n" +
+	"\fsvid_expires\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vsvidExpires\x12;\n" +
+	"\vsvid_renews\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"svidRenews\x12,\n" +
+	"\x03now\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x1a\n" +
+	"\bproblems\x18\x0e \x03(\tR\bproblems\"\xea\x01\n" +
 	"\n" +
 	"TypeStatus\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x123\n" +
@@ -1007,7 +1690,11 @@ const file_chancery_proto_rawDesc = "" +
 	"\x0eReportResponse2\x94\x01\n" +
 	"\fControlPlane\x12A\n" +
 	"\x06Enroll\x12\x1a.chancery.v1.EnrollRequest\x1a\x1b.chancery.v1.EnrollResponse\x12A\n" +
-	"\x06Report\x12\x1a.chancery.v1.ReportRequest\x1a\x1b.chancery.v1.ReportResponseB7Z5github.com/chancery-mesh/chancery/internal/chancerypbb\x06proto3"
+	"\x06Report\x12\x1a.chancery.v1.ReportRequest\x1a\x1b.chancery.v1.ReportResponse2\x8f\x02\n" +
+	"\vAttestation\x12O\n" +
+	"\rJoinWithToken\x12!.chancery.v1.JoinWithTokenRequest\x1a\x1b.chancery.v1.EnrollResponse\x12\\\n" +
+	"\x0fChallengeConsul\x12#.chancery.v1.ChallengeConsulRequest\x1a$.chancery.v1.ChallengeConsulResponse\x12Q\n" +
+	"\x0eJoinWithConsul\x12\".chancery.v1.JoinWithConsulRequest\x1a\x1b.chancery.v1.EnrollResponseB7Z5github.com/chancery-mesh/chancery/internal/chancerypbb\x06proto3"
 
 var (
 	file_chancery_proto_rawDescOnce sync.Once
@@ -1022,45 +1709,69 @@ func file_chancery_proto_rawDescGZIP() []byte {
 }
 
 var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_chancery_proto_goTypes = []any{
-	(TypeStatus_State)(0),         // 0: chancery.v1.TypeStatus.State
-	(*Policy)(nil),                // 1: chancery.v1.Policy
-	(*Minting)(nil),               // 2: chancery.v1.Minting
-	(*RoutePolicy)(nil),           // 3: chancery.v1.RoutePolicy
-	(*Provider)(nil),              // 4: chancery.v1.Provider
-	(*ClaimMapping)(nil),          // 5: chancery.v1.ClaimMapping
-	(*PassportKeys)(nil),          // 6: chancery.v1.PassportKeys
-	(*Revision)(nil),              // 7: chancery.v1.Revision
-	(*EnrollRequest)(nil),         // 8: chancery.v1.EnrollRequest
-	(*EnrollResponse)(nil),        // 9: chancery.v1.EnrollResponse
-	(*ReportRequest)(nil),         // 10: chancery.v1.ReportRequest
-	(*TypeStatus)(nil),            // 11: chancery.v1.TypeStatus
-	(*ReportResponse)(nil),        // 12: chancery.v1.ReportResponse
-	nil,                           // 13: chancery.v1.Revision.DigestsEntry
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(TypeStatus_State)(0),           // 0: chancery.v1.TypeStatus.State
+	(*Policy)(nil),                  // 1: chancery.v1.Policy
+	(*Minting)(nil),                 // 2: chancery.v1.Minting
+	(*RoutePolicy)(nil),             // 3: chancery.v1.RoutePolicy
+	(*Provider)(nil),                // 4: chancery.v1.Provider
+	(*ClaimMapping)(nil),            // 5: chancery.v1.ClaimMapping
+	(*PassportKeys)(nil),            // 6: chancery.v1.PassportKeys
+	(*SigningKeys)(nil),             // 7: chancery.v1.SigningKeys
+	(*Trust)(nil),                   // 8: chancery.v1.Trust
+	(*Authority)(nil),               // 9: chancery.v1.Authority
+	(*RevokedCertificate)(nil),      // 10: chancery.v1.RevokedCertificate
+	(*Revision)(nil),                // 11: chancery.v1.Revision
+	(*JoinWithTokenRequest)(nil),    // 12: chancery.v1.JoinWithTokenRequest
+	(*ChallengeConsulRequest)(nil),  // 13: chancery.v1.ChallengeConsulRequest
+	(*ChallengeConsulResponse)(nil), // 14: chancery.v1.ChallengeConsulResponse
+	(*JoinWithConsulRequest)(nil),   // 15: chancery.v1.JoinWithConsulRequest
+	(*EnrollRequest)(nil),           // 16: chancery.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 17: chancery.v1.EnrollResponse
+	(*ReportRequest)(nil),           // 18: chancery.v1.ReportRequest
+	(*TypeStatus)(nil),              // 19: chancery.v1.TypeStatus
+	(*ReportResponse)(nil),          // 20: chancery.v1.ReportResponse
+	nil,                             // 21: chancery.v1.Revision.DigestsEntry
+	(*durationpb.Duration)(nil),     // 22: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 23: google.protobuf.Timestamp
 }
 var file_chancery_proto_depIdxs = []int32{
 	2,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
 	3,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	14, // 2: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	22, // 2: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
 	5,  // 3: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	14, // 4: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	15, // 5: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	15, // 6: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
-	13, // 7: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	11, // 8: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	0,  // 9: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	8,  // 10: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	10, // 11: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	9,  // 12: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	12, // 13: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	22, // 4: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	23, // 5: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	23, // 6: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	9,  // 7: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	10, // 8: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	23, // 9: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	21, // 10: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	16, // 11: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	22, // 12: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	16, // 13: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	8,  // 14: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	19, // 15: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	23, // 16: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	23, // 17: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	23, // 18: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	0,  // 19: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	16, // 20: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	18, // 21: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	12, // 22: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	13, // 23: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	15, // 24: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	17, // 25: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	20, // 26: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	17, // 27: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	14, // 28: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	17, // 29: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
@@ -1074,9 +1785,9 @@ func file_chancery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chancery_proto_rawDesc), len(file_chancery_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   21,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_chancery_proto_goTypes,
 		DependencyIndexes: file_chancery_proto_depIdxs,

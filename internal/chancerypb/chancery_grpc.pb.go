@@ -35,7 +35,7 @@ const (
 // ControlPlane is what an agent asks beside ADS. The caller is always the
 // authenticated peer of the connection; no message names one.
 type ControlPlaneClient interface {
-	// Enroll signs the workload's certificate and, from a gateway, endorses its
+	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
 	// Passport key. Called again for each renewal.
 	Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
 	// Report tells how the agent's Envoy stands. Sent on every change.
@@ -77,7 +77,7 @@ func (c *controlPlaneClient) Report(ctx context.Context, in *ReportRequest, opts
 // ControlPlane is what an agent asks beside ADS. The caller is always the
 // authenticated peer of the connection; no message names one.
 type ControlPlaneServer interface {
-	// Enroll signs the workload's certificate and, from a gateway, endorses its
+	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
 	// Passport key. Called again for each renewal.
 	Enroll(context.Context, *EnrollRequest) (*EnrollResponse, error)
 	// Report tells how the agent's Envoy stands. Sent on every change.
@@ -169,6 +169,198 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Report",
 			Handler:    _ControlPlane_Report_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "chancery.proto",
+}
+
+const (
+	Attestation_JoinWithToken_FullMethodName   = "/chancery.v1.Attestation/JoinWithToken"
+	Attestation_ChallengeConsul_FullMethodName = "/chancery.v1.Attestation/ChallengeConsul"
+	Attestation_JoinWithConsul_FullMethodName  = "/chancery.v1.Attestation/JoinWithConsul"
+)
+
+// AttestationClient is the client API for Attestation service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Attestation gives a workload its first certificate, once it has proved who it
+// is. It alone is open to connections without a certificate.
+type AttestationClient interface {
+	// JoinWithToken takes a join token, which an operator created.
+	JoinWithToken(ctx context.Context, in *JoinWithTokenRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
+	// ChallengeConsul gives a nonce, for the agent to write into the
+	// registration of its service; JoinWithConsul has the control plane read it
+	// there. So the agent shows that Consul lets it write the service.
+	ChallengeConsul(ctx context.Context, in *ChallengeConsulRequest, opts ...grpc.CallOption) (*ChallengeConsulResponse, error)
+	JoinWithConsul(ctx context.Context, in *JoinWithConsulRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
+}
+
+type attestationClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewAttestationClient(cc grpc.ClientConnInterface) AttestationClient {
+	return &attestationClient{cc}
+}
+
+func (c *attestationClient) JoinWithToken(ctx context.Context, in *JoinWithTokenRequest, opts ...grpc.CallOption) (*EnrollResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrollResponse)
+	err := c.cc.Invoke(ctx, Attestation_JoinWithToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *attestationClient) ChallengeConsul(ctx context.Context, in *ChallengeConsulRequest, opts ...grpc.CallOption) (*ChallengeConsulResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChallengeConsulResponse)
+	err := c.cc.Invoke(ctx, Attestation_ChallengeConsul_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *attestationClient) JoinWithConsul(ctx context.Context, in *JoinWithConsulRequest, opts ...grpc.CallOption) (*EnrollResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrollResponse)
+	err := c.cc.Invoke(ctx, Attestation_JoinWithConsul_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AttestationServer is the server API for Attestation service.
+// All implementations must embed UnimplementedAttestationServer
+// for forward compatibility.
+//
+// Attestation gives a workload its first certificate, once it has proved who it
+// is. It alone is open to connections without a certificate.
+type AttestationServer interface {
+	// JoinWithToken takes a join token, which an operator created.
+	JoinWithToken(context.Context, *JoinWithTokenRequest) (*EnrollResponse, error)
+	// ChallengeConsul gives a nonce, for the agent to write into the
+	// registration of its service; JoinWithConsul has the control plane read it
+	// there. So the agent shows that Consul lets it write the service.
+	ChallengeConsul(context.Context, *ChallengeConsulRequest) (*ChallengeConsulResponse, error)
+	JoinWithConsul(context.Context, *JoinWithConsulRequest) (*EnrollResponse, error)
+	mustEmbedUnimplementedAttestationServer()
+}
+
+// UnimplementedAttestationServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedAttestationServer struct{}
+
+func (UnimplementedAttestationServer) JoinWithToken(context.Context, *JoinWithTokenRequest) (*EnrollResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JoinWithToken not implemented")
+}
+func (UnimplementedAttestationServer) ChallengeConsul(context.Context, *ChallengeConsulRequest) (*ChallengeConsulResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChallengeConsul not implemented")
+}
+func (UnimplementedAttestationServer) JoinWithConsul(context.Context, *JoinWithConsulRequest) (*EnrollResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JoinWithConsul not implemented")
+}
+func (UnimplementedAttestationServer) mustEmbedUnimplementedAttestationServer() {}
+func (UnimplementedAttestationServer) testEmbeddedByValue()                     {}
+
+// UnsafeAttestationServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to AttestationServer will
+// result in compilation errors.
+type UnsafeAttestationServer interface {
+	mustEmbedUnimplementedAttestationServer()
+}
+
+func RegisterAttestationServer(s grpc.ServiceRegistrar, srv AttestationServer) {
+	// If the following call panics, it indicates UnimplementedAttestationServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Attestation_ServiceDesc, srv)
+}
+
+func _Attestation_JoinWithToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinWithTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AttestationServer).JoinWithToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Attestation_JoinWithToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AttestationServer).JoinWithToken(ctx, req.(*JoinWithTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Attestation_ChallengeConsul_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChallengeConsulRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AttestationServer).ChallengeConsul(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Attestation_ChallengeConsul_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AttestationServer).ChallengeConsul(ctx, req.(*ChallengeConsulRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Attestation_JoinWithConsul_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinWithConsulRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AttestationServer).JoinWithConsul(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Attestation_JoinWithConsul_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AttestationServer).JoinWithConsul(ctx, req.(*JoinWithConsulRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Attestation_ServiceDesc is the grpc.ServiceDesc for Attestation service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Attestation_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "chancery.v1.Attestation",
+	HandlerType: (*AttestationServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "JoinWithToken",
+			Handler:    _Attestation_JoinWithToken_Handler,
+		},
+		{
+			MethodName: "ChallengeConsul",
+			Handler:    _Attestation_ChallengeConsul_Handler,
+		},
+		{
+			MethodName: "JoinWithConsul",
+			Handler:    _Attestation_JoinWithConsul_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
