@@ -59,6 +59,9 @@ type Config struct {
 	// RunDir is where the sockets are; required. See [identity.SocketPath]
 	// and [AdminSocket].
 	RunDir string
+	// Listen is the TCP address that agents connect to, with mutual TLS; empty
+	// is none.
+	Listen string
 	// StateDir keeps what must outlive the process, the certificate
 	// authority's key among it; required, mode 0700.
 	StateDir string
@@ -98,8 +101,8 @@ type Server struct {
 	passports   *passportKeys
 	proxies     *proxies
 	sockets     *sockets
-	enrollments limits
-	rejections  limits
+	enrollments limits[identity.ID]
+	rejections  limits[identity.ID]
 
 	mu        sync.Mutex
 	documents documents
@@ -145,9 +148,9 @@ func New(cfg Config) (*Server, error) {
 		passports: passports,
 		proxies:   newProxies(),
 
-		enrollments: limits{perSecond: 20, burst: 200},
+		enrollments: limits[identity.ID]{perSecond: 20, burst: 200},
 		// Each rejection may compile the whole mesh.
-		rejections: limits{perSecond: 2, burst: 20},
+		rejections: limits[identity.ID]{perSecond: 2, burst: 20},
 		documents: documents{
 			dir:        cfg.Documents,
 			options:    mesh.Options{CheckExpression: cfg.CheckExpression},

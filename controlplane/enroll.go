@@ -3,9 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"sync"
 
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -77,28 +75,4 @@ func (s *Server) endorse(id identity.ID, jwk []byte) error {
 		return status.Error(codes.Internal, "passport key not endorsed")
 	}
 	return nil
-}
-
-// limits bounds how often each workload does something, all its instances
-// together.
-type limits struct {
-	perSecond rate.Limit
-	burst     int
-
-	mu   sync.Mutex
-	byID map[identity.ID]*rate.Limiter
-}
-
-func (l *limits) allow(id identity.ID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byID == nil {
-		l.byID = map[identity.ID]*rate.Limiter{}
-	}
-	limiter := l.byID[id]
-	if limiter == nil {
-		limiter = rate.NewLimiter(l.perSecond, l.burst)
-		l.byID[id] = limiter
-	}
-	return limiter.Allow()
 }
