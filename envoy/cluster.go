@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -38,7 +39,16 @@ func clusterName(s *mesh.Service, r *mesh.Route) string {
 	if r.CircuitBreaker == nil {
 		return s.Name
 	}
-	return s.Name + "~" + r.Name
+	return s.Name + routeMark + r.Name
+}
+
+// routeMark is in no service's name.
+const routeMark = "~"
+
+// serviceOf returns the service that a cluster's requests go to.
+func serviceOf(cluster string) string {
+	service, _, _ := strings.Cut(cluster, routeMark)
+	return service
 }
 
 // upstreamCluster returns that cluster.

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -43,6 +44,37 @@ func TestLocalize(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("no resource for %v", want)
+	}
+}
+
+func TestLocalizeGenerations(t *testing.T) {
+	t.Parallel()
+	m := chain()
+	local := envoy.Local{Generations: map[string]string{"orders": "2"}}
+	changed := 0
+	for _, r := range envoy.Gateway(m, m.Gateways[0]) {
+		before := proto.Clone(r.Message)
+		got := envoy.Localize(r.Message, local)
+		if !proto.Equal(before, r.Message) {
+			t.Errorf("%s was changed in place", r.Name)
+		}
+		service, _, _ := strings.Cut(r.Name, "~")
+		if _, ok := got.(*clusterv3.Cluster); !ok || service != "orders" {
+			if got != r.Message {
+				t.Errorf("%s was changed by the generation of another", r.Name)
+			}
+			continue
+		}
+		changed++
+		if proto.Equal(got, r.Message) {
+			t.Errorf("Envoy cannot tell %s from that of an earlier generation", r.Name)
+		}
+		if again := envoy.Localize(r.Message, local); !proto.Equal(again, got) {
+			t.Errorf("%s differs within a generation", r.Name)
+		}
+	}
+	if changed == 0 {
+		t.Error("no cluster of the service")
 	}
 }
 
