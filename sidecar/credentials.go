@@ -3,14 +3,12 @@ package sidecar
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
-	"github.com/chancery-mesh/chancery/passport"
 )
 
 const enrollTimeout = 5 * time.Second
@@ -38,12 +35,9 @@ type credentials struct {
 
 	key     *ecdsa.PrivateKey
 	current atomic.Pointer[svid]
-	// passports is nil until the control plane has endorsed the key.
-	passports atomic.Pointer[passport.Signer]
+	// passports are nil but at a gateway.
+	passports *passportKeys
 }
-
-// passportKeyFile is written once the key in it was endorsed.
-const passportKeyFile = "passport.key"
 
 // load takes over what an earlier agent left. Only keys are required to be
 // sound: a certificate can be had again.
@@ -52,8 +46,10 @@ func (c *credentials) load() error {
 	if c.key, err = workloadKey(c.dir); err != nil {
 		return err
 	}
-	if err := c.loadPassportKey(); err != nil {
-		return err
+	if c.passports != nil {
+		if err := c.passports.load(); err != nil {
+			return err
+		}
 	}
 	s, err := loadSVID(c.dir, c.id, c.key)
 	if err == nil {
@@ -62,25 +58,6 @@ func (c *credentials) load() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		c.log.Warn("certificate on disk not used", "err", err)
 	}
-	return nil
-}
-
-func (c *credentials) loadPassportKey() error {
-	if c.id.Role != identity.RoleGateway {
-		return nil
-	}
-	key, err := loadKey[ed25519.PrivateKey](filepath.Join(c.dir, passportKeyFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	signer, err := passport.NewSigner(key)
-	if err != nil {
-		return fmt.Errorf("passport key: %w", err)
-	}
-	c.passports.Store(signer)
 	return nil
 }
 
@@ -111,11 +88,11 @@ func (c *credentials) enroll(ctx context.Context) error {
 		return fmt.Errorf("make certificate request: %w", err)
 	}
 	req := &chancerypb.EnrollRequest{Csr: csr}
-	var endorsed func() error
-	if c.id.Role == identity.RoleGateway {
-		if req.PassportKey, endorsed, err = c.offerPassportKey(); err != nil {
+	if c.passports != nil {
+		if req.PassportKeys, err = c.passports.offer(); err != nil {
 			return err
 		}
+		req.PassportKey = req.PassportKeys[0]
 	}
 	resp, err := c.client.Enroll(ctx, req, grpc.WaitForReady(true))
 	if err != nil {
@@ -128,32 +105,12 @@ func (c *credentials) enroll(ctx context.Context) error {
 	if err := s.save(c.dir); err != nil {
 		return err
 	}
-	if endorsed != nil {
-		if err := endorsed(); err != nil {
+	if c.passports != nil {
+		if err := c.passports.endorsed(s.expires()); err != nil {
 			return err
 		}
 	}
 	return c.serve(s)
-}
-
-// offerPassportKey returns the public key to be endorsed: the one in use, or a
-// new one, which endorsed puts to use.
-func (c *credentials) offerPassportKey() (jwk []byte, endorsed func() error, err error) {
-	if signer := c.passports.Load(); signer != nil {
-		jwk, err = passport.EncodeKey(signer.Public())
-		return jwk, nil, err
-	}
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make passport key: %w", err)
-	}
-	jwk, err = passport.EncodeKey(public)
-	return jwk, func() error {
-		if err := saveKey(filepath.Join(c.dir, passportKeyFile), key); err != nil {
-			return err
-		}
-		return c.loadPassportKey()
-	}, err
 }
 
 // serve hands an SVID to Envoy, which uses it for new connections.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -61,6 +62,9 @@ func NewCredentials(dir string, id identity.ID, client chancerypb.ControlPlaneCl
 		dir: dir, id: id, client: client, log: log,
 		secrets: &xds.Collection{}, expiry: prometheus.NewGauge(prometheus.GaugeOpts{}),
 	}
+	if id.Role == identity.RoleGateway {
+		c.passports = &passportKeys{path: filepath.Join(dir, passportKeyFile)}
+	}
 	if err := c.load(); err != nil {
 		panic(err)
 	}
@@ -71,7 +75,7 @@ func (c Credentials) Run(ctx context.Context) error    { return c.run(ctx) }
 func (c Credentials) Enroll(ctx context.Context) error { return c.enroll(ctx) }
 
 // Mints tells whether Passports can be minted.
-func (c Credentials) Mints() bool { return c.passports.Load() != nil }
+func (c Credentials) Mints() bool { return c.passports.signer() != nil }
 
 // Expires tells when the certificate ends; zero without one.
 func (c Credentials) Expires() time.Time {

@@ -77,7 +77,7 @@ func (a *Agent) Ready() error {
 	case time.Now().After(s.expires()):
 		missing = append(missing, errors.New("certificate expired"))
 	}
-	if a.config.Identity.Role == identity.RoleGateway && a.credentials.passports.Load() == nil {
+	if a.config.Identity.Role == identity.RoleGateway && a.credentials.passports.signer() == nil {
 		missing = append(missing, errors.New("passport key not endorsed yet"))
 	}
 	if !a.pdp.ready() {

@@ -124,10 +124,13 @@ func New(c Config) (*Agent, error) {
 	a.credentials = &credentials{
 		dir: c.StateDir, id: c.Identity, secrets: a.downstream.secrets, log: a.log, expiry: a.metrics.expiry,
 	}
+	if c.Identity.Role == identity.RoleGateway {
+		a.credentials.passports = &passportKeys{path: c.path(passportKeyFile)}
+	}
 	decider, err := extauthz.New(extauthz.Config{
 		Logger:     c.Logger,
 		Registerer: c.Registerer,
-		Signer:     a.credentials.passports.Load,
+		Signer:     a.credentials.passports.signer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
