@@ -75,7 +75,8 @@ func (s scope) fault(path, format string, args ...any) {
 // name checks what a document may be called.
 func (s scope) name() string {
 	name := s.document.ID.Name
-	if name == "chancery" || strings.HasPrefix(name, "chancery-") || name == "control-plane" || name == "localhost" {
+	reserved := []string{"chancery", "control-plane", "localhost", callerPlaintext}
+	if slices.Contains(reserved, name) || strings.HasPrefix(name, "chancery-") {
 		s.fault("name", "%q is reserved: choose another name", name)
 	}
 	return name
@@ -113,6 +114,21 @@ func (s scope) meshWide(form *meshForm) {
 	s.mesh.Name = s.name()
 	s.mesh.TrustDomain = string(form.TrustDomain)
 	s.mesh.PassportLifetime = form.Passport.Lifetime.std()
+	s.mesh.Certificates = s.certificates(form.Certificates)
+}
+
+func (s scope) certificates(form certificatesForm) CertificateLifetimes {
+	if form.Lifetime > form.AuthorityLifetime/2 {
+		s.fault("certificates.lifetime", "is longer than half of authorityLifetime (%s), in which all workloads change to the next authority: lower it, or raise that", form.AuthorityLifetime.std())
+	}
+	if form.AuthorityLifetime > form.RootLifetime {
+		s.fault("certificates.authorityLifetime", "is longer than rootLifetime (%s): lower it, or raise that", form.RootLifetime.std())
+	}
+	return CertificateLifetimes{
+		Leaf:      form.Lifetime.std(),
+		Authority: form.AuthorityLifetime.std(),
+		Root:      form.RootLifetime.std(),
+	}
 }
 
 // expression checks CEL and returns where it stands.

@@ -18,10 +18,17 @@ var formOf = map[Kind]func() any{
 }
 
 type meshForm struct {
-	Kind        string       `yaml:"kind" required:"write Mesh" enum:"Mesh" doc:"The mesh as a whole. There is exactly one such document."`
-	Name        name         `yaml:"name" required:"write what the mesh is called" doc:"What the mesh is called."`
-	TrustDomain trustDomain  `yaml:"trustDomain" required:"write a domain name of yours, such as shop.example" doc:"SPIFFE trust domain of all workloads, and the audience of Passports."`
-	Passport    passportForm `yaml:"passport" doc:"The internal identity statement that gateways mint."`
+	Kind         string           `yaml:"kind" required:"write Mesh" enum:"Mesh" doc:"The mesh as a whole. There is exactly one such document."`
+	Name         name             `yaml:"name" required:"write what the mesh is called" doc:"What the mesh is called."`
+	TrustDomain  trustDomain      `yaml:"trustDomain" required:"write a domain name of yours, such as shop.example" doc:"SPIFFE trust domain of all workloads, and the audience of Passports."`
+	Passport     passportForm     `yaml:"passport" doc:"The internal identity statement that gateways mint."`
+	Certificates certificatesForm `yaml:"certificates" doc:"How long certificates of workloads are good."`
+}
+
+type certificatesForm struct {
+	Lifetime          duration `yaml:"lifetime" default:"24h" min:"10s" max:"2160h" doc:"Of a workload's certificate; it is renewed at about half of it. Connections between workloads live a quarter of it, 1h at most."`
+	AuthorityLifetime duration `yaml:"authorityLifetime" default:"720h" min:"1m" max:"87600h" doc:"Of an issuing authority; the next one takes over at about half of it. At least twice lifetime."`
+	RootLifetime      duration `yaml:"rootLifetime" default:"87600h" min:"1m" max:"876000h" doc:"Of a root that the control plane makes. At least authorityLifetime."`
 }
 
 type passportForm struct {
@@ -51,9 +58,24 @@ type gatewayForm struct {
 	Name         name               `yaml:"name" required:"write what callers and gateways lists call it" doc:"What services call it. Gateways and services share one namespace."`
 	Profile      Profile            `yaml:"profile" default:"public" enum:"public,semi-public,private" doc:"How exposed it is. Public and semi-public gateways must authenticate."`
 	Listen       listenAddress      `yaml:"listen" required:"write an IP address and port, such as 0.0.0.0:8443" doc:"Where it listens."`
+	TLS          *gatewayTLSForm    `yaml:"tls" doc:"How it speaks with clients. Required by profiles public and semi-public; a private gateway without it speaks in the clear."`
 	Authenticate authenticateForm   `yaml:"authenticate" doc:"The credentials that every request must carry."`
+	Tenants      []string           `yaml:"tenants" min:"1" max:"1000" doc:"Tenants whose users may come in; all, and users without a tenant, if not set."`
 	PeerLimit    peerLimitForm      `yaml:"peerLimit" doc:"Limit per client address, applied before anything is authenticated."`
 	Routes       []gatewayRouteForm `yaml:"routes" max:"1000" doc:"What it lets through. The first that matches wins; what matches none is answered with 404."`
+}
+
+type gatewayTLSForm struct {
+	Mode               string                  `yaml:"mode" default:"on" enum:"on,off" doc:"off: clients are served in the clear, for where TLS ends in front of the gateway."`
+	Certificates       []name                  `yaml:"certificates" min:"1" max:"100" doc:"Server certificates, chosen by the host name that the client asks for; the first if none has it. NAME is NAME.crt and NAME.key in the directory that the gateway's agent is given with --certificates. Required with mode on."`
+	MinVersion         string                  `yaml:"minVersion" default:"1.2" enum:"1.2,1.3" doc:"Oldest version of TLS that clients may speak. 1.3 is preferred."`
+	ClientCertificates *clientCertificatesForm `yaml:"clientCertificates" doc:"Certificates that clients show. Profiles semi-public and private only."`
+}
+
+type clientCertificatesForm struct {
+	Trust    name            `yaml:"trust" required:"write the name of a trust bundle: partners for partners.ca.crt" doc:"Who signs them: NAME is NAME.ca.crt in the directory of --certificates."`
+	Required bool            `yaml:"required" default:"true" doc:"false: clients without a certificate are let in, too. One that is shown must be good in any case."`
+	Names    []alternateName `yaml:"names" min:"1" max:"1000" doc:"Subject alternative names, one of which a certificate must have, byte for byte: a URI, DNS name or email address. All if not set."`
 }
 
 type authenticateForm struct {
@@ -81,20 +103,26 @@ type matchForm struct {
 }
 
 type serviceForm struct {
-	Kind     string      `yaml:"kind" required:"write Service" enum:"Service" doc:"A service of the registry that the mesh protects."`
-	Name     name        `yaml:"name" required:"write its name in the registry" doc:"Its name in the registry. Gateways and services share one namespace."`
-	Tier     Tier        `yaml:"tier" default:"system" enum:"experience,process,system" doc:"Its place in API-led connectivity."`
-	MTLS     MTLS        `yaml:"mtls" default:"strict" enum:"strict,off" doc:"strict: reached at the address of its sidecar only. off: reached in the clear at its own address; it gets no Passport."`
-	Uses     []string    `yaml:"uses" max:"1000" doc:"Services that it may call. Its sidecar offers no other."`
-	Callers  []string    `yaml:"callers" max:"1000" doc:"Services and gateways that may call, for routes that do not say it themselves. Default: nobody."`
-	Gateways []string    `yaml:"gateways" min:"1" max:"1000" doc:"Gateways whose Passports it takes; all if not set."`
-	Routes   []routeForm `yaml:"routes" max:"1000" doc:"Its operations. The first that matches wins; what matches none is answered with 404."`
+	Kind      string         `yaml:"kind" required:"write Service" enum:"Service" doc:"A service of the registry that the mesh protects."`
+	Name      name           `yaml:"name" required:"write its name in the registry" doc:"Its name in the registry. Gateways and services share one namespace."`
+	Tier      Tier           `yaml:"tier" default:"system" enum:"experience,process,system" doc:"Its place in API-led connectivity."`
+	MTLS      MTLS           `yaml:"mtls" default:"strict" enum:"strict,permissive,off" doc:"strict: reached at its sidecar only, over mutual TLS. permissive: also in the clear, for migration, by the addresses in plaintext.from and on routes that name plaintext in callers. off: in the clear, at its sidecar if plaintext.from is set, else at its own address without a sidecar."`
+	Plaintext *plaintextForm `yaml:"plaintext" doc:"Connections in the clear. Required with mtls: permissive, not allowed with strict."`
+	Uses      []string       `yaml:"uses" max:"1000" doc:"Services that it may call. Its sidecar offers no other."`
+	Callers   []string       `yaml:"callers" max:"1000" doc:"Services and gateways that may call, for routes that do not say it themselves, and plaintext for connections in the clear. Default: nobody."`
+	Gateways  []string       `yaml:"gateways" min:"1" max:"1000" doc:"Gateways whose Passports it takes; all if not set."`
+	Routes    []routeForm    `yaml:"routes" max:"1000" doc:"Its operations. The first that matches wins; what matches none is answered with 404."`
+}
+
+type plaintextForm struct {
+	From     []cidr `yaml:"from" required:"write the networks whose connections are taken, such as [10.1.2.0/24]" min:"1" max:"1000" doc:"Networks whose connections in the clear the sidecar takes."`
+	Passport bool   `yaml:"passport" default:"false" doc:"Lets Passports go over connections in the clear: whoever listens in on the way can use them while they are valid."`
 }
 
 type routeForm struct {
 	Name           name                `yaml:"name" doc:"Unique in the service; route-0, route-1, … by its place if not set. Name routes that others may be put before."`
 	Match          matchForm           `yaml:"match" doc:"The requests that take this route."`
-	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call; the service's callers if not set. A service must have this one in its uses."`
+	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call, and plaintext for connections in the clear (mtls: permissive); the service's callers if not set. A service must have this one in its uses."`
 	Allow          expression          `yaml:"allow" required:"write a CEL condition, such as \"'sales' in user.groups\"" max:"4096" doc:"CEL condition that must be true."`
 	Timeout        duration            `yaml:"timeout" default:"15s" min:"1ms" max:"1h" doc:"Bounds the whole call, retries included."`
 	Retries        *retriesForm        `yaml:"retries" doc:"When the caller's Envoy tries again. Default: never."`

@@ -10,6 +10,8 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 		Name:        s.name(),
 		Profile:     form.Profile,
 		Listen:      form.Listen.AddrPort,
+		TLS:         s.gatewayTLS(form),
+		Tenants:     form.Tenants,
 		AccessToken: form.Authenticate.AccessToken,
 		PeerLimit:   s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
 	}

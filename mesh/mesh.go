@@ -54,10 +54,18 @@ type Mesh struct {
 	TrustDomain string
 	// PassportLifetime is how long a Passport is valid.
 	PassportLifetime time.Duration
+	Certificates     CertificateLifetimes
 	// Sorted by name.
 	Providers []*IdentityProvider
 	Gateways  []*Gateway
 	Services  []*Service
+}
+
+// CertificateLifetimes say how long new certificates are good.
+type CertificateLifetimes struct {
+	// Leaf is for workloads, Authority for what signs those, Root for what
+	// signs that. None is longer than the next.
+	Leaf, Authority, Root time.Duration
 }
 
 // IdentityProvider issues tokens to users and clients.
@@ -94,6 +102,10 @@ type Gateway struct {
 	Name    string
 	Profile Profile
 	Listen  netip.AddrPort
+	// TLS is nil where clients are served in the clear.
+	TLS *GatewayTLS
+	// Tenants whose users may come in; empty is any, and users without one.
+	Tenants []string
 	// AccessToken names the identity provider whose access tokens are
 	// accepted.
 	AccessToken string
@@ -101,6 +113,29 @@ type Gateway struct {
 	// authenticated.
 	PeerLimit RateLimit
 	Routes    []GatewayRoute
+}
+
+// GatewayTLS is how a gateway speaks TLS with clients.
+type GatewayTLS struct {
+	// Certificates names server certificates, at least one; the first serves
+	// where no other has the client's host name.
+	Certificates []string
+	// MinVersion is "1.2" or "1.3".
+	MinVersion string
+	// Clients is nil where clients are asked for no certificate.
+	Clients *ClientCertificates
+}
+
+// ClientCertificates says which clients' certificates are good.
+type ClientCertificates struct {
+	// Trust names the bundle of who signs them.
+	Trust string
+	// Required refuses clients without a certificate.
+	Required bool
+	// Names are subject alternative names, one of which a certificate must
+	// have, byte for byte; empty is any. One with "://" is a URI, one with "@"
+	// an email address, any other a DNS name.
+	Names []string
 }
 
 // GatewayRoute sends what matches to a service. In the order written, the
@@ -154,8 +189,11 @@ type MTLS string
 const (
 	// MTLSStrict reaches instances at their `mesh` address only.
 	MTLSStrict MTLS = "strict"
-	// MTLSOff reaches instances in the clear at their service address; no
-	// Passport is sent to them.
+	// MTLSPermissive is MTLSStrict for the mesh, and lets others in in the
+	// clear as Service.Plaintext says.
+	MTLSPermissive MTLS = "permissive"
+	// MTLSOff reaches instances in the clear: at their `mesh` address if there
+	// is Service.Plaintext, else at their service address.
 	MTLSOff MTLS = "off"
 )
 
@@ -164,11 +202,30 @@ type Service struct {
 	Name string
 	Tier Tier
 	MTLS MTLS
+	// Plaintext is set with MTLSPermissive, may be with MTLSOff, and is nil
+	// with MTLSStrict.
+	Plaintext *Plaintext
 	// Uses names the upstreams that the service's sidecar offers it.
 	Uses []string
 	// Gateways names the gateways whose Passports the service takes, sorted.
 	Gateways []string
 	Routes   []Route
+}
+
+// HasSidecar reports whether instances are reached at their sidecars, and not
+// past them.
+func (s *Service) HasSidecar() bool { return s.MTLS != MTLSOff || s.Plaintext != nil }
+
+// TakesClearPassport reports whether Passports may go to s over connections in
+// the clear.
+func (s *Service) TakesClearPassport() bool { return s.Plaintext != nil && s.Plaintext.Passport }
+
+// Plaintext says which connections in the clear a sidecar takes.
+type Plaintext struct {
+	// From are the networks that they may come from, at least one.
+	From []netip.Prefix
+	// Passport lets Passports go over them.
+	Passport bool
 }
 
 // Route is one operation of a service. In the order written, the first that
@@ -179,6 +236,8 @@ type Route struct {
 	Match Match
 	// Callers names the services and gateways that may call; default nobody.
 	Callers []string
+	// Plaintext serves connections in the clear, which name no caller.
+	Plaintext bool
 	// Allow is a CEL expression; required.
 	Allow         string
 	AllowPosition Position

@@ -31,7 +31,7 @@ Paths match whole segments: ` + "`/orders/{id}`" + ` is one segment after ` + "`
 below. Only unambiguous paths are let in at all, so a path is written in one way only (` + "`/gr%C3%B6n`" + `, not ` + "`/grön`" + `). In
 conditions, ` + "`params.id`" + ` is decoded. Durations are written ` + "`500ms`, `30s`, `5m`, `1h`" + `.
 
-Names have up to 63 of ` + "`a-z`, `0-9` and `-`" + `, with a letter or digit at both ends. Reserved are ` + "`chancery`, `chancery-…`,\n`control-plane` and `localhost`" + `.
+Names have up to 63 of ` + "`a-z`, `0-9` and `-`" + `, with a letter or digit at both ends. Reserved are ` + "`chancery`, `chancery-…`,\n`control-plane`, `localhost` and `plaintext`" + `.
 `
 
 var escapeMarkdown = strings.NewReplacer("|", `\|`, "*", `\*`, "<", `\<`)
@@ -85,6 +85,8 @@ func describe(f field) (word string, inner reflect.Type) {
 		return "mapping", t
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "list of mappings", t.Elem()
+	case t.Kind() == reflect.Slice && scalarWords[t.Elem()] != "":
+		return "list of " + scalarWords[t.Elem()] + "s", nil
 	case t.Kind() == reflect.Slice:
 		return "list of strings", nil
 	case t.Kind() == reflect.Uint32:
@@ -104,6 +106,7 @@ var scalarWords = map[reflect.Type]string{
 	reflect.TypeFor[period]():        "`second`, `minute`, `hour` or duration",
 	reflect.TypeFor[listenAddress](): "IP address and port",
 	reflect.TypeFor[expression]():    "CEL",
+	reflect.TypeFor[cidr]():          "network",
 	reflect.TypeFor[Pattern]():       "path",
 }
 

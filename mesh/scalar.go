@@ -99,6 +99,44 @@ func (a *listenAddress) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// cidr is a network.
+type cidr struct{ netip.Prefix }
+
+func (c *cidr) UnmarshalText(text []byte) error {
+	prefix, err := netip.ParsePrefix(string(text))
+	c.Prefix = prefix
+	address, addressErr := netip.ParseAddr(string(text))
+	switch {
+	case addressErr == nil && address.Zone() == "":
+		return fmt.Errorf("%q is one address: write %q", text, netip.PrefixFrom(address, address.BitLen()))
+	case err != nil:
+		return fmt.Errorf("%q is not a network: write an address and its length, such as 10.1.2.0/24", text)
+	case prefix.Addr().Is4In6():
+		return fmt.Errorf("%q is IPv4 written as IPv6: write the IPv4 network", text)
+	case prefix != prefix.Masked():
+		return fmt.Errorf("%q has bits beyond its length: write %q", text, prefix.Masked())
+	case prefix.Bits() == 0:
+		return fmt.Errorf("%q is everybody: write the networks that are meant", text)
+	}
+	return nil
+}
+
+// alternateName is a subject alternative name.
+type alternateName string
+
+func (n *alternateName) UnmarshalText(text []byte) error {
+	*n = alternateName(text)
+	if strings.Contains(string(text), "*") {
+		return fmt.Errorf(`%q has a "*", but names are compared byte for byte: write each name out`, text)
+	}
+	for _, c := range text {
+		if c <= ' ' || c >= 0x7f {
+			return fmt.Errorf("%q is not ASCII without spaces, as names in certificates are: write it as the certificate does", text)
+		}
+	}
+	return checkText(reflect.TypeFor[alternateName](), string(text))
+}
+
 // UnmarshalText is [ParsePattern] in the form that decoders look for.
 func (p *Pattern) UnmarshalText(text []byte) error {
 	pattern, err := ParsePattern(string(text))

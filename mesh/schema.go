@@ -62,6 +62,8 @@ var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[duration]():      {"type": "string", "pattern": durationPattern},
 	reflect.TypeFor[period]():        {"type": "string", "pattern": "^(second|minute|hour)$|" + durationPattern},
 	reflect.TypeFor[listenAddress](): {"type": "string", "pattern": `^.*:[1-9][0-9]*$`},
+	reflect.TypeFor[cidr]():          {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"},
+	reflect.TypeFor[alternateName](): {"type": "string", "pattern": "^[!-)+-~]+$"},
 	reflect.TypeFor[Pattern]():       {"type": "string", "pattern": "^/", "maxLength": maxPatternLength},
 }
 

@@ -8,11 +8,12 @@ import (
 
 func (s scope) service(form *serviceForm) *Service {
 	service := &Service{
-		Name:     s.name(),
-		Tier:     form.Tier,
-		MTLS:     form.MTLS,
-		Uses:     form.Uses,
-		Gateways: s.gateways(form),
+		Name:      s.name(),
+		Tier:      form.Tier,
+		MTLS:      form.MTLS,
+		Plaintext: s.plaintext(form),
+		Uses:      form.Uses,
+		Gateways:  s.gateways(form),
 	}
 	for i, upstream := range form.Uses {
 		s.reference(fmt.Sprintf("uses[%d]", i), upstream, KindService)
@@ -30,7 +31,8 @@ func (s scope) service(form *serviceForm) *Service {
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
-		if form.MTLS == MTLSOff {
+		plaintextCallers(form.MTLS, &route)
+		if !service.HasSidecar() {
 			s.withoutSidecar(path, &route)
 		}
 		service.Routes = append(service.Routes, route)
@@ -72,6 +74,10 @@ func (s scope) gateways(form *serviceForm) []string {
 func (s scope) callers(path string, callers, gateways []string) {
 	for i, caller := range callers {
 		path := fmt.Sprintf("%s[%d]", path, i)
+		if caller == callerPlaintext {
+			s.plaintextCaller(path)
+			continue
+		}
 		document := s.reference(path, caller, KindService, KindGateway)
 		if document == nil {
 			continue
@@ -84,6 +90,17 @@ func (s scope) callers(path string, callers, gateways []string) {
 		case !isService && !slices.Contains(gateways, caller):
 			s.fault(path, "%q is not in gateways, so its Passports are not taken: add it there, or remove it here", caller)
 		}
+	}
+}
+
+// plaintextCaller checks that naming plaintext as a caller says anything.
+func (s scope) plaintextCaller(path string) {
+	switch form := s.document.form.(*serviceForm); {
+	case s.document.faulted("mtls"), form.MTLS == MTLSPermissive:
+	case form.MTLS == MTLSOff:
+		s.fault(path, "says nothing with mtls: off, where all connections are in the clear: remove it")
+	default:
+		s.fault(path, "never calls with mtls: strict: remove it, or write mtls: permissive")
 	}
 }
 
