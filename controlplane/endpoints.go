@@ -36,7 +36,8 @@ type endpoints struct {
 
 // serviceEndpoints is what is known of one used service.
 type serviceEndpoints struct {
-	mtls mesh.MTLS
+	// sidecars says that instances are reached at theirs.
+	sidecars bool
 	// update is the zero value as long as nothing is known.
 	update discovery.Update
 }
@@ -82,14 +83,14 @@ func (e *endpoints) use(names []string, m *mesh.Mesh) {
 	for _, name := range names {
 		s := e.services[name]
 		if s == nil {
-			s = &serviceEndpoints{mtls: mesh.MTLSStrict}
+			s = &serviceEndpoints{sidecars: true}
 			if instances, ok := e.earlier[name]; ok {
 				s.update = discovery.Update{Service: name, Instances: instances, Held: true, Reason: unheard}
 			}
 			e.dirty[name] = struct{}{}
 		}
-		if mtls := mtlsOf(m, name, s.mtls); mtls != s.mtls {
-			s.mtls = mtls
+		if sidecars := hasSidecar(m, name, s.sidecars); sidecars != s.sidecars {
+			s.sidecars = sidecars
 			e.dirty[name] = struct{}{}
 		}
 		used[name] = s
@@ -103,11 +104,11 @@ func (e *endpoints) use(names []string, m *mesh.Mesh) {
 	e.flush()
 }
 
-func mtlsOf(m *mesh.Mesh, name string, otherwise mesh.MTLS) mesh.MTLS {
+func hasSidecar(m *mesh.Mesh, name string, otherwise bool) bool {
 	if m == nil || m.Service(name) == nil {
 		return otherwise
 	}
-	return m.Service(name).MTLS
+	return m.Service(name).HasSidecar()
 }
 
 // notify takes what the registry says of one service.
@@ -146,7 +147,7 @@ func (e *endpoints) flush() {
 			remove = append(remove, envoy.EndpointsName(name))
 			continue
 		}
-		r, err := xds.New(envoy.EndpointsName(name), envoy.Endpoints(name, s.mtls, s.update.Instances))
+		r, err := xds.New(envoy.EndpointsName(name), envoy.Endpoints(name, s.sidecars, s.update.Instances))
 		if err != nil {
 			e.log.Error("endpoints not encoded", "service", name, "err", err)
 			continue

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/chancery-mesh/chancery/discovery"
-	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // EndpointsName returns the name of the one endpoint resource that all clusters
@@ -30,17 +29,16 @@ func EndpointNames(resources []Resource) []string {
 	return slices.Compact(names)
 }
 
-// Endpoints returns where a service is reached. With [mesh.MTLSStrict] that is
-// at the mesh addresses of instances, and those without one are left out. An
-// instance takes traffic by its weight (0 is 1); one in state warning only as
+// Endpoints returns where a service is reached: at the sidecars of its instances,
+// where those without one are left out, or past them. An instance takes traffic by its weight (0 is 1); one in state warning only as
 // far as the passing ones cannot carry it. A service without instances is a
 // resource without endpoints: Envoy would wait for one that is not there.
-func Endpoints(service string, mtls mesh.MTLS, instances []discovery.Instance) *endpointv3.ClusterLoadAssignment {
+func Endpoints(service string, sidecars bool, instances []discovery.Instance) *endpointv3.ClusterLoadAssignment {
 	assignment := &endpointv3.ClusterLoadAssignment{ClusterName: EndpointsName(service)}
 	var endpoints []*endpointv3.LbEndpoint
 	for _, i := range instances {
 		addr := i.Mesh
-		if mtls == mesh.MTLSOff {
+		if !sidecars {
 			addr = i.Address
 		}
 		if addr.IsValid() {

@@ -16,12 +16,12 @@ func TestEndpoints(t *testing.T) {
 	address, sidecar := netip.MustParseAddrPort("10.0.0.1:8080"), netip.MustParseAddrPort("[::ffff:10.0.0.1]:21000")
 	tests := []struct {
 		name      string
-		mtls      mesh.MTLS
+		sidecars  bool
 		instances []instance
 		want      string
 	}{
 		{
-			"strict takes mesh addresses alone", mesh.MTLSStrict,
+			"sidecars are at mesh addresses alone", true,
 			[]instance{{ID: "a", Address: address, Mesh: sidecar, Weight: 3, Health: discovery.Passing}, {ID: "b", Address: address}},
 			`cluster_name: orders
 endpoints:
@@ -36,7 +36,7 @@ endpoints:
 `,
 		},
 		{
-			"off takes the service's own", mesh.MTLSOff,
+			"past them is the service's own", false,
 			[]instance{{ID: "a", Address: address, Mesh: sidecar, Health: discovery.Warning}},
 			`cluster_name: orders
 endpoints:
@@ -50,13 +50,13 @@ endpoints:
     load_balancing_weight: 1
 `,
 		},
-		{"none is a resource, too", mesh.MTLSStrict, nil, "cluster_name: orders\n"},
-		{"none with a sidecar", mesh.MTLSStrict, []instance{{ID: "a", Address: address}}, "cluster_name: orders\n"},
+		{"none is a resource, too", true, nil, "cluster_name: orders\n"},
+		{"none with a sidecar", true, []instance{{ID: "a", Address: address}}, "cluster_name: orders\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := envoy.YAML(envoy.Endpoints("orders", tt.mtls, tt.instances))
+			got, err := envoy.YAML(envoy.Endpoints("orders", tt.sidecars, tt.instances))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,7 +82,7 @@ func TestLeavingInstanceFinishes(t *testing.T) {
 	<-working
 
 	updates := e.Stat("cluster.orders.update_success")
-	e.agent.Set(resourcev3.EndpointType, "orders", envoy.Endpoints("orders", mesh.MTLSOff, plain(staying)))
+	e.agent.Set(resourcev3.EndpointType, "orders", envoy.Endpoints("orders", false, plain(staying)))
 	e.agent.Push()
 	e.Await("cluster.orders.update_success", updates+1)
 	if got := get(t, base+"/"); got.status != http.StatusOK || staying.Count("/") != 1 {

@@ -39,7 +39,7 @@ func start(t *testing.T, resources []envoy.Resource, local envoy.Local, m *mesh.
 		agent.Set(r.TypeURL, r.Name, envoy.Localize(r.Message, local))
 	}
 	for _, name := range envoy.EndpointNames(resources) {
-		agent.Set(resourcev3.EndpointType, name, envoy.Endpoints(name, m.Service(name).MTLS, instances[name]))
+		agent.Set(resourcev3.EndpointType, name, envoy.Endpoints(name, m.Service(name).HasSidecar(), instances[name]))
 	}
 	agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow("passport", nil) })
 	for _, p := range prepare {
