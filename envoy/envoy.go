@@ -60,14 +60,6 @@ const (
 	ClusterAuthz = "chancery_authz"
 )
 
-// Names of the secrets that the agent serves by SDS.
-const (
-	// SecretSVID is the workload's certificate and key.
-	SecretSVID = "svid"
-	// SecretBundle is the trust bundle of the mesh.
-	SecretBundle = "bundle"
-)
-
 // Context extensions of ext_authz checks.
 const (
 	// ContextPolicy names the policy: "service/orders", "gateway/public".
