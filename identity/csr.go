@@ -33,8 +33,11 @@ func PublicKey(csr []byte) (crypto.PublicKey, error) {
 	return req.PublicKey, nil
 }
 
-// checkKey accepts what agents make, and its bigger sister.
-func checkKey(pub crypto.PublicKey) error {
+func checkKey(pub crypto.PublicKey) error { return CheckKey(pub) }
+
+// CheckKey refuses a public key of a kind that no certificate is signed for:
+// it accepts what agents make, and its bigger sister.
+func CheckKey(pub crypto.PublicKey) error {
 	key, ok := pub.(*ecdsa.PublicKey)
 	if !ok || (key.Curve != elliptic.P256() && key.Curve != elliptic.P384()) {
 		return errors.New("public key must be ECDSA on curve P-256 or P-384")

@@ -1,0 +1,59 @@
+package ca
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Expire drops what has ended: certificates, their revocations, authorities
+// (but never the active one), and lines of the ledger that say nothing any
+// more. It also publishes what an earlier error kept from being published.
+// Call it now and then.
+func (ca *CA) Expire() error {
+	ca.steps.Lock()
+	defer ca.steps.Unlock()
+	now := ca.cfg.Now()
+	ca.mu.Lock()
+	ca.certificates.expire(now)
+	ca.mu.Unlock()
+
+	current := ca.snapshot()
+	next := *current
+	next.authorities = slices.DeleteFunc(slices.Clone(current.authorities), func(i *issuer) bool {
+		return i.State != Active && !i.NotAfter.After(now)
+	})
+	if len(next.authorities) < len(current.authorities) {
+		if err := ca.replace(&next); err != nil {
+			return fmt.Errorf("expire authorities: %w", err)
+		}
+	}
+	if err := ca.publish(); err != nil {
+		return err
+	}
+	return ca.compact()
+}
+
+// compact writes the ledger anew when most of it says nothing any more.
+func (ca *CA) compact() error {
+	if !ca.ledger.worthCompacting(ca.count()) {
+		return nil
+	}
+	// Entries that come meanwhile are in memory before they are in the
+	// ledger: they may be written twice, which reads the same, and are never
+	// lost.
+	err := ca.ledger.compact(func() ([]byte, int) {
+		ca.mu.RLock()
+		defer ca.mu.RUnlock()
+		return ca.certificates.lines(), len(ca.certificates.bySerial)
+	})
+	if err != nil {
+		return fmt.Errorf("compact ledger: %w", err)
+	}
+	return nil
+}
+
+func (ca *CA) count() int {
+	ca.mu.RLock()
+	defer ca.mu.RUnlock()
+	return len(ca.certificates.bySerial)
+}

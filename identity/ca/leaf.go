@@ -1,0 +1,169 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+// ErrRevoked says that a certificate may not be renewed, because it is revoked.
+var ErrRevoked = errors.New("certificate is revoked")
+
+// Request asks for the certificate of a workload that has proved who it is.
+type Request struct {
+	ID  identity.ID
+	Key crypto.PublicKey
+	// TTL is the life asked for; the CA may give less.
+	TTL time.Duration
+	// Lineage and Parent are those of the certificate that this one renews:
+	// its lineage, and its serial. Both empty begin a new lineage.
+	Lineage, Parent string
+}
+
+// Sign signs a certificate and returns its chain, DER, leaf first and root
+// last. It is in the ledger, on disk, when Sign returns. Everything in it but
+// the key is the CA's choice (X509-SVID section 4). errors.Is finds [ErrRevoked]
+// where the parent is revoked.
+func (ca *CA) Sign(req Request) ([][]byte, Certificate, error) {
+	chain, cert, err := ca.sign(req)
+	if err != nil {
+		return nil, Certificate{}, fmt.Errorf("sign certificate of %s: %w", req.ID, err)
+	}
+	return chain, cert, nil
+}
+
+func (ca *CA) sign(req Request) ([][]byte, Certificate, error) {
+	if _, err := identity.ParseSPIFFE(ca.cfg.TrustDomain, req.ID.SPIFFE(ca.cfg.TrustDomain)); err != nil {
+		return nil, Certificate{}, err
+	}
+	if err := identity.CheckKey(req.Key); err != nil {
+		return nil, Certificate{}, err
+	}
+	by, err := ca.snapshot().active()
+	if err != nil {
+		return nil, Certificate{}, err
+	}
+	if err := ca.checkParent(req); err != nil {
+		return nil, Certificate{}, err
+	}
+	now := ca.cfg.Now()
+	leaf, err := ca.signLeaf(by, req, now)
+	if err != nil {
+		return nil, Certificate{}, err
+	}
+	cert := newCertificate(leaf, req, by.ID, now)
+	if err := ca.record(cert); err != nil {
+		return nil, Certificate{}, err
+	}
+	return [][]byte{leaf.Raw, by.cert.Raw, by.root.Raw}, cert, nil
+}
+
+func (ca *CA) signLeaf(by *issuer, req Request, now time.Time) (*x509.Certificate, error) {
+	end := now.Add(min(req.TTL, ca.cfg.MaxLeaf))
+	for _, above := range []*x509.Certificate{by.cert, by.root} {
+		if end.After(above.NotAfter) {
+			end = above.NotAfter
+		}
+	}
+	if !end.After(now) {
+		return nil, fmt.Errorf("it would end at %v, before it began; if authority %s has ended, prepare and activate another", end, by.ID)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(req.Key)
+	if err != nil {
+		return nil, err
+	}
+	id := sha256.Sum256(spki)
+	uri, err := url.Parse(req.ID.SPIFFE(ca.cfg.TrustDomain))
+	if err != nil {
+		return nil, err
+	}
+	return create(&x509.Certificate{
+		SerialNumber:          newSerial(),
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              end,
+		URIs:                  []*url.URL{uri},
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		SubjectKeyId:          id[:20],
+	}, by.cert, req.Key, by.key)
+}
+
+// newSerial returns a random number of 158 bits, so that none is ever made
+// twice, whatever is forgotten. Its first digit is never zero: its hexadecimal
+// form is the same everywhere.
+func newSerial() *big.Int {
+	var b [20]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[0] = b[0]&0x3f | 0x40
+	return new(big.Int).SetBytes(b[:])
+}
+
+// checkParent refuses a renewal of what is not there to be renewed.
+func (ca *CA) checkParent(req Request) error {
+	ca.mu.RLock()
+	defer ca.mu.RUnlock()
+	return ca.checkParentLocked(req)
+}
+
+func (ca *CA) checkParentLocked(req Request) error {
+	if req.Parent == "" && req.Lineage == "" {
+		return nil
+	}
+	parent := ca.certificates.find(req.Parent)
+	switch {
+	case parent == nil:
+		return fmt.Errorf("certificate %q, which it would renew, is not in the ledger: attest again", req.Parent)
+	case !parent.Expires.After(ca.cfg.Now()):
+		return fmt.Errorf("certificate %q, which it would renew, ended at %v: attest again", req.Parent, parent.Expires)
+	case !parent.Revoked.IsZero():
+		return fmt.Errorf("%w: %s; attest again", ErrRevoked, req.Parent)
+	case !ca.state.trusts(parent.Authority):
+		return fmt.Errorf("%w: authority %s of %s; attest again", ErrRevoked, parent.Authority, req.Parent)
+	case parent.ID != req.ID || parent.Lineage != req.Lineage:
+		return fmt.Errorf("certificate %q is of %s and lineage %q, and renews no other", req.Parent, parent.ID, parent.Lineage)
+	}
+	return nil
+}
+
+// record puts a certificate into the ledger, and returns when it is on disk.
+// The parent is looked at again, together with the entry: whoever revokes the
+// parent either sees this child or keeps it from being.
+func (ca *CA) record(cert Certificate) error {
+	ca.mu.Lock()
+	if err := ca.checkParentLocked(Request{ID: cert.ID, Lineage: lineageOf(cert), Parent: cert.Parent}); err != nil {
+		ca.mu.Unlock()
+		return err
+	}
+	if !ca.state.trusts(cert.Authority) {
+		ca.mu.Unlock()
+		return fmt.Errorf("%w: authority %s", ErrRevoked, cert.Authority)
+	}
+	written := ca.ledger.add(entry{Issued: &cert})
+	ca.certificates.add(cert)
+	ca.mu.Unlock()
+
+	if err := written.wait(); err != nil {
+		ca.mu.Lock()
+		defer ca.mu.Unlock()
+		ca.certificates.drop(cert.Serial)
+		return err
+	}
+	return nil
+}
+
+// lineageOf returns what a request for the certificate said.
+func lineageOf(cert Certificate) string {
+	if cert.Parent == "" {
+		return ""
+	}
+	return cert.Lineage
+}

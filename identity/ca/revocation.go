@@ -1,0 +1,92 @@
+package ca
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+// maxReason bounds what an operator can write into the ledger.
+const maxReason = 256
+
+// ErrUnknown says that nothing with this name is in the ledger.
+var ErrUnknown = errors.New("not in the ledger")
+
+// RevokeSerial revokes the certificate with a serial, in lower-case hex, and
+// all that were renewed from it. It returns them once that is on disk and in
+// Trust. Called again, it does the same. errors.Is finds [ErrUnknown].
+func (ca *CA) RevokeSerial(serial, reason string) ([]Certificate, error) {
+	revoked, err := ca.revoke(reason, func() []string {
+		if ca.certificates.find(serial) == nil {
+			return nil
+		}
+		return ca.certificates.descendants(serial)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("revoke certificate %q: %w", serial, err)
+	}
+	return revoked, nil
+}
+
+// RevokeIdentity revokes all certificates of a workload. Only attestation
+// gives it another. The rest is as with [CA.RevokeSerial].
+func (ca *CA) RevokeIdentity(id identity.ID, reason string) ([]Certificate, error) {
+	revoked, err := ca.revoke(reason, func() []string {
+		var serials []string
+		for _, c := range ca.certificates.list(func(c *Certificate) bool { return c.ID == id }) {
+			serials = append(serials, c.Serial)
+		}
+		return serials
+	})
+	if err != nil {
+		return nil, fmt.Errorf("revoke certificates of %s: %w", id, err)
+	}
+	return revoked, nil
+}
+
+// revoke revokes what choose, which runs under mu, says. The mark is set in
+// memory first, so that no renewal slips in before it is on disk.
+func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, error) {
+	if len(reason) > maxReason {
+		return nil, fmt.Errorf("reason of %d bytes: at most %d are kept", len(reason), maxReason)
+	}
+	ca.steps.Lock()
+	defer ca.steps.Unlock()
+	r := revocation{At: ca.cfg.Now().UTC().Truncate(time.Second), Reason: reason}
+	ca.mu.Lock()
+	chosen := choose()
+	ca.certificates.expire(ca.cfg.Now())
+	chosen = slices.DeleteFunc(chosen, func(s string) bool { return ca.certificates.find(s) == nil })
+	r.Serials = slices.DeleteFunc(slices.Clone(chosen), func(s string) bool { return !ca.certificates.find(s).Revoked.IsZero() })
+	ca.certificates.revoke(r.Serials, r.At, reason)
+	ca.mu.Unlock()
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("%w: no certificate of this name is alive", ErrUnknown)
+	}
+	if err := ca.recordRevocation(r); err != nil {
+		return nil, err
+	}
+	if err := ca.publish(); err != nil {
+		return nil, fmt.Errorf("%w; it is in the ledger: revoke again to publish it", err)
+	}
+	ca.mu.RLock()
+	defer ca.mu.RUnlock()
+	return ca.certificates.list(func(c *Certificate) bool { return slices.Contains(chosen, c.Serial) }), nil
+}
+
+// recordRevocation brings a revocation to the disk, or takes it back.
+func (ca *CA) recordRevocation(r revocation) error {
+	if len(r.Serials) == 0 {
+		return nil
+	}
+	err := ca.ledger.add(entry{Revoked: &r}).wait()
+	if err != nil {
+		ca.mu.Lock()
+		defer ca.mu.Unlock()
+		ca.certificates.revoke(r.Serials, time.Time{}, "")
+	}
+	return err
+}
