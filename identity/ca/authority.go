@@ -69,6 +69,9 @@ type Authority struct {
 	External bool `json:"external,omitempty"`
 }
 
+// Lifetime is how long the authority lives from when it was made.
+func (a Authority) Lifetime() time.Duration { return a.NotAfter.Sub(a.NotBefore) - backdate }
+
 // issuer is an authority with what it takes to sign.
 type issuer struct {
 	Authority
