@@ -157,9 +157,12 @@ func authorityTemplate(kind, trustDomain string, pub crypto.PublicKey) (*x509.Ce
 	}, nil
 }
 
+// signatureAlgorithm is what external signers expect, on any curve.
+const signatureAlgorithm = x509.ECDSAWithSHA256
+
 // create signs a template and reads the certificate as others will.
 func create(template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
-	template.SignatureAlgorithm = x509.ECDSAWithSHA256 // what external signers expect, on any curve
+	template.SignatureAlgorithm = signatureAlgorithm
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
 	if err != nil {
 		return nil, err

@@ -80,7 +80,8 @@ type CA struct {
 
 	// steps is held by whatever changes authorities, revocations or Trust:
 	// one at a time, until it is on disk.
-	steps sync.Mutex
+	steps  sync.Mutex
+	closed bool
 
 	// mu guards what follows, and is never held over the disk or a signature.
 	mu           sync.RWMutex
@@ -131,7 +132,7 @@ func (ca *CA) load() error {
 		return err
 	}
 	if first {
-		if err := ca.create(); err != nil {
+		if err := ca.makeFirst(); err != nil {
 			return err
 		}
 	}
@@ -141,8 +142,8 @@ func (ca *CA) load() error {
 	return ca.Expire()
 }
 
-// create makes the first root and authority.
-func (ca *CA) create() error {
+// makeFirst makes the first root and authority.
+func (ca *CA) makeFirst() error {
 	next := &state{trustDomain: ca.cfg.TrustDomain}
 	a, err := ca.newAuthority(next, false)
 	if err != nil {
@@ -161,11 +162,15 @@ func (ca *CA) create() error {
 func (ca *CA) Close() error {
 	ca.steps.Lock()
 	defer ca.steps.Unlock()
+	if ca.closed {
+		return nil
+	}
+	ca.closed = true
 	var err error
 	if ca.ledger != nil {
 		err = ca.ledger.close()
 	}
-	return errors.Join(err, closeLock(ca.lock))
+	return errors.Join(err, ca.lock.Close())
 }
 
 // TrustDomain returns the trust domain that the CA speaks for.

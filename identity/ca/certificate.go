@@ -94,10 +94,14 @@ func (cs *certificates) drop(serial string) {
 	}
 }
 
-// expire drops what has ended.
+// expire drops what has ended, and revocations after their grace.
 func (cs *certificates) expire(now time.Time) {
 	for serial, c := range cs.bySerial {
-		if !c.Expires.After(now) {
+		end := c.Expires
+		if !c.Revoked.IsZero() {
+			end = end.Add(grace)
+		}
+		if !end.After(now) {
 			cs.drop(serial)
 		}
 	}

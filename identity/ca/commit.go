@@ -141,9 +141,6 @@ func (l *ledger) compact(content func() (data []byte, lines int)) error {
 func (l *ledger) close() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if l.broken == errClosed { //nolint:errorlint // set below, never wrapped
-		return nil
-	}
 	l.broken = errClosed
 	return l.file.Close()
 }

@@ -25,10 +25,9 @@ func (ca *CA) crl(i *issuer, revoked []Certificate, last []byte, number uint64) 
 		return last, nil
 	}
 	list := &x509.RevocationList{
-		SignatureAlgorithm: x509.ECDSAWithSHA256,
-		Number:             new(big.Int).SetUint64(number),
-		ThisUpdate:         ca.cfg.Now().Add(-backdate),
-		NextUpdate:         forever,
+		Number:     new(big.Int).SetUint64(number),
+		ThisUpdate: ca.cfg.Now().Add(-backdate),
+		NextUpdate: forever,
 	}
 	for _, c := range revoked {
 		if c.Authority != i.ID {
@@ -41,11 +40,16 @@ func (ca *CA) crl(i *issuer, revoked []Certificate, last []byte, number uint64) 
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
 			x509.RevocationListEntry{SerialNumber: serial, RevocationTime: c.Revoked})
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, i.cert, i.key)
+	der, err := i.signCRL(list)
 	if err != nil {
 		return nil, fmt.Errorf("sign revocation list of authority %s: %w", i.ID, err)
 	}
 	return der, nil
+}
+
+func (i *issuer) signCRL(list *x509.RevocationList) ([]byte, error) {
+	list.SignatureAlgorithm = signatureAlgorithm
+	return x509.CreateRevocationList(rand.Reader, list, i.cert, i.key)
 }
 
 // lists reports whether a list is the authority's and has exactly the wanted

@@ -63,11 +63,3 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return lock, nil
 }
-
-// closeLock is safe to call twice.
-func closeLock(lock *os.File) error {
-	if err := lock.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
-}

@@ -3,15 +3,23 @@ package ca
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
-// Expire drops what has ended: certificates, their revocations, authorities
+// grace is how long a revocation outlives its certificate, for peers whose
+// clocks are behind and to whom it has not ended.
+const grace = time.Hour
+
+// Expire drops what has ended: certificates, an hour later their revocations, authorities
 // (but never the active one), and lines of the ledger that say nothing any
 // more. It also publishes what an earlier error kept from being published.
 // Call it now and then.
 func (ca *CA) Expire() error {
 	ca.steps.Lock()
 	defer ca.steps.Unlock()
+	if ca.closed {
+		return errClosed
+	}
 	now := ca.cfg.Now()
 	ca.mu.Lock()
 	ca.certificates.expire(now)

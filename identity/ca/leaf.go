@@ -76,25 +76,36 @@ func (ca *CA) signLeaf(by *issuer, req Request, now time.Time) (*x509.Certificat
 	if !end.After(now) {
 		return nil, fmt.Errorf("it would end at %v, before it began; if authority %s has ended, prepare and activate another", end, by.ID)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(req.Key)
+	return by.signLeaf(leafRequest{spiffeID: req.ID.SPIFFE(ca.cfg.TrustDomain), key: req.Key, begin: now.Add(-backdate), end: end})
+}
+
+// leafRequest is all that differs between the certificates of workloads.
+type leafRequest struct {
+	spiffeID   string
+	key        crypto.PublicKey
+	begin, end time.Time
+}
+
+func (i *issuer) signLeaf(req leafRequest) (*x509.Certificate, error) {
+	spki, err := x509.MarshalPKIXPublicKey(req.key)
 	if err != nil {
 		return nil, err
 	}
 	id := sha256.Sum256(spki)
-	uri, err := url.Parse(req.ID.SPIFFE(ca.cfg.TrustDomain))
+	uri, err := url.Parse(req.spiffeID)
 	if err != nil {
 		return nil, err
 	}
 	return create(&x509.Certificate{
 		SerialNumber:          newSerial(),
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              end,
+		NotBefore:             req.begin,
+		NotAfter:              req.end,
 		URIs:                  []*url.URL{uri},
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		SubjectKeyId:          id[:20],
-	}, by.cert, req.Key, by.key)
+	}, i.cert, req.key, i.key)
 }
 
 // newSerial returns a random number of 158 bits, so that none is ever made

@@ -55,11 +55,13 @@ func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, erro
 	}
 	ca.steps.Lock()
 	defer ca.steps.Unlock()
-	r := revocation{At: ca.cfg.Now().UTC().Truncate(time.Second), Reason: reason}
+	if ca.closed {
+		return nil, errClosed
+	}
+	now := ca.cfg.Now()
+	r := revocation{At: now.UTC().Truncate(time.Second), Reason: reason}
 	ca.mu.Lock()
-	chosen := choose()
-	ca.certificates.expire(ca.cfg.Now())
-	chosen = slices.DeleteFunc(chosen, func(s string) bool { return ca.certificates.find(s) == nil })
+	chosen := slices.DeleteFunc(choose(), func(s string) bool { return !ca.certificates.find(s).Expires.After(now) })
 	r.Serials = slices.DeleteFunc(slices.Clone(chosen), func(s string) bool { return !ca.certificates.find(s).Revoked.IsZero() })
 	ca.certificates.revoke(r.Serials, r.At, reason)
 	ca.mu.Unlock()

@@ -36,16 +36,26 @@ func makeRoot(trustDomain string, now time.Time, lifetime time.Duration) (*root,
 }
 
 // newAuthority makes the next authority of a state, or takes the one that was
-// supplied. A root of the CA's own is made where there is none, when newRoot
-// asks, or when the last would end before the authority does.
+// supplied, and sees that it works.
 func (ca *CA) newAuthority(next *state, newRoot bool) (*issuer, error) {
 	ca.mu.RLock()
 	lifetimes := ca.lifetimes
 	ca.mu.RUnlock()
 	now := ca.cfg.Now()
+	source := ca.ownAuthority
 	if ca.cfg.Supplied != nil {
-		return ca.suppliedAuthority(next, now, lifetimes.Authority)
+		source = ca.suppliedAuthority
 	}
+	i, err := source(next, newRoot, now, lifetimes)
+	if err != nil {
+		return nil, err
+	}
+	return i, i.probe(ca.cfg.TrustDomain, now)
+}
+
+// ownAuthority makes an authority. A root is made where there is none, when
+// newRoot asks, or when the last would end before the authority does.
+func (ca *CA) ownAuthority(next *state, newRoot bool, now time.Time, lifetimes Lifetimes) (*issuer, error) {
 	r := next.root
 	if newRoot || r == nil || r.cert.NotAfter.Before(now.Add(lifetimes.Authority)) {
 		var err error

@@ -83,7 +83,7 @@ func (s *Supplied) read() (cert, top *x509.Certificate, key crypto.Signer, err e
 
 // suppliedAuthority makes an authority under the root that is supplied, or
 // takes the one that is.
-func (ca *CA) suppliedAuthority(next *state, now time.Time, lifetime time.Duration) (*issuer, error) {
+func (ca *CA) suppliedAuthority(next *state, newRoot bool, now time.Time, lifetimes Lifetimes) (*issuer, error) {
 	s := ca.cfg.Supplied
 	cert, top, key, err := s.read()
 	if err != nil {
@@ -92,10 +92,13 @@ func (ca *CA) suppliedAuthority(next *state, now time.Time, lifetime time.Durati
 	if err := checkSupplied(cert, top, ca.cfg.TrustDomain, now); err != nil {
 		return nil, fmt.Errorf("supplied authority in %s: %w", s.Certificates, err)
 	}
+	if newRoot && slices.ContainsFunc(next.authorities, func(i *issuer) bool { return i.root.Equal(top) }) {
+		return nil, fmt.Errorf("a new root must be supplied: put it into %s in place of %q, see that the key is there too, and prepare again", s.Certificates, top.Subject)
+	}
 	// A root of the CA's own, from before, signs nothing more.
 	next.root = nil
 	if cert.Equal(top) {
-		return makeAuthority(&root{cert: top, key: key}, ca.cfg.TrustDomain, now, lifetime)
+		return makeAuthority(&root{cert: top, key: key}, ca.cfg.TrustDomain, now, lifetimes.Authority)
 	}
 	if slices.ContainsFunc(next.authorities, func(i *issuer) bool { return bytes.Equal(i.cert.SubjectKeyId, cert.SubjectKeyId) }) {
 		return nil, fmt.Errorf("the next authority must be supplied: put an issuing certificate with a new key, and its root, into %s, see that its key is there too, and prepare again", s.Certificates)
