@@ -34,8 +34,10 @@ func authzFilter() *hcmv3.HttpFilter {
 		FailureModeAllow:    false,
 		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		// Headers in bytes, and those that come twice apart.
-		EncodeRawHeaders:  true,
-		ValidateMutations: true,
+		EncodeRawHeaders: true,
+		// A revoked one is refused on connections that are open, too.
+		IncludePeerCertificate: true,
+		ValidateMutations:      true,
 	})
 }
 

@@ -72,13 +72,15 @@ func upstreamCluster(m *mesh.Mesh, s *mesh.Service, r *mesh.Route) *clusterv3.Cl
 		// An instance that left the registry is gone, even while ejected.
 		IgnoreHealthOnHostRemoval: true,
 	}
-	if s.MTLS == mesh.MTLSOff {
+	if !s.HasSidecar() {
 		c.TypedExtensionProtocolOptions = protocolOptions(plainHTTP())
 		return c
 	}
-	upstream := identity.ID{Role: identity.RoleService, Name: s.Name}
-	c.TransportSocket = upstreamTLS(upstream.SPIFFE(m.TrustDomain))
-	c.TypedExtensionProtocolOptions = protocolOptions(meshHTTP())
+	if s.MTLS != mesh.MTLSOff {
+		upstream := identity.ID{Role: identity.RoleService, Name: s.Name}
+		c.TransportSocket = upstreamTLS(upstream.SPIFFE(m.TrustDomain))
+	}
+	c.TypedExtensionProtocolOptions = protocolOptions(meshHTTP(m))
 	return c
 }
 
@@ -96,8 +98,9 @@ func applicationCluster(address netip.AddrPort) *clusterv3.Cluster {
 }
 
 // meshHTTP is what Envoys speak with each other.
-func meshHTTP() *httpv3.HttpProtocolOptions {
+func meshHTTP(m *mesh.Mesh) *httpv3.HttpProtocolOptions {
 	return &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{MaxConnectionDuration: connectionLifetime(m)},
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{

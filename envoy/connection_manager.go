@@ -10,14 +10,16 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/chancery-mesh/chancery/mesh"
 )
 
 const (
 	// routesWait is how long a listener waits for its routes.
 	routesWait = 5 * time.Second
-	// connectionLifetime bounds what a certificate that was accepted once, or a
-	// balance that was struck once, is good for.
-	connectionLifetime = time.Hour
+	// maxConnectionLifetime bounds what a certificate that was accepted once, or
+	// a balance that was struck once, is good for.
+	maxConnectionLifetime = time.Hour
 )
 
 // connectionManager returns what all listeners have in common: strict HTTP,
@@ -50,7 +52,7 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 		Http1SafeMaxConnectionDuration: true,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:                  durationpb.New(10 * time.Minute),
-			MaxConnectionDuration:        durationpb.New(connectionLifetime),
+			MaxConnectionDuration:        durationpb.New(maxConnectionLifetime),
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
 		},
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
@@ -59,6 +61,13 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 		},
 		Http2ProtocolOptions: http2(1000),
 	}
+}
+
+// connectionLifetime is how long a connection between workloads lives: a
+// certificate that was accepted once has most of its life still before it when
+// its successor is asked for.
+func connectionLifetime(m *mesh.Mesh) *durationpb.Duration {
+	return durationpb.New(min(maxConnectionLifetime, max(time.Second, m.Certificates.Leaf/4)))
 }
 
 // nobodyInternal keeps Envoy from believing clients on loopback and private

@@ -36,7 +36,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) []Resource {
 
 	document := mesh.DocumentID{Kind: mesh.KindGateway, Name: g.Name}
 	var rs resources
-	rs.addListener(listener(g.Listen, nil, edge(g)), document)
+	rs.addListener(listener(ListenerGateway, g.Listen, filterChain("clients", clientTLS(g.TLS), edge(g))), document)
 	rs.addRoutes(&routev3.RouteConfiguration{
 		Name:         ListenerGateway,
 		VirtualHosts: []*routev3.VirtualHost{host},

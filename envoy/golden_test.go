@@ -106,17 +106,19 @@ func validate(t *testing.T, resources []envoy.Resource) {
 func withRoutes(t *testing.T, l *listenerv3.Listener, routes *routev3.RouteConfiguration) *listenerv3.Listener {
 	t.Helper()
 	l = proto.CloneOf(l)
-	filter := l.GetFilterChains()[0].GetFilters()[0]
-	manager := &hcmv3.HttpConnectionManager{}
-	if err := filter.GetTypedConfig().UnmarshalTo(manager); err != nil {
-		t.Fatal(err)
+	for _, chain := range l.GetFilterChains() {
+		filter := chain.GetFilters()[0]
+		manager := &hcmv3.HttpConnectionManager{}
+		if err := filter.GetTypedConfig().UnmarshalTo(manager); err != nil {
+			t.Fatal(err)
+		}
+		manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
+		config, err := anypb.New(manager)
+		if err != nil {
+			t.Fatal(err)
+		}
+		filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: config}
 	}
-	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
-	config, err := anypb.New(manager)
-	if err != nil {
-		t.Fatal(err)
-	}
-	filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: config}
 	return l
 }
 

@@ -18,13 +18,10 @@ var neverBelieved = []*matcherv3.StringMatcher{
 	prefix("x-tenant"),
 }
 
-// Headers that, besides, no client of a gateway may send: the Passport in all
-// spellings that some server takes for it, the correlation ID, where the
-// request says it comes from, and what servers take instead of the path or the
-// method that policy saw.
-var neverFromOutside = append([]*matcherv3.StringMatcher{
-	expression("txn[^a-z0-9]?token"),
-	exact("x-request-id"),
+// Headers that, besides, nobody may send who is no workload: where the request
+// says it comes from, and what servers take instead of the path or the method
+// that policy saw.
+var neverFromStrangers = append([]*matcherv3.StringMatcher{
 	exact("forwarded"),
 	prefix("x-forwarded-"),
 	exact("x-real-ip"),
@@ -37,6 +34,13 @@ var neverFromOutside = append([]*matcherv3.StringMatcher{
 	exact("x-http-method-override"),
 	exact("x-method-override"),
 }, neverBelieved...)
+
+// Headers that, besides, no client of a gateway may send: the Passport in all
+// spellings that some server takes for it, and the correlation ID.
+var neverFromOutside = append([]*matcherv3.StringMatcher{
+	expression("txn[^a-z0-9]?token"),
+	exact("x-request-id"),
+}, neverFromStrangers...)
 
 // Headers of answers that are between Envoys, or nobody's business.
 var neverAnswered = []*matcherv3.StringMatcher{

@@ -14,6 +14,7 @@ const (
 	routeAmbiguous   = "ambiguous-path"
 	routeNotFound    = "not-found"
 	routeMisdirected = "misdirected"
+	routeTwoNames    = "two-names"
 )
 
 // virtualHost closes routes on both sides: what is ambiguous never gets to

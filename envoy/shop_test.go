@@ -17,8 +17,9 @@ func shop(routes ...mesh.Route) *mesh.Mesh {
 		}
 	}
 	return &mesh.Mesh{
-		Name:        "shop",
-		TrustDomain: trustDomain,
+		Name:         "shop",
+		TrustDomain:  trustDomain,
+		Certificates: mesh.CertificateLifetimes{Leaf: 24 * time.Hour},
 		Gateways: []*mesh.Gateway{{
 			Name:      "public",
 			Listen:    netip.MustParseAddrPort("127.0.0.1:8443"),

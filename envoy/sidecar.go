@@ -7,10 +7,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
-	"github.com/chancery-mesh/chancery/breaker"
-	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -29,8 +26,8 @@ var (
 func Sidecar(m *mesh.Mesh, s *mesh.Service) []Resource {
 	var rs resources
 	rs.addCluster(applicationCluster(DefaultApplication), documentOf(s))
-	rs.addListener(inbound(m), documentOf(s), documentOfMesh(m))
-	rs.addRoutes(inboundRoutes(s), documentOf(s))
+	rs.addListener(inbound(m, s), documentOf(s), documentOfMesh(m))
+	rs.addRoutes(inboundRoutes(m, s), documentOf(s), documentOfMesh(m))
 
 	up := newUpstreams(m)
 	rs.addListener(outbound(), documentOf(s))
@@ -39,45 +36,11 @@ func Sidecar(m *mesh.Mesh, s *mesh.Service) []Resource {
 	return rs.sorted()
 }
 
-// inbound takes calls from workloads, whom the peer's certificate names.
-func inbound(m *mesh.Mesh) *listenerv3.Listener {
-	manager := connectionManager(ListenerInbound, neverBelieved, authzFilter(), routeLimitFilter())
-	manager.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
-	manager.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
-	manager.LocalReplyConfig = unreachedReplies()
-	return listener(DefaultInbound, downstreamTLS(m.TrustDomain), manager)
-}
-
-func inboundRoutes(s *mesh.Service) *routev3.RouteConfiguration {
-	policy := identity.ID{Role: identity.RoleService, Name: s.Name}
-	var routes []*routev3.Route
-	var limits []breaker.NamedLimit
-	for i := range s.Routes {
-		r := &s.Routes[i]
-		route := forward(r.Name, routeMatch(r.Match), ClusterApplication, r)
-		setFilter(route, filterAuthz, checked(policy, r.ID()))
-		if r.RateLimit != nil {
-			limit := breaker.NamedLimit{Route: r.Name, Limit: *r.RateLimit}
-			limits = append(limits, limit)
-			route.GetRoute().RateLimits = breaker.RouteActions(limit)
-		}
-		routes = append(routes, route)
-	}
-	host := virtualHost(ListenerInbound, anyHost, routes)
-	limitRoutes(host, limits)
-	return &routev3.RouteConfiguration{
-		Name:         ListenerInbound,
-		VirtualHosts: []*routev3.VirtualHost{host},
-		// Of the application's answers; Envoy's own keep it.
-		ResponseHeadersToRemove: []string{breaker.HeaderUnreached},
-	}
-}
-
 // outbound takes the application's own calls. The application forwards what it
 // was given: Passport, correlation ID and where the request came from.
 func outbound() *listenerv3.Listener {
 	manager := connectionManager(ListenerOutbound, neverBelieved, answerFilter())
-	return listener(DefaultOutbound, nil, manager)
+	return listener(ListenerOutbound, DefaultOutbound, filterChain("application", nil, manager))
 }
 
 func outboundRoutes(up *upstreams, s *mesh.Service) *routev3.RouteConfiguration {

@@ -37,7 +37,7 @@ func (u *upstreams) route(name string, match *routev3.RouteMatch, s *mesh.Servic
 	}
 	route := forward(name, match, cluster, r)
 	route.GetRoute().RetryPolicy = breaker.RetryPolicy(r.Retries)
-	if s.MTLS == mesh.MTLSOff {
+	if s.MTLS == mesh.MTLSOff && !s.TakesClearPassport() {
 		// Whoever listens in on the way could use it.
 		route.RequestHeadersToRemove = []string{HeaderPassport}
 	}

@@ -31,7 +31,7 @@ func (s scope) service(form *serviceForm) *Service {
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
-		plaintextCallers(form.MTLS, &route)
+		plaintextCallers(service, &route)
 		if !service.HasSidecar() {
 			s.withoutSidecar(path, &route)
 		}

@@ -1,8 +1,6 @@
 package mesh
 
-import (
-	"slices"
-)
+import "slices"
 
 // gatewayTLS returns nil for a gateway that speaks in the clear.
 func (s scope) gatewayTLS(form *gatewayForm) *GatewayTLS {
@@ -68,8 +66,8 @@ const callerPlaintext = "plaintext"
 
 // plaintextCallers takes the word out of the callers that r has, and says what
 // it means. With [MTLSOff] everybody calls in the clear.
-func plaintextCallers(mtls MTLS, r *Route) {
-	r.Plaintext = mtls == MTLSOff || slices.Contains(r.Callers, callerPlaintext)
+func plaintextCallers(s *Service, r *Route) {
+	r.Plaintext = s.Plaintext != nil && (s.MTLS == MTLSOff || slices.Contains(r.Callers, callerPlaintext))
 	r.Callers = slices.DeleteFunc(slices.Clone(r.Callers), func(caller string) bool { return caller == callerPlaintext })
 }
 
