@@ -19,6 +19,9 @@ import (
 // called before Run.
 func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 
+// Regenerate names the generations of connections.
+func (a *Agent) Regenerate(generations map[string]string) { a.rollout.regenerate(generations) }
+
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy
 
@@ -63,7 +66,7 @@ func NewCredentials(dir string, id identity.ID, client chancerypb.ControlPlaneCl
 		secrets: &xds.Collection{}, expiry: prometheus.NewGauge(prometheus.GaugeOpts{}),
 	}
 	if id.Role == identity.RoleGateway {
-		c.passports = &passportKeys{path: filepath.Join(dir, passportKeyFile)}
+		c.passports = &passportKeys{path: filepath.Join(dir, passportKeyFile), log: log}
 	}
 	if err := c.load(); err != nil {
 		panic(err)

@@ -37,7 +37,6 @@ const (
 // which hears of the NACK, sends a revision without the culprit. A revision that
 // Envoy dies of counts as rejected, and all of it is taken back.
 type rollout struct {
-	local      envoy.Local
 	downstream *downstream
 	book       *book
 	endpoints  *endpoints
@@ -49,6 +48,8 @@ type rollout struct {
 	probation  time.Duration
 
 	mu sync.Mutex
+	// local is where this instance differs from others.
+	local envoy.Local
 	// target is the newest revision, settled the last that Envoy held whole
 	// while this process lives, and proven the last that an Envoy lived with.
 	target, settled, proven *localRevision
@@ -130,7 +131,7 @@ func (o *rollout) fromDisk(s *snapshot) (*localRevision, error) {
 		return nil, err
 	}
 	rev := newRevision(s.revision, sets, findNeeds(sets))
-	local, err := localize(rev, o.local)
+	local, err := localize(rev, o.place())
 	return &localRevision{revision: rev, local: local, restored: true}, err
 }
 
@@ -158,6 +159,9 @@ func (o *rollout) run(ctx context.Context) error {
 
 // roll rolls out one revision. It returns the one that overtook it, if any.
 func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
+	if rev == sameAgain {
+		return o.rollAgain(ctx)
+	}
 	if last := o.target; last != nil && last.condemned && last.id == rev.id {
 		return o.settle(ctx, last) // the control plane has yet to hear of it
 	}
@@ -170,7 +174,12 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 	if o.withdraw(target) {
 		o.book.restart()
 	}
-	o.putClusters(target)
+	o.putClusters(target.local[resource.ClusterType])
+	return o.proceed(ctx, target)
+}
+
+// proceed goes on when Envoy has been given the target's clusters.
+func (o *rollout) proceed(ctx context.Context, target *localRevision) *revision {
 	if next, ok := o.await(ctx, target, resource.ClusterType); !ok {
 		return next
 	}
@@ -181,7 +190,7 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 // begin makes rev the target, and lets the policy decision point decide by it
 // as well as by what Envoy may still have.
 func (o *rollout) begin(rev *revision) (*localRevision, error) {
-	local, err := localize(rev, o.local)
+	local, err := localize(rev, o.place())
 	if err != nil {
 		return nil, err
 	}
@@ -205,14 +214,16 @@ func (o *rollout) put(target *localRevision, typeURLs ...string) {
 	}
 }
 
-// putClusters gives Envoy the target's clusters, and those endpoints again that
-// it would not ask for.
-func (o *rollout) putClusters(target *localRevision) {
-	before := o.downstream.resources[resource.ClusterType].Versions()
-	changed := maps.Clone(target.local[resource.ClusterType])
+// putClusters gives Envoy clusters, and those endpoints again that it would not
+// ask for.
+func (o *rollout) putClusters(clusters set) {
+	served := o.downstream.resources[resource.ClusterType]
+	before := served.Versions()
+	changed := maps.Clone(clusters)
 	maps.DeleteFunc(changed, func(name string, c *xds.Resource) bool { return before[name] == c.Version })
 	asked := o.endpoints.names()
-	o.put(target, resource.ClusterType)
+	o.endpoints.fill()
+	served.Apply(clusters.list())
 	o.endpoints.putAgain(slices.DeleteFunc(endpointNames(changed), func(name string) bool {
 		return !slices.Contains(asked, name)
 	}))
