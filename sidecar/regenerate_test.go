@@ -105,7 +105,7 @@ func TestRealEnvoyMakesNewConnections(t *testing.T) {
 	})
 	took := time.Since(begin)
 	time.Sleep(20 * time.Millisecond) // requests that were just on their way
-	orders.forget() // from here on nothing may come on what was there before
+	orders.forget()                   // from here on nothing may come on what was there before
 	time.Sleep(300 * time.Millisecond)
 	for peer := range orders.connections() {
 		if old[peer] {
