@@ -54,7 +54,8 @@ type Config struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 
-	disk disk
+	disk         disk
+	compactAbove int // how many lines too many the ledger may have
 }
 
 func (cfg Config) withDefaults() Config {
@@ -65,6 +66,7 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.compactAbove = cmp.Or(cfg.compactAbove, 1000)
 	if cfg.disk == nil {
 		cfg.disk = osDisk{}
 	}

@@ -6,9 +6,6 @@ import (
 	"sync"
 )
 
-// compactAbove is how many lines too many are left alone.
-const compactAbove = 1000
-
 var errClosed = errors.New("certificate authority is closed")
 
 // ledger is the file that entries are appended to. Entries that arrive while
@@ -20,10 +17,10 @@ type ledger struct {
 
 	// writing is held by the one who writes to the file.
 	writing sync.Mutex
-	file    appendFile
-	size    int64 // of what is on disk for sure
+	file    appendFile // nil: to be opened
+	size    int64      // of what is on disk for sure
 	lines   int
-	broken  error
+	closed  bool
 
 	mu   sync.Mutex
 	open *batch // that takes more entries; nil if none waits
@@ -76,43 +73,41 @@ func (l *ledger) commit(b *batch) error {
 	l.mu.Lock()
 	l.open = nil
 	l.mu.Unlock()
-	if l.broken != nil {
-		return l.broken
-	}
-	_, err := l.file.Write(b.data)
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err != nil {
-		return l.takeBack(err)
+	if err := l.write(b.data); err != nil {
+		return fmt.Errorf("write %s: %w", l.path, err)
 	}
 	l.size += int64(len(b.data))
 	l.lines += b.lines
 	return nil
 }
 
-// takeBack cuts off what was written of a batch that is not wholly on disk.
-// If that fails as well, nobody knows what the file holds, and nothing is
-// written until it is read again.
-func (l *ledger) takeBack(err error) error {
-	err = fmt.Errorf("write %s: %w", l.path, err)
-	undo := l.file.Truncate(l.size)
-	if undo == nil {
-		undo = l.file.Sync()
+// write appends to what is on disk for sure. After an error nobody knows what
+// the file holds beyond that: it is opened anew next time, which cuts it off.
+func (l *ledger) write(data []byte) (err error) {
+	if l.closed {
+		return errClosed
 	}
-	if undo != nil {
-		l.broken = fmt.Errorf("%w; nothing is signed or revoked until it is mended: see to the disk and restart", err)
-		return l.broken
+	if l.file == nil {
+		if l.file, err = l.disk.openAppend(l.path, l.size); err != nil {
+			return err
+		}
+	}
+	_, err = l.file.Write(data)
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		_ = l.file.Close()
+		l.file = nil
 	}
 	return err
 }
 
-// worthCompacting reports whether most lines, and not just a few, say nothing
-// any more.
-func (l *ledger) worthCompacting(alive int) bool {
+// length returns the number of lines.
+func (l *ledger) length() int {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	return l.lines > 2*alive+compactAbove
+	return l.lines
 }
 
 // compact replaces the file with the lines that content, called when nothing
@@ -120,27 +115,27 @@ func (l *ledger) worthCompacting(alive int) bool {
 func (l *ledger) compact(content func() (data []byte, lines int)) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if l.broken != nil {
-		return l.broken
+	if l.closed {
+		return errClosed
 	}
 	data, lines := content()
 	if err := l.disk.write(l.path, data); err != nil {
 		return err
 	}
 	// The open file is no longer the one with the name.
-	file, err := l.disk.openAppend(l.path, int64(len(data)))
-	if err != nil {
-		l.broken = fmt.Errorf("%w; nothing is signed or revoked until the control plane is restarted", err)
-		return l.broken
+	if l.file != nil {
+		_ = l.file.Close()
 	}
-	_ = l.file.Close()
-	l.file, l.size, l.lines = file, int64(len(data)), lines
+	l.file, l.size, l.lines = nil, int64(len(data)), lines
 	return nil
 }
 
 func (l *ledger) close() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.broken = errClosed
+	l.closed = true
+	if l.file == nil {
+		return nil
+	}
 	return l.file.Close()
 }

@@ -17,14 +17,13 @@ const lockFile = "lock"
 type disk interface {
 	// write replaces a file, whole or not at all, and on disk.
 	write(path string, data []byte) error
-	// openAppend opens a file, which is made if need be, to write after its
-	// first size bytes.
+	// openAppend opens a file, which is made if size is 0, to write after its
+	// first size bytes; what follows them is cut off.
 	openAppend(path string, size int64) (appendFile, error)
 }
 
 type appendFile interface {
 	Write(data []byte) (int, error)
-	Truncate(size int64) error
 	Sync() error
 	Close() error
 }
@@ -34,14 +33,30 @@ type osDisk struct{}
 func (osDisk) write(path string, data []byte) error { return atomicfile.Write(path, data, 0o600) }
 
 func (osDisk) openAppend(path string, size int64) (appendFile, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	flags := os.O_WRONLY | os.O_APPEND
+	if size == 0 {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(f.Truncate(size), f.Sync(), syncDir(filepath.Dir(path))); err != nil {
+	if err := errors.Join(cut(f, size), f.Sync(), syncDir(filepath.Dir(path))); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// cut shortens a file, and never makes it longer.
+func cut(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < size {
+		return fmt.Errorf("%s has %d bytes, but %d were written: somebody else changed it: restore it", f.Name(), info.Size(), size)
+	}
+	return f.Truncate(size)
 }
 
 func syncDir(path string) error {

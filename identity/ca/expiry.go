@@ -43,7 +43,7 @@ func (ca *CA) Expire() error {
 
 // compact writes the ledger anew when most of it says nothing any more.
 func (ca *CA) compact() error {
-	if !ca.ledger.worthCompacting(ca.count()) {
+	if ca.ledger.length() <= 2*ca.count()+ca.cfg.compactAbove {
 		return nil
 	}
 	// Entries that come meanwhile are in memory before they are in the
