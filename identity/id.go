@@ -1,10 +1,13 @@
-// Package identity gives workloads their identity: SPIFFE IDs, the mesh's
-// certificate authority, and the authenticated [Peer] of every call to the
-// control plane.
+// Package identity says who is who: SPIFFE IDs, the certificates that show
+// them ([SVID]), what those are verified against ([Trust]), and the
+// authenticated [Peer] of every connection with the control plane
+// ([ServerCredentials], [ClientCredentials]). It issues nothing; package
+// identity/ca does.
 package identity
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"regexp"
 	"strings"
@@ -19,7 +22,12 @@ type Role string
 const (
 	RoleService Role = "service"
 	RoleGateway Role = "gateway"
+	// RoleControlPlane has one bearer, [ControlPlane], whose ID has no name.
+	RoleControlPlane Role = "control-plane"
 )
+
+// ControlPlane is who agents get everything from.
+var ControlPlane = ID{Role: RoleControlPlane}
 
 // ID names a workload inside its trust domain. The zero value means "none".
 type ID struct {
@@ -27,8 +35,13 @@ type ID struct {
 	Name string
 }
 
-// String returns "role/name".
-func (id ID) String() string { return string(id.Role) + "/" + id.Name }
+// String returns "role/name", or "control-plane".
+func (id ID) String() string {
+	if id == ControlPlane {
+		return string(id.Role)
+	}
+	return string(id.Role) + "/" + id.Name
+}
 
 // IsZero reports whether id names nobody.
 func (id ID) IsZero() bool { return id == ID{} }
@@ -40,14 +53,36 @@ func (id ID) SPIFFE(trustDomain string) string {
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
+// ParseID is the exact inverse of [ID.String]: whatever it would not have
+// written is an error.
+func ParseID(s string) (ID, error) {
+	if s == ControlPlane.String() {
+		return ControlPlane, nil
+	}
+	id, err := ParseWorkload(s)
+	if err != nil {
+		return ID{}, fmt.Errorf("%q is neither a workload nor the control plane", s)
+	}
+	return id, nil
+}
+
+// ParseWorkload is [ParseID] for services and gateways alone.
+func ParseWorkload(s string) (ID, error) {
+	role, name, _ := strings.Cut(s, "/")
+	id := ID{Role: Role(role), Name: name}
+	if (id.Role != RoleService && id.Role != RoleGateway) || !validName.MatchString(name) {
+		return ID{}, fmt.Errorf(`%q is not a workload: write "service/NAME" or "gateway/NAME"`, s)
+	}
+	return id, nil
+}
+
 // ParseSPIFFE is the exact inverse of [ID.SPIFFE]: whatever it would not have
 // written is an error, so a name that looks alike, is a prefix, or is encoded
 // differently is never taken for another.
 func ParseSPIFFE(trustDomain, s string) (ID, error) {
 	rest, ok := strings.CutPrefix(s, "spiffe://"+trustDomain+"/")
-	role, name, ok2 := strings.Cut(rest, "/")
-	id := ID{Role: Role(role), Name: name}
-	if !ok || !ok2 || (id.Role != RoleService && id.Role != RoleGateway) || !validName.MatchString(name) {
+	id, err := ParseID(rest)
+	if !ok || err != nil {
 		return ID{}, fmt.Errorf("SPIFFE ID %q is not a workload of trust domain %q", s, trustDomain)
 	}
 	return id, nil
@@ -56,7 +91,10 @@ func ParseSPIFFE(trustDomain, s string) (ID, error) {
 // Peer is the authenticated other side of a connection to the control plane.
 // It comes from the connection alone, never from what a message claims.
 type Peer struct {
+	// ID is zero for a client that showed no certificate.
 	ID ID
+	// Certificate is what it showed, verified; nil on the sockets of [Listen].
+	Certificate *x509.Certificate
 }
 
 // AuthType implements credentials.AuthInfo.

@@ -1,0 +1,146 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// anonymousLife bounds the connections of those who showed no certificate:
+// time enough to prove who they are.
+const anonymousLife = 2 * time.Minute
+
+// ServerCredentials are the control plane's transport credentials. Each
+// connection has a [Peer]: zero if the other side showed no certificate. Who
+// shows one that is not good is refused, and so is, once it ends or is [Cut],
+// the connection.
+//
+// [Cut]: https://pkg.go.dev/github.com/chancery-mesh/chancery/identity#ServerCredentials.Cut
+type ServerCredentials struct {
+	src Source
+
+	mu   sync.Mutex
+	open map[*conn]Peer
+}
+
+var _ credentials.TransportCredentials = (*ServerCredentials)(nil)
+
+// NewServerCredentials returns credentials that show src's SVID and verify by
+// src's trust, the newest of both at each handshake.
+func NewServerCredentials(src Source) *ServerCredentials {
+	return &ServerCredentials{src: src, open: map[*conn]Peer{}}
+}
+
+// ServerHandshake implements credentials.TransportCredentials. Its deadline
+// holds until gRPC has read the client's preface, and lifts it.
+func (c *ServerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return nil, nil, errors.Join(err, raw.Close())
+	}
+	conn := tls.Server(raw, c.config())
+	if err := conn.HandshakeContext(context.Background()); err != nil {
+		return nil, nil, errors.Join(err, raw.Close())
+	}
+	served, peer, err := c.admit(conn)
+	if err != nil {
+		return nil, nil, errors.Join(err, raw.Close())
+	}
+	return served, peer, nil
+}
+
+func (c *ServerCredentials) config() *tls.Config {
+	config := config(func(state tls.ConnectionState) error {
+		_, err := c.peer(state)
+		return err
+	})
+	config.ClientAuth = tls.RequestClientCert
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		svid := c.src.SVID()
+		if svid == nil {
+			return nil, errors.New("the control plane has no certificate yet")
+		}
+		own := svid.TLSCertificate()
+		return &own, nil
+	}
+	return config
+}
+
+// peer returns who is at the other side, by the newest trust.
+func (c *ServerCredentials) peer(state tls.ConnectionState) (Peer, error) {
+	if len(state.PeerCertificates) == 0 {
+		return Peer{}, nil
+	}
+	id, err := byTrust(c.src)(state.PeerCertificates, time.Now())
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{ID: id, Certificate: state.PeerCertificates[0]}, nil
+}
+
+// admit makes c know of a connection and then looks at it once more: whoever
+// was revoked during the handshake is met by either this or [Cut].
+//
+// [Cut]: https://pkg.go.dev/github.com/chancery-mesh/chancery/identity#ServerCredentials.Cut
+func (c *ServerCredentials) admit(tlsConn *tls.Conn) (net.Conn, Peer, error) {
+	state := tlsConn.ConnectionState()
+	peer, err := c.peer(state)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	end := time.Now().Add(anonymousLife)
+	if peer.Certificate != nil {
+		end = peer.Certificate.NotAfter
+	}
+	served := until(tlsConn, end, c.forget)
+	c.mu.Lock()
+	c.open[served] = peer
+	c.mu.Unlock()
+	if _, err := c.peer(state); err != nil {
+		return nil, Peer{}, errors.Join(err, served.Close())
+	}
+	return served, peer, nil
+}
+
+func (c *ServerCredentials) forget(served *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, served)
+}
+
+// Cut closes the open connections of the peers that drop chooses, and returns
+// how many those were. Called after the trust changed, it leaves none behind.
+func (c *ServerCredentials) Cut(drop func(Peer) bool) int {
+	var chosen []*conn
+	c.mu.Lock()
+	for served, peer := range c.open {
+		if drop(peer) {
+			chosen = append(chosen, served)
+		}
+	}
+	c.mu.Unlock()
+	for _, served := range chosen {
+		_ = served.Close() // the other side may be gone already
+	}
+	return len(chosen)
+}
+
+// ClientHandshake implements credentials.TransportCredentials; there is no
+// client side.
+func (*ServerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("credentials are a server's")
+}
+
+// Info implements credentials.TransportCredentials.
+func (*ServerCredentials) Info() credentials.ProtocolInfo { return protocolInfo() }
+
+// Clone implements credentials.TransportCredentials: connections stay one set.
+func (c *ServerCredentials) Clone() credentials.TransportCredentials { return c }
+
+// OverrideServerName implements credentials.TransportCredentials: no name but
+// the SPIFFE ID is looked at.
+func (*ServerCredentials) OverrideServerName(string) error { return nil }
