@@ -1,13 +1,16 @@
 package envoy_test
 
 import (
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -62,12 +65,27 @@ func startGateway(t *testing.T, m *mesh.Mesh, instances map[string][]instance) *
 }
 
 // workload serves the secrets of a workload.
-func workload(authority *envoytest.Authority, spiffeID string) func(*envoytest.Agent) {
+func workload(t testing.TB, authority *envoytest.Authority, spiffeID string) func(*envoytest.Agent) {
+	t.Helper()
 	return func(agent *envoytest.Agent) {
-		for _, secret := range envoy.Secrets(authority.PEM(spiffeID)) {
-			agent.Set(resourcev3.SecretType, secret.GetName(), secret)
-		}
+		agent.Secret(keyPair(t, envoy.SecretSVID, authority.Certificate(spiffeID)))
+		agent.Secret(trustBundle(t, authority.Roots(), authority.CRL()))
 	}
+}
+
+func keyPair(t testing.TB, name string, certificate tls.Certificate) *tlsv3.Secret {
+	t.Helper()
+	chain, key := envoytest.PEM(t, certificate)
+	return envoy.KeyPair(name, chain, key)
+}
+
+func trustBundle(t testing.TB, roots []byte, crls ...[]byte) *tlsv3.Secret {
+	t.Helper()
+	secret, err := envoy.TrustBundle(roots, slices.Concat(crls...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
 }
 
 // plain are instances without a sidecar.

@@ -42,7 +42,7 @@ func chain() *mesh.Mesh {
 func startSidecar(t *testing.T, m *mesh.Mesh, authority *envoytest.Authority, application *envoytest.Upstream, instances map[string][]instance) *rig {
 	t.Helper()
 	local := envoy.Local{Inbound: anyPort, Outbound: anyPort, Application: application.Address()}
-	return start(t, envoy.Sidecar(m, m.Service("orders")), local, m, instances, workload(authority, ordersID))
+	return start(t, envoy.Sidecar(m, m.Service("orders")), local, m, instances, workload(t, authority, ordersID))
 }
 
 // as returns a client with the certificate of a workload.

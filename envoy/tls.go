@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"regexp"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -22,9 +24,15 @@ func upstreamTLS(spiffeID string) *corev3.TransportSocket {
 // which of them may call is judged for each request.
 func downstreamTLS(trustDomain string) *corev3.TransportSocket {
 	return tlsSocket(typed(verifiedAlways(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext:         meshTLS(prefix("spiffe://" + trustDomain + "/")),
+		CommonTlsContext:         meshTLS(expression(workloads(trustDomain))),
 		RequireClientCertificate: wrapperspb.Bool(true),
 	})))
+}
+
+// workloads matches the SPIFFE IDs of all services and gateways, and nothing
+// that looks alike.
+func workloads(trustDomain string) string {
+	return "spiffe://" + regexp.QuoteMeta(trustDomain) + `/(?:service|gateway)/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?`
 }
 
 // verifiedAlways turns off resumption: the client of a resumed session is not

@@ -20,7 +20,7 @@ func TestDeadApplicationIsPassedBy(t *testing.T) {
 	alive := envoytest.NewUpstream(t, authority.Server(ordersID))
 	instances := append(meshed(alive.Address()), meshed(addrPort(t, dying.Address("inbound")))...)
 	gateway := start(t, envoy.Gateway(m, m.Gateway("public")), envoy.Local{Inbound: anyPort}, m,
-		map[string][]instance{"orders": instances}, workload(authority, gatewayID))
+		map[string][]instance{"orders": instances}, workload(t, authority, gatewayID))
 	base := "http://" + gateway.Address("gateway")
 	await(t, "the application is reached through both Envoys", func() bool {
 		return get(t, base+"/orders").status == http.StatusOK && application.Count("/orders") > 0

@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -99,6 +101,12 @@ func (a *Agent) Set(typeURL, name string, m proto.Message) {
 		a.resources[typeURL] = map[string]types.Resource{}
 	}
 	a.resources[typeURL][name] = m
+}
+
+// Secret serves a secret from now on.
+func (a *Agent) Secret(secret *tlsv3.Secret) {
+	a.t.Helper()
+	a.Set(resourcev3.SecretType, secret.GetName(), secret)
 }
 
 // Push sends what was set to Envoy.

@@ -31,13 +31,16 @@ type Received struct {
 }
 
 // NewUpstream starts a service on loopback that answers 200, until the test
-// ends. With config it speaks HTTP/2 over TLS, else plain HTTP/1.1.
+// ends. With config it speaks HTTP/2 over TLS, else HTTP in the clear.
 func NewUpstream(t testing.TB, config *tls.Config) *Upstream {
 	t.Helper()
 	u := &Upstream{handler: func(http.ResponseWriter, *http.Request) {}}
 	u.server = httptest.NewUnstartedServer(u)
 	u.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes
 	if config == nil {
+		u.server.Config.Protocols = &http.Protocols{}
+		u.server.Config.Protocols.SetHTTP1(true)
+		u.server.Config.Protocols.SetUnencryptedHTTP2(true)
 		u.server.Start()
 	} else {
 		u.server.TLS = config
