@@ -20,20 +20,23 @@ import (
 
 // Listen opens the socket at path. For the application of another user anybody
 // may open it, and whoever is not that user is hung up on; its directory must
-// let the user in, and nobody else put another socket there.
+// let the user in, and not just anybody put another socket there.
 func (s *Server) Listen(path string) (net.Listener, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("workload api: %w", err)
 	}
-	if err := checkWay(filepath.Dir(path), s.config.UID); err != nil {
-		return nil, fmt.Errorf("workload api: %w", err)
+	other := s.config.UID != uint32(os.Geteuid())
+	if other {
+		if err := checkWay(filepath.Dir(path), s.config.UID); err != nil {
+			return nil, fmt.Errorf("workload api: %w", err)
+		}
 	}
 	l, err := unixsocket.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("workload api: %w", err)
 	}
-	if s.config.UID != uint32(os.Geteuid()) {
+	if other {
 		if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // the kernel tells who it is
 			return nil, errors.Join(fmt.Errorf("workload api: %w", err), l.Close())
 		}
@@ -41,7 +44,7 @@ func (s *Server) Listen(path string) (net.Listener, error) {
 	return &listener{UnixListener: l, server: s}, nil
 }
 
-// checkWay checks that uid can come to dir, and that nobody else can put
+// checkWay checks that uid can come to dir, and that not just anybody can put
 // something in the place of what is there.
 func checkWay(dir string, uid uint32) error {
 	for {
@@ -49,8 +52,8 @@ func checkWay(dir string, uid uint32) error {
 		switch {
 		case err != nil:
 			return err
-		case info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0:
-			return fmt.Errorf("others can write to %s and so put a socket of their own there: run chmod go-w %s", dir, dir)
+		case info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0:
+			return fmt.Errorf("anybody can write to %s and so put a socket of their own there: run chmod o-w %s", dir, dir)
 		case !mayEnter(info, uid):
 			return fmt.Errorf("user %d of the application cannot enter %s: choose a socket in a directory that it can, such as /run/NAME with mode 0755", uid, dir)
 		case dir == filepath.Dir(dir):

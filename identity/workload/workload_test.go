@@ -265,7 +265,7 @@ func TestListenForAnotherUser(t *testing.T) {
 	}{
 		{"closed", 0o700, "cannot enter"},
 		{"open", 0o755, ""},
-		{"open to all", 0o777, "chmod go-w"},
+		{"open to all", 0o777, "chmod o-w"},
 		{"shared as /tmp is", 0o777 | os.ModeSticky, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
