@@ -172,7 +172,7 @@ func (ca *CA) Close() error {
 	if ca.ledger != nil {
 		err = ca.ledger.close()
 	}
-	return errors.Join(err, ca.lock.Close())
+	return errors.Join(err, unlock(ca.lock))
 }
 
 // TrustDomain returns the trust domain that the CA speaks for.

@@ -78,3 +78,9 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return lock, nil
 }
+
+// unlock does not leave it to Close: a process that is being forked at this
+// moment has the file open as well.
+func unlock(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
+}

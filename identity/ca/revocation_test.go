@@ -1,0 +1,142 @@
+package ca_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/ca"
+)
+
+func serials(certs []ca.Certificate) []string {
+	var all []string
+	for _, c := range certs {
+		all = append(all, c.Serial)
+	}
+	return all
+}
+
+func TestRevokeSerialWithDescendants(t *testing.T) {
+	t.Parallel()
+	authority := open(t, config(t))
+	_, first := sign(t, authority, request(t, orders))
+	_, second := sign(t, authority, renewal(t, first))
+	_, third := sign(t, authority, renewal(t, second))
+	_, fork := sign(t, authority, renewal(t, first))
+	_, other := sign(t, authority, request(t, orders))
+
+	for range 2 { // again says the same
+		revoked, err := authority.RevokeSerial(second.Serial, "laptop lost")
+		must(t, err)
+		if got, want := serials(revoked), []string{second.Serial, third.Serial}; !slices.Equal(got, want) {
+			t.Errorf("revoked are %v, want %v", got, want)
+		}
+	}
+	if got, want := serials(authority.Live()), []string{fork.Serial, other.Serial}; !slices.Equal(got, want) {
+		t.Errorf("live are %v, want %v", got, want)
+	}
+	for _, c := range []ca.Certificate{second, third} {
+		assertRevoked(t, authority, c.Serial)
+		if _, _, err := authority.Sign(renewal(t, c)); !errors.Is(err, ca.ErrRevoked) {
+			t.Errorf("renewal of a revoked certificate: %v", err)
+		}
+	}
+	if got := listed(t, authority.Trust().GetAuthorities()[0]); len(got) != 2 {
+		t.Errorf("revocation list has %v", got)
+	}
+	for _, serial := range []string{"", "42", strings.ToUpper(first.Serial), first.Serial[:39]} {
+		if _, err := authority.RevokeSerial(serial, ""); !errors.Is(err, ca.ErrUnknown) {
+			t.Errorf("RevokeSerial(%q): %v", serial, err)
+		}
+	}
+	if _, err := authority.RevokeSerial(first.Serial, strings.Repeat("x", 257)); err == nil {
+		t.Error("an endless reason is kept")
+	}
+}
+
+func TestRevokeIdentity(t *testing.T) {
+	t.Parallel()
+	authority := open(t, config(t))
+	chain, first := sign(t, authority, request(t, orders))
+	_, second := sign(t, authority, request(t, orders))
+	_, gateway := sign(t, authority, request(t, public))
+	_, alike := sign(t, authority, request(t, identity.ID{Role: identity.RoleGateway, Name: "orders"}))
+	revoked, err := authority.RevokeIdentity(orders, "")
+	must(t, err)
+	if got, want := serials(revoked), []string{first.Serial, second.Serial}; !slices.Equal(got, want) {
+		t.Errorf("revoked are %v, want %v", got, want)
+	}
+	trust, err := identity.ParseTrust(authority.Trust())
+	must(t, err)
+	if _, err := trust.Verify(chain, time.Now()); !errors.Is(err, identity.ErrRevoked) {
+		t.Errorf("Verify: %v", err)
+	}
+	_, again := sign(t, authority, request(t, orders)) // attested anew
+	if got, want := serials(authority.Live()), []string{gateway.Serial, alike.Serial, again.Serial}; !slices.Equal(got, want) {
+		t.Errorf("live are %v, want %v", got, want)
+	}
+	if _, err := authority.RevokeIdentity(identity.ID{Role: identity.RoleService, Name: "order"}, ""); !errors.Is(err, ca.ErrUnknown) {
+		t.Errorf("RevokeIdentity of nobody: %v", err)
+	}
+}
+
+// However a renewal and a revocation meet, no child of a revoked certificate
+// is left that is not revoked.
+func TestRenewalMeetsRevocation(t *testing.T) {
+	t.Parallel()
+	authority := open(t, config(t))
+	for range 20 {
+		_, parent := sign(t, authority, request(t, orders))
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				_, _, err := authority.Sign(renewal(t, parent))
+				if err != nil && !errors.Is(err, ca.ErrRevoked) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() {
+			if _, err := authority.RevokeSerial(parent.Serial, ""); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if live := authority.Live(); len(live) != 0 {
+			t.Fatalf("%v escaped the revocation of %s", live, parent.Serial)
+		}
+	}
+}
+
+// Revocations leave an hour after their certificates, from Trust, list and
+// ledger.
+func TestRevocationsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config(t)
+		authority := open(t, cfg)
+		_, cert := sign(t, authority, request(t, orders)) // lives an hour
+		_, err := authority.RevokeSerial(cert.Serial, "")
+		must(t, err)
+		was := authority.Trust()
+		time.Sleep(time.Hour + time.Second)
+		must(t, authority.Expire())
+		if _, ok := authority.Find(cert.Serial); ok || authority.Trust() != was {
+			t.Error("the certificate has not ended, or its revocation has")
+		}
+		if _, err := authority.RevokeSerial(cert.Serial, ""); !errors.Is(err, ca.ErrUnknown) {
+			t.Errorf("revocation of what has ended: %v", err)
+		}
+		time.Sleep(time.Hour)
+		must(t, authority.Expire())
+		now := authority.Trust()
+		if len(now.GetRevoked()) != 0 || len(listed(t, now.GetAuthorities()[0])) != 0 || now.GetSequence() != was.GetSequence()+1 {
+			t.Errorf("trust is %v", now)
+		}
+	})
+}
