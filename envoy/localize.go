@@ -21,9 +21,20 @@ type Local struct {
 	// Application is where the application listens.
 	Application netip.AddrPort
 	// Generations names, by service, the present generation of connections to
-	// its instances. A new name has Envoy end those that it has, when the
-	// requests on them are done, and make new ones.
+	// its instances; [AnyService] is for those that are not there. A new name
+	// has Envoy end the connections that it has, when the requests on them are
+	// done, and make new ones.
 	Generations map[string]string
+}
+
+// AnyService stands for services that [Local.Generations] does not name.
+const AnyService = "*"
+
+func (l Local) generation(service string) string {
+	if generation, ok := l.Generations[service]; ok {
+		return generation
+	}
+	return l.Generations[AnyService]
 }
 
 // Localize returns resource as the instance has it. It never changes resource:
@@ -36,7 +47,7 @@ func Localize(resource proto.Message, local Local) proto.Message {
 		if r.GetName() == ClusterApplication && local.Application.IsValid() {
 			return applicationCluster(local.Application)
 		}
-		return localizeUpstream(r, local.Generations[serviceOf(r.GetName())])
+		return localizeUpstream(r, local.generation(serviceOf(r.GetName())))
 	}
 	return resource
 }
@@ -44,7 +55,7 @@ func Localize(resource proto.Message, local Local) proto.Message {
 // localizeUpstream writes the generation into the cluster: Envoy replaces a
 // cluster of which anything changed, and with it the connections.
 func localizeUpstream(c *clusterv3.Cluster, generation string) *clusterv3.Cluster {
-	if generation == "" {
+	if generation == "" || c.GetName() == ClusterApplication {
 		return c
 	}
 	c = proto.CloneOf(c)

@@ -76,6 +76,16 @@ func TestLocalizeGenerations(t *testing.T) {
 	if changed == 0 {
 		t.Error("no cluster of the service")
 	}
+	anyService := envoy.Local{Generations: map[string]string{envoy.AnyService: "3", "orders": "2"}}
+	for _, r := range envoy.Sidecar(m, m.Service("orders")) {
+		c, ok := envoy.Localize(r.Message, anyService).(*clusterv3.Cluster)
+		if !ok {
+			continue
+		}
+		if got, want := c.GetMetadata() != nil, r.Name != envoy.ClusterApplication; got != want {
+			t.Errorf("%s has a generation of those that are not named: %v", r.Name, got)
+		}
+	}
 }
 
 // addressOf returns the address of a resource that stands in it, if any.
