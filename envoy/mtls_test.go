@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func permissive() *mesh.Mesh {
 func by(t *testing.T, from string, config *tls.Config) *http.Client {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, DialContext: dialer.DialContext}
+	transport := &http.Transport{TLSClientConfig: config, DialContext: dialer.DialContext}
+	transport.ForceAttemptHTTP2 = config == nil || config.NextProtos == nil || slices.Contains(config.NextProtos, "h2")
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Timeout: 10 * time.Second, Transport: transport}
 }
