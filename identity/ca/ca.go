@@ -55,6 +55,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	disk         disk
+	scryptLogN   int
 	compactAbove int // how many lines too many the ledger may have
 }
 
@@ -66,6 +67,7 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.scryptLogN = cmp.Or(cfg.scryptLogN, scryptLogN)
 	cfg.compactAbove = cmp.Or(cfg.compactAbove, 1000)
 	if cfg.disk == nil {
 		cfg.disk = osDisk{}
@@ -123,9 +125,7 @@ func Open(cfg Config) (*CA, error) {
 // load reads what is on disk, or makes it, and publishes it.
 func (ca *CA) load() error {
 	var err error
-	if ca.store, err = newStore(ca.cfg); err != nil {
-		return err
-	}
+	ca.store = newStore(ca.cfg)
 	if ca.state, err = ca.store.read(); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
-	"slices"
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity"
@@ -50,95 +49,6 @@ func newCertificate(leaf *x509.Certificate, req Request, authority string, now t
 func (c *Certificate) parseID(trustDomain string) (err error) {
 	c.ID, err = identity.ParseSPIFFE(trustDomain, c.SPIFFEID)
 	return err
-}
-
-// certificates are those of the ledger that have not ended, in memory.
-type certificates struct {
-	bySerial map[string]*held
-	children map[string][]string // serials by parent's serial
-	issued   uint64
-}
-
-// held is a certificate with its place in the order of issue.
-type held struct {
-	Certificate
-	order uint64
-}
-
-func newCertificates() *certificates {
-	return &certificates{bySerial: map[string]*held{}, children: map[string][]string{}}
-}
-
-func (cs *certificates) add(c Certificate) {
-	if cs.bySerial[c.Serial] != nil {
-		return // written twice, around a compaction
-	}
-	cs.issued++
-	cs.bySerial[c.Serial] = &held{Certificate: c, order: cs.issued}
-	if c.Parent != "" {
-		cs.children[c.Parent] = append(cs.children[c.Parent], c.Serial)
-	}
-}
-
-func (cs *certificates) find(serial string) *held { return cs.bySerial[serial] }
-
-func (cs *certificates) drop(serial string) {
-	c := cs.bySerial[serial]
-	if c == nil {
-		return
-	}
-	delete(cs.bySerial, serial)
-	left := slices.DeleteFunc(cs.children[c.Parent], func(s string) bool { return s == serial })
-	if cs.children[c.Parent] = left; len(left) == 0 {
-		delete(cs.children, c.Parent)
-	}
-}
-
-// expire drops what has ended, and revocations after their grace.
-func (cs *certificates) expire(now time.Time) {
-	for serial, c := range cs.bySerial {
-		end := c.Expires
-		if !c.Revoked.IsZero() {
-			end = end.Add(grace)
-		}
-		if !end.After(now) {
-			cs.drop(serial)
-		}
-	}
-}
-
-// revoke marks certificates; a zero time takes the mark away.
-func (cs *certificates) revoke(serials []string, at time.Time, reason string) {
-	for _, serial := range serials {
-		if c := cs.bySerial[serial]; c != nil {
-			c.Revoked, c.Reason = at, reason
-		}
-	}
-}
-
-// descendants returns a serial and all that were renewed from it.
-func (cs *certificates) descendants(serial string) []string {
-	all := []string{serial}
-	for n := 0; n < len(all); n++ {
-		all = append(all, cs.children[all[n]]...)
-	}
-	return all
-}
-
-// list returns the certificates that keep says, in the order of their issue.
-func (cs *certificates) list(keep func(*Certificate) bool) []Certificate {
-	var kept []*held
-	for _, c := range cs.bySerial {
-		if keep(&c.Certificate) {
-			kept = append(kept, c)
-		}
-	}
-	slices.SortFunc(kept, func(a, b *held) int { return cmp.Compare(a.order, b.order) })
-	all := make([]Certificate, len(kept))
-	for n, c := range kept {
-		all[n] = c.Certificate
-	}
-	return all
 }
 
 // Live returns the newest certificate of each lineage that has one which is

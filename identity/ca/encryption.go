@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -24,6 +25,20 @@ const (
 // encrypts the state file. Empty: it is kept in the clear, with mode 0600.
 type KeyProtection []byte
 
+// ReadKeyProtection reads a passphrase or key from a file that its owner alone
+// can read. White space around it does not count.
+func ReadKeyProtection(path string) (KeyProtection, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	secret := bytes.TrimSpace(data)
+	if len(secret) < minSecret {
+		return nil, fmt.Errorf("%s has %d bytes: at least %d are needed", path, len(secret), minSecret)
+	}
+	return secret, nil
+}
+
 // String keeps the secret out of logs.
 func (KeyProtection) String() string { return "[redacted]" }
 
@@ -46,10 +61,10 @@ type sealer struct {
 	aead cipher.AEAD
 }
 
-func newSealer(secret KeyProtection) (*sealer, error) {
+func newSealer(secret KeyProtection, logN int) (*sealer, error) {
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails
-	return deriveSealer(secret, salt, scryptLogN)
+	return deriveSealer(secret, salt, logN)
 }
 
 func deriveSealer(secret KeyProtection, salt []byte, logN int) (*sealer, error) {
@@ -77,7 +92,8 @@ func sealerOf(secret KeyProtection, rec sealedRecord) (*sealer, error) {
 }
 
 func (s *sealer) close(plain []byte) sealedRecord {
-	return sealedRecord{Salt: s.salt, LogN: s.logN, Sealed: s.aead.Seal(nil, nil, plain, []byte(sealedAs))}
+	sealed := s.aead.Seal(nil, nil, plain, []byte(sealedAs)) //nolint:gosec // it takes none: the nonce is random, made inside
+	return sealedRecord{Salt: s.salt, LogN: s.logN, Sealed: sealed}
 }
 
 func (s *sealer) open(rec sealedRecord) ([]byte, error) {

@@ -12,6 +12,12 @@ func OnDisk(cfg Config, d *BrittleDisk) Config {
 	return cfg
 }
 
+// Guessable returns a configuration whose key costs little to derive.
+func Guessable(cfg Config) Config {
+	cfg.scryptLogN = 4
+	return cfg
+}
+
 // ErrCrash is what a [BrittleDisk] answers in the end.
 var ErrCrash = errors.New("power is gone")
 

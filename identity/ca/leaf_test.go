@@ -73,6 +73,18 @@ func TestLeaf(t *testing.T) {
 	}
 }
 
+// The control plane's own certificate is one as any other.
+func TestControlPlaneHasACertificate(t *testing.T) {
+	t.Parallel()
+	authority := open(t, config(t))
+	chain, _ := sign(t, authority, request(t, identity.ControlPlane))
+	trust, err := identity.ParseTrust(authority.Trust())
+	must(t, err)
+	if id, err := trust.Verify(chain, time.Now()); err != nil || id != identity.ControlPlane {
+		t.Errorf("Verify = %v, %v", id, err)
+	}
+}
+
 func TestLifeOfALeaf(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)

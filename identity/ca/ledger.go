@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -118,16 +117,4 @@ func (cs *certificates) lines() []byte {
 		data = append(data, entry{Issued: &c}.line()...)
 	}
 	return data
-}
-
-// readPrivate reads a regular file that its owner alone can read.
-func readPrivate(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s must be a file with mode 0600, not %v", path, info.Mode())
-	}
-	return os.ReadFile(path)
 }

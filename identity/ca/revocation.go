@@ -74,9 +74,13 @@ func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, erro
 	if err := ca.publish(); err != nil {
 		return nil, fmt.Errorf("%w; it is in the ledger: revoke again to publish it", err)
 	}
+	wanted := map[string]bool{}
+	for _, serial := range chosen {
+		wanted[serial] = true
+	}
 	ca.mu.RLock()
 	defer ca.mu.RUnlock()
-	return ca.certificates.list(func(c *Certificate) bool { return slices.Contains(chosen, c.Serial) }), nil
+	return ca.certificates.list(func(c *Certificate) bool { return wanted[c.Serial] }), nil
 }
 
 // recordRevocation brings a revocation to the disk, or takes it back.

@@ -176,7 +176,7 @@ func TestRoots(t *testing.T) {
 		if _, _, err := authority.Sign(request(t, orders)); err == nil || !strings.Contains(err.Error(), "prepare and activate another") {
 			t.Errorf("Sign by an authority that has ended: %v", err)
 		}
-		if a := rotate(false); a.Root == asked.Root || a.NotAfter.Sub(time.Now()) < time.Hour-time.Second {
+		if a := rotate(false); a.Root == asked.Root || time.Until(a.NotAfter) < time.Hour-time.Second {
 			t.Error("the root that would end before the authority is kept")
 		}
 		chain, _ := sign(t, authority, request(t, orders))

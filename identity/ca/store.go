@@ -9,43 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
 // stateFile holds roots, authorities and their private keys, together, so that
 // they cannot part.
 const stateFile = "authorities.json"
-
-// state is what the CA signs with. A state that was published is immutable.
-type state struct {
-	trustDomain string
-	// root signs the next authority; nil where roots are supplied.
-	root *root
-	// authorities, oldest first.
-	authorities []*issuer
-}
-
-func (s *state) find(id string) (int, error) {
-	at := slices.IndexFunc(s.authorities, func(i *issuer) bool { return i.ID == id })
-	if at < 0 {
-		return 0, fmt.Errorf("there is no authority %q; chancery ca lists them", id)
-	}
-	return at, nil
-}
-
-func (s *state) active() (*issuer, error) {
-	at := slices.IndexFunc(s.authorities, func(i *issuer) bool { return i.State == Active })
-	if at < 0 {
-		return nil, errors.New("no authority is active: prepare and activate one")
-	}
-	return s.authorities[at], nil
-}
-
-// trusts reports whether Trust has the authority.
-func (s *state) trusts(id string) bool {
-	return slices.ContainsFunc(s.authorities, func(i *issuer) bool { return i.ID == id && i.trusted() })
-}
 
 // The state in its file.
 type (
@@ -73,18 +42,15 @@ type (
 type store struct {
 	cfg  Config
 	path string
-	seal *sealer // nil: in the clear
+	seal *sealer // nil: not derived yet, or not wanted
 }
 
-func newStore(cfg Config) (*store, error) {
-	s := &store{cfg: cfg, path: filepath.Join(cfg.Dir, stateFile)}
-	if len(cfg.Key) == 0 {
-		return s, nil
-	}
-	var err error
-	s.seal, err = newSealer(cfg.Key)
-	return s, err
+func newStore(cfg Config) *store {
+	return &store{cfg: cfg, path: filepath.Join(cfg.Dir, stateFile)}
 }
+
+// encrypted reports whether the state is to be kept encrypted.
+func (s *store) encrypted() bool { return len(s.cfg.Key) > 0 }
 
 // read returns the state on disk, nil if there is none yet.
 func (s *store) read() (*state, error) {
@@ -107,7 +73,7 @@ func (s *store) read() (*state, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.path, err)
 	}
-	if !sealed && s.seal != nil {
+	if !sealed && s.encrypted() {
 		return st, s.write(st)
 	}
 	return st, nil
@@ -122,7 +88,7 @@ func (s *store) open(data []byte) (plain []byte, sealed bool, err error) {
 	if box.Sealed == nil {
 		return data, false, nil
 	}
-	if s.seal == nil {
+	if !s.encrypted() {
 		return nil, true, errors.New("it is encrypted: give the passphrase or key file that it was encrypted with")
 	}
 	if s.seal, err = sealerOf(s.cfg.Key, box); err != nil {
@@ -141,12 +107,21 @@ func (s *store) write(st *state) error {
 	if err != nil {
 		return err
 	}
-	if s.seal != nil {
-		if data, err = json.Marshal(s.seal.close(data)); err != nil {
+	if s.encrypted() {
+		if data, err = s.sealed(data); err != nil {
 			return err
 		}
 	}
 	return s.cfg.disk.write(s.path, append(data, '\n'))
+}
+
+func (s *store) sealed(plain []byte) (data []byte, err error) {
+	if s.seal == nil {
+		if s.seal, err = newSealer(s.cfg.Key, s.cfg.scryptLogN); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(s.seal.close(plain))
 }
 
 func recordOf(st *state) (stateRecord, error) {

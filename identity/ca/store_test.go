@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,7 +106,7 @@ func change(t *testing.T, cfg ca.Config, name string, at int) {
 
 func TestEncryption(t *testing.T) {
 	t.Parallel()
-	cfg := config(t)
+	cfg := ca.Guessable(config(t))
 	path := filepath.Join(cfg.Dir, "authorities.json")
 	authority := open(t, cfg)
 	first := authority.Authorities()[0]
@@ -142,6 +143,25 @@ func TestEncryption(t *testing.T) {
 	}
 	change(t, cfg, "authorities.json", len(before)-20)
 	assertRefused(t, cfg, "does not decrypt")
+}
+
+func TestReadKeyProtection(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "passphrase")
+	for content, want := range map[string]string{"correct horse\n": "correct horse", " \n": "", "1234567\n": ""} {
+		must(t, os.WriteFile(path, []byte(content), 0o600))
+		key, err := ca.ReadKeyProtection(path)
+		if string(key) != want || (err == nil) != (want != "") {
+			t.Errorf("%q reads as %q, %v", content, string(key), err)
+		}
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", ca.KeyProtection("secret"), ca.Config{Key: ca.KeyProtection("secret")}, ca.KeyProtection("secret"), ca.KeyProtection("secret")); strings.Contains(text, "secret") || strings.Contains(text, "115 101 99") {
+		t.Errorf("the secret is printed: %s", text)
+	}
+	must(t, os.Chmod(path, 0o644))
+	if _, err := ca.ReadKeyProtection(path); err == nil {
+		t.Error("a passphrase that others can read is accepted")
+	}
 }
 
 // holdsKey reports whether some base64 text of a file holds a private key.
