@@ -9,10 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
@@ -31,7 +28,7 @@ func OpenCA(dir, trustDomain string) (*CA, error) {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
 	path := filepath.Join(dir, rootFile)
-	data, err := readPrivate(path)
+	data, err := ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return createCA(path, trustDomain)
 	}
@@ -94,37 +91,4 @@ func newVerifiedCA(root *x509.Certificate, key crypto.Signer, trustDomain string
 		return nil, fmt.Errorf("certificate expired at %v", root.NotAfter)
 	}
 	return &CA{trustDomain: trustDomain, root: root, key: key}, nil
-}
-
-// PrivateDir makes dir, and its parents, if need be, and returns an error
-// unless it is a directory of this process's user that nobody else can enter.
-func PrivateDir(dir string) error { return privateDir(dir, uint32(os.Geteuid())) }
-
-func privateDir(dir string, owners ...uint32) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s must be a directory with mode 0700, not %v", dir, info.Mode())
-	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !slices.Contains(owners, stat.Uid) {
-		return fmt.Errorf("%s belongs to another user", dir)
-	}
-	return nil
-}
-
-// readPrivate reads a regular file that its owner alone can read.
-func readPrivate(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s must be a file with mode 0600, not %v", path, info.Mode())
-	}
-	return os.ReadFile(path)
 }
