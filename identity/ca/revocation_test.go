@@ -1,10 +1,14 @@
 package ca_test
 
 import (
+	"crypto"
+	"crypto/x509"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,6 +114,43 @@ func TestRenewalMeetsRevocation(t *testing.T) {
 		if live := authority.Live(); len(live) != 0 {
 			t.Fatalf("%v escaped the revocation of %s", live, parent.Serial)
 		}
+	}
+}
+
+// hookedSigner runs something in the middle of a signature, once.
+type hookedSigner struct {
+	crypto.Signer
+	hook *atomic.Pointer[func()]
+}
+
+func (s hookedSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if hook := s.hook.Swap(nil); hook != nil {
+		(*hook)()
+	}
+	return s.Signer.Sign(r, digest, opts)
+}
+
+// What is revoked while its successor is being signed has none.
+func TestRevocationInTheMiddleOfARenewal(t *testing.T) {
+	t.Parallel()
+	p := newPKI(t, nil)
+	cfg := config(t)
+	cfg.Supplied = p.supply(t, nil, p.issuing, p.root)
+	var hook atomic.Pointer[func()]
+	cfg.Supplied.Signer = func(*x509.Certificate) (crypto.Signer, error) { return hookedSigner{p.issueKey, &hook}, nil }
+	authority := open(t, cfg)
+	_, parent := sign(t, authority, request(t, orders))
+	revoke := func() {
+		if _, err := authority.RevokeSerial(parent.Serial, ""); err != nil {
+			t.Error(err)
+		}
+	}
+	hook.Store(&revoke)
+	if _, cert, err := authority.Sign(renewal(t, parent)); !errors.Is(err, ca.ErrRevoked) {
+		t.Errorf("Sign = %v, %v", cert, err)
+	}
+	if live := authority.Live(); len(live) != 0 {
+		t.Errorf("live are %v", live)
 	}
 }
 
