@@ -126,5 +126,6 @@ func (a *Agent) describe() *chancerypb.ReportRequest {
 	report := a.rollout.report()
 	report.Instance = a.config.Instance
 	report.AgentVersion = a.config.Version
+	report.Problems = a.problems.list()
 	return report
 }

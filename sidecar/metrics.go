@@ -11,6 +11,8 @@ type metrics struct {
 	expiry       prometheus.Gauge
 	controlPlane prometheus.Gauge
 	envoy        prometheus.GaugeFunc
+	// others are those of parts that keep their own.
+	others []prometheus.Collector
 }
 
 func newMetrics(envoyConnected func() bool) *metrics {
@@ -48,7 +50,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.nacks, m.starts, m.expiry, m.controlPlane, m.envoy} {
+	for _, c := range append(m.others, m.nacks, m.starts, m.expiry, m.controlPlane, m.envoy) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -43,9 +43,11 @@ type rollout struct {
 	pdp        *pdp
 	held       *held
 	disk       *disk
-	log        *slog.Logger
-	next       chan *revision
-	probation  time.Duration
+	// certificates are nil where there are none.
+	certificates *certificates
+	log          *slog.Logger
+	next         chan *revision
+	probation    time.Duration
 
 	mu sync.Mutex
 	// local is where this instance differs from others.
@@ -199,6 +201,7 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 	if err := o.pdp.widen(before.policy(), target.policy()); err != nil {
 		return nil, err
 	}
+	o.certificates.want(target, o.settled, o.proven)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.target = target
@@ -316,6 +319,7 @@ func (o *rollout) retire(ctx context.Context, target *localRevision) {
 	o.downstream.resources[resource.ClusterType].Replace(target.local[resource.ClusterType].list())
 	o.held.prune(target.revision)
 	o.endpoints.prune()
+	o.certificates.want(target)
 	if err := o.pdp.narrow(target.policy()); err != nil {
 		o.log.ErrorContext(ctx, "policy refused", "err", err)
 	}

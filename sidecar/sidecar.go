@@ -58,6 +58,19 @@ type Config struct {
 	// keys of Passports from ([passport.OpenFile]); by default
 	// "passport-keys.json" in StateDir.
 	PassportKeys string
+	// WorkloadSocket is where the application beside a service's sidecar finds the
+	// SPIFFE Workload API; by default "workload.sock" in StateDir. For an
+	// application of another user it must be in a directory that it can enter.
+	WorkloadSocket string
+	// ApplicationUID is the user of the application, who alone is served there;
+	// nil is the agent's own.
+	ApplicationUID *uint32
+	// Certificates is the directory of a gateway's server certificates, and of who
+	// signs its clients' certificates; see package certfile.
+	Certificates string
+	// AllowSelfSigned lets a public gateway serve self-signed certificates, as a
+	// demonstration does.
+	AllowSelfSigned bool
 	// EnvoyCommand starts Envoy, which the agent then supervises; empty where
 	// somebody else runs one with [Config.Bootstrap].
 	EnvoyCommand []string
@@ -108,6 +121,9 @@ type Agent struct {
 	pdp         *pdp
 	rollout     *rollout
 	credentials *credentials
+	problems    *problems
+	// certificates are a gateway's own; nil elsewhere.
+	certificates *certificates
 	// controlPlane says that the control plane's stream is open.
 	controlPlane atomic.Bool
 }
@@ -120,6 +136,7 @@ func New(c Config) (*Agent, error) {
 	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld()}
 	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
 	a.book = newBook(a.log, a.metrics.nacks)
+	a.problems = &problems{changed: a.book.touch}
 	a.downstream = newDownstream(a.book)
 	a.credentials = &credentials{
 		dir: c.StateDir, id: c.Identity, secrets: a.downstream.secrets, log: a.log, expiry: a.metrics.expiry,
@@ -143,6 +160,11 @@ func New(c Config) (*Agent, error) {
 	a.rollout = &rollout{
 		local: c.Local, downstream: a.downstream, book: a.book, endpoints: a.endpoints, pdp: a.pdp, held: a.held, log: a.log,
 		next: make(chan *revision, 1), probation: probation,
+	}
+	if c.Identity.Role == identity.RoleGateway {
+		a.certificates = newCertificates(c, a.downstream.secrets, a.problems.set)
+		a.rollout.certificates = a.certificates
+		a.metrics.others = []prometheus.Collector{a.certificates.expiry, a.certificates.refused}
 	}
 	if err := a.metrics.register(c.Registerer); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -171,6 +193,9 @@ func (c *Config) complete() error {
 	}
 	if c.PassportKeys == "" {
 		c.PassportKeys = c.path("passport-keys.json")
+	}
+	if c.WorkloadSocket == "" {
+		c.WorkloadSocket = c.path("workload.sock")
 	}
 	if c.DrainTime == 0 {
 		c.DrainTime = 5 * time.Second
