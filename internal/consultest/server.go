@@ -26,9 +26,16 @@ type Server struct {
 // the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	address := run(t, tooltest.Path(t, "consul", "run `make test-all`"))
+	return start(t, "", "")
+}
+
+// start runs a Consul with further members of its configuration, "" or ", …",
+// and returns it with a token.
+func start(t testing.TB, more, token string) *Server {
+	t.Helper()
+	address := run(t, tooltest.Path(t, "consul", "run `make test-all`"), more)
 	config := api.DefaultConfig()
-	config.Address = address
+	config.Address, config.Token = address, token
 	client, err := api.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
@@ -46,14 +53,14 @@ func Start(t testing.TB) *Server {
 }
 
 // run starts a development agent and returns its HTTP address.
-func run(t testing.TB, path string) string {
+func run(t testing.TB, path, more string) string {
 	t.Helper()
 	ports := freePorts(t, 3)
 	dir := t.TempDir()
 	config := fmt.Sprintf(`{
 		"ports": {"http": %d, "server": %d, "serf_lan": %d,
 			"serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1, "https": -1},
-		"data_dir": %q, "disable_update_check": true}`, ports[0], ports[1], ports[2], dir)
+		"data_dir": %q, "disable_update_check": true%s}`, ports[0], ports[1], ports[2], dir, more)
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
