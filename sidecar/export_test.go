@@ -22,6 +22,11 @@ func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 // Regenerate names the generations of connections.
 func (a *Agent) Regenerate(generations map[string]string) { a.rollout.regenerate(generations) }
 
+// Peers is peers.
+type Peers struct{ peers }
+
+func (p *Peers) Take(t *identity.Trust) (map[string]string, bool) { return p.take(t) }
+
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy
 
