@@ -86,7 +86,11 @@ func (e *example) start(role, name string, resources []envoy.Resource) {
 	agent.Secret(bundle)
 	chain, key = envoytest.PEM(e.t, e.servers.Issue(func(c *x509.Certificate) { c.DNSNames = []string{"shop.example"} }))
 	agent.Secret(envoy.KeyPair(envoy.CertificateSecret("shop"), chain, key))
-	agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow(passport, nil) })
+	minted := ""
+	if role == "gateway" {
+		minted = passport
+	}
+	agent.Authorize(func(*authv3.CheckRequest) *authv3.CheckResponse { return envoytest.Allow(minted, nil) })
 	agent.Push()
 	e.agents[name] = agent
 	e.envoys[name] = envoytest.Start(e.t, envoy.Bootstrap(envoy.BootstrapConfig{
