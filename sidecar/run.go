@@ -95,7 +95,7 @@ func (a *Agent) parts(conn *grpc.ClientConn, d *disk) []func(context.Context) er
 		log:      a.log,
 	}
 	reports := &reporter{client: client, book: a.book, describe: a.describe, log: a.log}
-	return []func(context.Context) error{stream.run, a.rollout.run, d.run, a.credentials.run, reports.run, a.certificates.run}
+	return []func(context.Context) error{stream.run, a.rollout.run, d.run, a.credentials.run, reports.run, a.certificates.run, a.serveWorkloadAPI}
 }
 
 // supervise supervises Envoy, if there is one to supervise, until ctx ends or

@@ -35,6 +35,7 @@ import (
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/workload"
 )
 
 // Config says what an agent is for. Identity, ControlPlane, StateDir and
@@ -122,8 +123,10 @@ type Agent struct {
 	rollout     *rollout
 	credentials *credentials
 	problems    *problems
-	// certificates are a gateway's own; nil elsewhere.
+	// certificates are a gateway's own, workload serves a service's application;
+	// nil elsewhere.
 	certificates *certificates
+	workload     *workload.Server
 	// controlPlane says that the control plane's stream is open.
 	controlPlane atomic.Bool
 }
@@ -165,6 +168,8 @@ func New(c Config) (*Agent, error) {
 		a.certificates = newCertificates(c, a.downstream.secrets, a.problems.set)
 		a.rollout.certificates = a.certificates
 		a.metrics.others = []prometheus.Collector{a.certificates.expiry, a.certificates.refused}
+	} else {
+		a.workload = newWorkloadAPI(c)
 	}
 	if err := a.metrics.register(c.Registerer); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

@@ -1,0 +1,82 @@
+package sidecar
+
+import (
+	"context"
+	"os"
+
+	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/workload"
+)
+
+// watchedSource is the workload's identity, with a channel that is closed when
+// it changes.
+type watchedSource interface {
+	identity.Source
+	watch() <-chan struct{}
+}
+
+// newWorkloadAPI returns the Workload API for the application beside a service's
+// sidecar.
+func newWorkloadAPI(c Config) *workload.Server {
+	uid := uint32(os.Geteuid())
+	if c.ApplicationUID != nil {
+		uid = *c.ApplicationUID
+	}
+	return workload.New(workload.Config{UID: uid, Logger: c.Logger})
+}
+
+// serveWorkloadAPI serves the application until ctx ends.
+func (a *Agent) serveWorkloadAPI(ctx context.Context) error {
+	if a.workload == nil {
+		return nil
+	}
+	l, err := a.workload.Listen(a.config.WorkloadSocket)
+	if err != nil {
+		return err
+	}
+	return a.workload.Run(ctx, l)
+}
+
+// followIdentity passes each certificate and Trust on, until ctx ends: to the
+// application, and to Envoy, which must not use connections to peers that were
+// revoked.
+func (a *Agent) followIdentity(ctx context.Context, source watchedSource) error {
+	var p peers
+	for {
+		changed := source.watch()
+		if a.workload != nil {
+			if err := a.workload.Set(workloadState(source)); err != nil {
+				a.log.ErrorContext(ctx, "certificate not given to the application", "err", err)
+			}
+		}
+		if t := source.Trust(); t != nil {
+			if generations, renewed := p.take(t); renewed {
+				a.log.InfoContext(ctx, "connections to revoked peers end", "trust_sequence", t.Sequence())
+				a.rollout.regenerate(generations)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// workloadState returns what the application may know: its own certificate with
+// the key, and whom to trust.
+func workloadState(source identity.Source) workload.State {
+	var state workload.State
+	svid, trust := source.SVID(), source.Trust()
+	if trust != nil {
+		state.TrustDomain, state.Roots = trust.TrustDomain(), trust.Roots()
+		for _, a := range trust.Message().GetAuthorities() {
+			state.CRLs = append(state.CRLs, a.GetCrl())
+		}
+	}
+	if svid != nil {
+		state.SVID = &workload.SVID{SPIFFEID: svid.SPIFFEID(), Chain: svid.Chain, Key: svid.Key}
+		state.Revoked = trust != nil && (trust.IsRevoked(svid.Fingerprint()) || !trust.HasAuthority(svid.Authority()))
+	}
+	return state
+}
