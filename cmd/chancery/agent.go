@@ -23,6 +23,10 @@ type agentFlags struct {
 	name, instance, control, state, http string
 	inbound, outbound, application       string
 	passportKeys                         string
+	workloadSocket                       string
+	applicationUID                       int64
+	certificates                         string
+	allowSelfSigned                      bool
 	drain                                time.Duration
 	logFlags
 }
@@ -48,12 +52,14 @@ yourself with the output of "chancery bootstrap".`,
 	cmd.Flags().StringVar(&f.outbound, "outbound", envoy.DefaultOutbound.String(), "address that the application makes its own calls to")
 	cmd.Flags().StringVar(&f.application, "application", envoy.DefaultApplication.String(), "address that the application listens on")
 	cmd.Flags().StringVar(&f.passportKeys, "passport-keys", "", `file to keep the public keys of Passports in, for the application (default "passport-keys.json" in --state)`)
+	cmd.Flags().StringVar(&f.workloadSocket, "workload-socket", "", `socket of the SPIFFE Workload API, for the application (default "workload.sock" in --state)`)
+	cmd.Flags().Int64Var(&f.applicationUID, "application-uid", -1, "user ID of the application, who alone is served there (default the agent's own)")
 	f.add(cmd, "service")
 	return cmd
 }
 
 func newGatewayCommand() *cobra.Command {
-	var f agentFlags
+	f := agentFlags{applicationUID: -1}
 	cmd := &cobra.Command{
 		Use:   "gateway --name NAME --control SOCKET --state DIR [-- envoy ARGS…]",
 		Short: "Run the agent beside a gateway's Envoy",
@@ -71,6 +77,8 @@ yourself with the output of "chancery bootstrap".`,
 	}
 	cmd.Flags().StringVar(&f.name, "name", "", "the gateway's name (required)")
 	cmd.Flags().StringVar(&f.inbound, "listen", "", "address that clients come in at, instead of the document's")
+	cmd.Flags().StringVar(&f.certificates, "certificates", "", "directory of the certificates that the gateway's document names: NAME.crt with NAME.key, NAME.ca.crt")
+	cmd.Flags().BoolVar(&f.allowSelfSigned, "allow-self-signed", false, "serve self-signed certificates at a public gateway, too, as in a demonstration")
 	f.add(cmd, "name")
 	return cmd
 }
@@ -97,24 +105,44 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	if err != nil {
 		return err
 	}
+	uid, err := f.uid()
+	if err != nil {
+		return err
+	}
 	registry := newMetricsRegistry()
 	agent, err := sidecar.New(sidecar.Config{
-		Identity:     identity.ID{Role: role, Name: f.name},
-		Instance:     f.instance,
-		ControlPlane: f.control,
-		StateDir:     f.state,
-		Local:        local,
-		PassportKeys: f.passportKeys,
-		EnvoyCommand: envoyCommand,
-		DrainTime:    f.drain,
-		Version:      version(),
-		Logger:       logger,
-		Registerer:   registry,
+		Identity:        identity.ID{Role: role, Name: f.name},
+		Instance:        f.instance,
+		ControlPlane:    f.control,
+		StateDir:        f.state,
+		Local:           local,
+		PassportKeys:    f.passportKeys,
+		WorkloadSocket:  f.workloadSocket,
+		ApplicationUID:  uid,
+		Certificates:    f.certificates,
+		AllowSelfSigned: f.allowSelfSigned,
+		EnvoyCommand:    envoyCommand,
+		DrainTime:       f.drain,
+		Version:         version(),
+		Logger:          logger,
+		Registerer:      registry,
 	})
 	if err != nil {
 		return err
 	}
 	return runWithHTTP(cmd.Context(), agent.Run, f.http, agent.Handler())
+}
+
+// uid returns the application's user, or nil for the agent's own.
+func (f *agentFlags) uid() (*uint32, error) {
+	if f.applicationUID < 0 {
+		return nil, nil
+	}
+	uid := uint32(f.applicationUID)
+	if int64(uid) != f.applicationUID {
+		return nil, fmt.Errorf("--application-uid %d is not a user ID", f.applicationUID)
+	}
+	return &uid, nil
 }
 
 func (f *agentFlags) local() (envoy.Local, error) {
