@@ -42,7 +42,8 @@ func newAgent(t *testing.T, cp *controlPlane) *agent {
 	a := &agent{t: t, probation: 20 * time.Millisecond, config: sidecar.Config{
 		Identity:     public,
 		Instance:     "edge-1",
-		ControlPlane: cp.socket,
+		ControlPlane: cp.address,
+		Join:         sidecar.Join{Token: cp.token()},
 		StateDir:     filepath.Join(socketDir(t), "state"),
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}

@@ -2,14 +2,11 @@ package sidecar_test
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"net"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -19,6 +16,7 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/passport"
 )
 
 const trustDomain = "shop.example"
@@ -27,6 +25,7 @@ var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	viewTypes        = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType}
 )
@@ -36,46 +35,50 @@ type controlPlane struct {
 	chancerypb.UnimplementedControlPlaneServer
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
-	t      *testing.T
-	id     identity.ID
-	socket string
-	ca     *identity.CA
-	sets   map[string]*xds.Collection
-	server *grpc.Server
+	*authority
+
+	t  *testing.T
+	id identity.ID
+	// address is where it listens, from the first start on.
+	address     string
+	sets        map[string]*xds.Collection
+	server      *grpc.Server
+	credentials *identity.ServerCredentials
 
 	mu          sync.Mutex
 	nacks       []string
 	sent        map[string]int // resources by name
 	report      *chancerypb.ReportRequest
 	failReports int
-	passportKey []byte
 }
 
 func newControlPlane(t *testing.T, id identity.ID) *controlPlane {
 	t.Helper()
-	ca, err := identity.OpenCA(filepath.Join(t.TempDir(), "ca"), trustDomain)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cp := &controlPlane{
-		t: t, id: id, ca: ca, sent: map[string]int{}, sets: map[string]*xds.Collection{},
-		socket: filepath.Join(socketDir(t), "control.sock"),
+		t: t, id: id, authority: newAuthority(t), sent: map[string]int{}, sets: map[string]*xds.Collection{},
 	}
-	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, revisionType) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	cp.address = l.Addr().String()
+	check(t, l.Close())
+	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, signingKeysType, trustType, revisionType) {
 		cp.sets[typeURL] = &xds.Collection{}
 	}
+	cp.publishTrust()
 	return cp
 }
 
 // start serves until stop, or the end of the test.
 func (cp *controlPlane) start() {
 	cp.t.Helper()
-	l, err := net.Listen("unix", cp.socket)
+	l, err := net.Listen("tcp", cp.address)
 	if err != nil {
 		cp.t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	cp.credentials = identity.NewServerCredentials(cp.authority)
+	server := grpc.NewServer(grpc.Creds(cp.credentials))
 	cp.server = server
+	chancerypb.RegisterAttestationServer(server, cp)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, cp)
 	chancerypb.RegisterControlPlaneServer(server, cp)
 	done := make(chan struct{})
@@ -89,6 +92,11 @@ func (cp *controlPlane) start() {
 }
 
 func (cp *controlPlane) stop() { cp.server.Stop() }
+
+// publishTrust brings the Trust of the authority to the agents.
+func (cp *controlPlane) publishTrust() {
+	cp.sets[trustType].Apply([]*xds.Resource{encode(cp.t, "trust", cp.ca.Trust())})
+}
 
 // set makes the resources of the view these, one type after the other, and
 // closes with the Revision.
@@ -125,6 +133,9 @@ func byType(resources []*xds.Resource) map[string][]*xds.Resource {
 }
 
 func (cp *controlPlane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	if p, ok := identity.PeerFromContext(s.Context()); !ok || p.ID != cp.id {
+		return errors.New("no stream for strangers")
+	}
 	return xds.Serve(s.Context(), s, cp, cp)
 }
 
@@ -152,19 +163,36 @@ func (cp *controlPlane) Responding(resp *discoveryv3.DeltaDiscoveryResponse) {
 	}
 }
 
-func (cp *controlPlane) Enroll(_ context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
-	csr, err := x509.ParseCertificateRequest(req.GetCsr())
-	if err != nil {
-		return nil, err
+func (cp *controlPlane) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
+	resp, err := cp.renew(ctx, req.GetCsr())
+	if err == nil {
+		cp.readied(req.GetPassportKeys())
 	}
-	der, err := cp.ca.Sign(csr.PublicKey, cp.id, time.Hour)
-	if err != nil {
-		return nil, err
+	return resp, err
+}
+
+func (cp *controlPlane) JoinWithToken(ctx context.Context, req *chancerypb.JoinWithTokenRequest) (*chancerypb.EnrollResponse, error) {
+	resp, err := cp.authority.JoinWithToken(ctx, req)
+	if err == nil {
+		cp.readied(req.GetEnroll().GetPassportKeys())
 	}
-	cp.mu.Lock()
-	defer cp.mu.Unlock()
-	cp.passportKey = req.GetPassportKey()
-	return &chancerypb.EnrollResponse{Chain: [][]byte{der}, Bundle: cp.ca.Bundle(), SpiffeId: cp.id.SPIFFE(trustDomain)}, nil
+	return resp, err
+}
+
+// readied says that every PDP has these keys.
+func (cp *controlPlane) readied(jwks [][]byte) {
+	if cp.id.Role != identity.RoleGateway {
+		return
+	}
+	keys := &chancerypb.SigningKeys{}
+	for _, jwk := range jwks {
+		id, _, err := passport.ParseKey(jwk, cp.id.SPIFFE(trustDomain))
+		if err != nil {
+			cp.t.Error(err)
+		}
+		keys.Ready = append(keys.Ready, id)
+	}
+	cp.sets[signingKeysType].Apply([]*xds.Resource{encode(cp.t, cp.id.Name, keys)})
 }
 
 func (cp *controlPlane) Report(_ context.Context, req *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -28,7 +27,7 @@ type downstream struct {
 
 	book      *book
 	resources map[string]*xds.Collection
-	secrets   *xds.Collection
+	secrets   *secretService
 
 	mu sync.Mutex
 	// spoken says that the control plane has spoken in this process's life.
@@ -44,8 +43,10 @@ var (
 	_ xds.Source                                   = (*downstream)(nil)
 )
 
-func newDownstream(b *book) *downstream {
-	d := &downstream{book: b, resources: map[string]*xds.Collection{}, secrets: &xds.Collection{}}
+func newDownstream(b *book, p *problems) *downstream {
+	d := &downstream{book: b, resources: map[string]*xds.Collection{}, secrets: &secretService{
+		secrets: &xds.Collection{}, problems: p, nacks: b.nacks, log: b.log, changed: b.touch,
+	}}
 	for _, typeURL := range []string{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType} {
 		d.resources[typeURL] = &xds.Collection{}
 	}
@@ -103,45 +104,14 @@ func (d *downstream) speak() {
 	}
 }
 
-// secretService serves the secrets, on a connection of their own.
-type secretService struct {
-	secretv3.UnimplementedSecretDiscoveryServiceServer
-	secrets *xds.Collection
-	log     *slog.Logger
-}
-
-// DeltaSecrets implements the secret discovery service.
-func (s *secretService) DeltaSecrets(stream secretv3.SecretDiscoveryService_DeltaSecretsServer) error {
-	return xds.Serve(stream.Context(), stream, s, s)
-}
-
-// Collection implements xds.Source.
-func (s *secretService) Collection(typeURL string) (*xds.Collection, func(string) bool, error) {
-	if typeURL != resource.SecretType {
-		return nil, nil, fmt.Errorf("type %q is not served here", typeURL)
-	}
-	return s.secrets, nil, nil
-}
-
-// Requested implements xds.Observer.
-func (s *secretService) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
-	if detail := req.GetErrorDetail(); detail != nil {
-		s.log.Error("envoy rejected a secret", "err", detail.GetMessage())
-	}
-	return nil
-}
-
-// Responding implements xds.Observer.
-func (*secretService) Responding(*discoveryv3.DeltaDiscoveryResponse) {}
-
 // server returns the gRPC server of envoy.sock. Envoy pings every ten seconds,
 // which gRPC would take for abuse.
-func (d *downstream) server(log *slog.Logger) *grpc.Server {
+func (d *downstream) server() *grpc.Server {
 	s := grpc.NewServer(
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, d)
-	secretv3.RegisterSecretDiscoveryServiceServer(s, &secretService{secrets: d.secrets, log: log})
+	secretv3.RegisterSecretDiscoveryServiceServer(s, d.secrets)
 	return s
 }
 

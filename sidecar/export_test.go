@@ -2,13 +2,13 @@ package sidecar
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
+	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -66,29 +66,57 @@ type Credentials struct{ *credentials }
 
 // NewCredentials returns credentials as an agent that just starts has them.
 func NewCredentials(dir string, id identity.ID, client chancerypb.ControlPlaneClient, log *slog.Logger) Credentials {
-	c := &credentials{
-		dir: dir, id: id, client: client, log: log,
-		secrets: &xds.Collection{}, expiry: prometheus.NewGauge(prometheus.GaugeOpts{}),
-	}
-	if id.Role == identity.RoleGateway {
-		c.passports = &passportKeys{path: filepath.Join(dir, passportKeyFile), log: log}
-	}
+	a := &Agent{config: Config{StateDir: dir, Identity: id, ControlPlane: "localhost:0", Logger: log}, log: log}
+	a.problems = &problems{changed: func() {}}
+	a.metrics = newMetrics(func() bool { return false })
+	a.downstream = newDownstream(newBook(log, a.metrics.nacks), a.problems)
+	c := a.newCredentials()
+	c.client = client
+	c.connect = func(context.Context) error { return nil }
+	c.trust.changed = c.trustChanged
 	if err := c.load(); err != nil {
 		panic(err)
 	}
 	return Credentials{c}
 }
 
-func (c Credentials) Run(ctx context.Context) error    { return c.run(ctx) }
-func (c Credentials) Enroll(ctx context.Context) error { return c.enroll(ctx) }
+func (c Credentials) Run(ctx context.Context) error         { return c.run(ctx) }
+func (c Credentials) Enroll(ctx context.Context) error      { return c.enroll(ctx) }
+func (c Credentials) WatchExpiry(ctx context.Context) error { return c.watchExpiry(ctx) }
+func (c Credentials) Due() time.Time                        { return c.due() }
+func (c Credentials) Problems() []string                    { return c.problems.list() }
+func (c Credentials) TakeTrust(m *chancerypb.Trust) error   { return c.trust.take(m) }
 
-// Mints tells whether Passports can be minted.
-func (c Credentials) Mints() bool { return c.passports.signer() != nil }
+// CSR is the next request for a certificate.
+func (c Credentials) CSR(t *testing.T) []byte {
+	t.Helper()
+	key, err := pendingKey(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+// Accept takes the answer to CSR.
+func (c Credentials) Accept(ctx context.Context, resp *chancerypb.EnrollResponse) error {
+	key, err := pendingKey(c.dir)
+	if err != nil {
+		return err
+	}
+	return c.accept(ctx, key, resp)
+}
+
+// Mints tells whether there is a key to mint Passports with, ready or not.
+func (c Credentials) Mints() bool { return c.passports.signing.Load() != nil }
 
 // Expires tells when the certificate ends; zero without one.
 func (c Credentials) Expires() time.Time {
 	if s := c.current.Load(); s != nil {
-		return s.expires()
+		return s.Expires()
 	}
 	return time.Time{}
 }

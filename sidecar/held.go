@@ -3,10 +3,12 @@ package sidecar
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
@@ -27,7 +29,7 @@ type held struct {
 
 func newHeld() *held {
 	h := &held{sets: map[string]set{}, absent: map[string]map[string]struct{}{}}
-	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType) {
+	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType, trustType) {
 		h.sets[typeURL] = set{}
 	}
 	for _, typeURL := range namedTypes {
@@ -71,6 +73,9 @@ func findNeeds(sets map[string]set) map[string][]string {
 	for _, p := range decodeAll[*chancerypb.Policy](sets[policyType]) {
 		needs[providerType] = append(needs[providerType], p.GetProviders()...)
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
+		if gateway, ok := strings.CutPrefix(p.GetName(), string(identity.RoleGateway)+"/"); ok {
+			needs[signingKeysType] = append(needs[signingKeysType], gateway)
+		}
 	}
 	return needs
 }
@@ -100,6 +105,15 @@ func (h *held) prune(rev *revision) {
 		maps.DeleteFunc(h.sets[typeURL], func(name string, _ *xds.Resource) bool { return unneeded(name) })
 		maps.DeleteFunc(h.absent[typeURL], func(name string, _ struct{}) bool { return unneeded(name) })
 	}
+}
+
+// signingKeys returns the ids of the Passport keys that every PDP has.
+func (h *held) signingKeys() []string {
+	var ids []string
+	for _, k := range decodeAll[*chancerypb.SigningKeys](h.set(signingKeysType)) {
+		ids = append(ids, k.GetReady()...)
+	}
+	return ids
 }
 
 // set returns a copy of the resources of one type.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -74,7 +75,7 @@ func (a *Agent) Ready() error {
 	switch s := a.credentials.current.Load(); {
 	case s == nil:
 		missing = append(missing, errors.New("no certificate yet"))
-	case time.Now().After(s.expires()):
+	case time.Now().After(s.Expires()):
 		missing = append(missing, errors.New("certificate expired"))
 	}
 	if a.config.Identity.Role == identity.RoleGateway && a.credentials.passports.signer() == nil {
@@ -99,7 +100,6 @@ func (a *Agent) Status() Status {
 		Identity:              a.config.Identity.String(),
 		Instance:              report.GetInstance(),
 		Version:               report.GetAgentVersion(),
-		SPIFFEID:              a.credentials.spiffeID(),
 		ControlPlaneConnected: a.controlPlane.Load(),
 		EnvoyConnected:        report.GetEnvoyConnected(),
 		EnvoyVersion:          report.GetEnvoyVersion(),
@@ -107,8 +107,8 @@ func (a *Agent) Status() Status {
 		AcknowledgedRevision:  report.GetAcknowledgedRevision(),
 	}
 	if c := a.credentials.current.Load(); c != nil {
-		expires := c.expires()
-		s.CertificateExpires = &expires
+		expires := c.Expires()
+		s.SPIFFEID, s.CertificateExpires = c.SPIFFEID(), &expires
 	}
 	for _, t := range report.GetTypes() {
 		s.Types = append(s.Types, TypeStatus{
@@ -127,5 +127,11 @@ func (a *Agent) describe() *chancerypb.ReportRequest {
 	report.Instance = a.config.Instance
 	report.AgentVersion = a.config.Version
 	report.Problems = a.problems.list()
+	report.Now = timestamppb.Now()
+	report.TrustSequence = a.usedTrust()
+	if s := a.usedCertificate(); s != nil {
+		report.SvidSerial, report.SvidAuthority = s.Serial(), s.Authority()
+		report.SvidExpires, report.SvidRenews = timestamppb.New(s.Expires()), timestamppb.New(s.renews)
+	}
 	return report
 }

@@ -2,9 +2,6 @@ package sidecar_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -158,12 +155,9 @@ func newWorkload(t *testing.T, cp *controlPlane, name string) *workload {
 	t.Helper()
 	w := &workload{name: name, held: make(chan struct{}), seen: map[string]bool{}}
 	server := httptest.NewUnstartedServer(w)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	der, err := cp.ca.Sign(key.Public(), identity.ID{Role: identity.RoleService, Name: name}, time.Hour)
-	check(t, err)
+	svid := cp.issue(identity.ID{Role: identity.RoleService, Name: name})
 	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		Certificates: []tls.Certificate{svid.TLSCertificate()},
 		ClientAuth:   tls.RequireAnyClientCert,
 		MinVersion:   tls.VersionTLS13,
 	}

@@ -5,27 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	grpcbackoff "google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
-
-// maxResponse bounds a response of the control plane: all clusters, or the one
-// route configuration, of a big mesh.
-const maxResponse = 64 << 20
 
 // Run serves Envoy until ctx ends. Then it drains and ends an Envoy that it
 // supervises, and returns nil. It can be called once.
@@ -46,16 +37,13 @@ func (a *Agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := dialControlPlane(a.config.ControlPlane)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+	conn := a.connection()
+	defer conn.close()
 	listener, err := listenForEnvoy(a.config.path(envoySocket), uint32(os.Geteuid()), 0)
 	if err != nil {
 		return err
 	}
-	server := a.downstream.server(a.log)
+	server := a.downstream.server()
 	a.pdp.server.Register(server)
 
 	// What Envoy asks the agent for is there until Envoy is drained.
@@ -84,18 +72,24 @@ func (a *Agent) run(ctx context.Context) error {
 }
 
 // parts returns what runs beside the server for Envoy.
-func (a *Agent) parts(conn *grpc.ClientConn, d *disk) []func(context.Context) error {
+func (a *Agent) parts(conn *connection, d *disk) []func(context.Context) error {
 	client := chancerypb.NewControlPlaneClient(conn)
 	a.credentials.client = client
+	a.credentials.connect = conn.renew
 	stream := &upstream{
 		client:   discoveryv3.NewAggregatedDiscoveryServiceClient(conn),
 		node:     &corev3.Node{Id: a.config.Instance},
 		held:     a.held,
 		listener: &changes{agent: a, disk: d},
+		replaced: conn.replaced,
+		sockets:  a.credentials.sockets,
 		log:      a.log,
 	}
 	reports := &reporter{client: client, book: a.book, describe: a.describe, log: a.log}
-	return []func(context.Context) error{stream.run, a.rollout.run, d.run, a.credentials.run, reports.run, a.certificates.run, a.serveWorkloadAPI}
+	return []func(context.Context) error{
+		stream.run, a.rollout.run, d.run, a.credentials.run, a.credentials.watchExpiry,
+		reports.run, a.serveCommands, a.certificates.run,
+	}
 }
 
 // supervise supervises Envoy, if there is one to supervise, until ctx ends or
@@ -151,6 +145,9 @@ func (a *Agent) restore() (*disk, error) {
 	if err := a.credentials.load(); err != nil {
 		return nil, err
 	}
+	if a.credentials.Trust() != nil {
+		a.trustChanged()
+	}
 	files, err := openLastGood(a.config.StateDir, a.log)
 	if err != nil {
 		return nil, err
@@ -174,20 +171,15 @@ func (a *Agent) restore() (*disk, error) {
 	return d, nil
 }
 
-func dialControlPlane(socket string) (*grpc.ClientConn, error) {
-	socket, err := filepath.Abs(socket)
-	if err != nil {
-		return nil, err
+// connection returns the one to the control plane, which is not open yet.
+func (a *Agent) connection() *connection {
+	if a.credentials.sockets {
+		return newConnection("unix:"+a.config.ControlPlane, a.credentials.sockets.credentials())
 	}
-	return grpc.NewClient("unix:"+socket,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-			MinConnectTimeout: time.Second,
-		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
-	)
+	return newConnection(a.config.ControlPlane, &watchedCredentials{
+		TransportCredentials: identity.ClientCredentials(a.credentials),
+		failed:               a.credentials.handshakeFailed,
+	})
 }
 
 // changes passes on what the control plane says. It implements listener.
@@ -199,7 +191,10 @@ type changes struct {
 
 var _ listener = (*changes)(nil)
 
-func (c *changes) accept(_ string, resources []*xds.Resource) error {
+func (c *changes) accept(typeURL string, resources []*xds.Resource) error {
+	if typeURL == trustType {
+		return c.agent.takeTrust(resources)
+	}
 	return c.agent.pdp.judge(resources)
 }
 
@@ -208,6 +203,9 @@ func (c *changes) connected(up bool) {
 		return
 	}
 	c.up = up
+	if up {
+		c.agent.credentials.welcomed()
+	}
 	c.agent.metrics.controlPlane.Set(map[bool]float64{true: 1}[up])
 	c.agent.controlPlane.Store(up)
 	c.agent.book.touch()
@@ -221,6 +219,9 @@ func (c *changes) endpointsChanged(put []*xds.Resource) {
 func (c *changes) keysChanged() {
 	if err := c.agent.pdp.refresh(); err != nil {
 		c.agent.log.Error("keys refused", "err", err)
+	}
+	if err := c.agent.credentials.passports.readied(c.agent.held.signingKeys()); err != nil {
+		c.agent.log.Error("passport keys not saved", "err", err)
 	}
 	c.disk.changed()
 }

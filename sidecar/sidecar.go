@@ -47,9 +47,11 @@ type Config struct {
 	// Instance tells the instances of one service apart for people; by
 	// default the host's name.
 	Instance string
-	// ControlPlane is the path of the workload's socket at the control plane
-	// ([identity.SocketPath]).
+	// ControlPlane is the control plane's address, host and port; or the path of
+	// the workload's socket there ([identity.SocketPath]), which has a slash.
 	ControlPlane string
+	// Join says how to prove the identity without a good certificate.
+	Join Join
 	// StateDir keeps keys, certificate, last good state and sockets. It is
 	// made with mode 0700, must have it, and belongs to one agent at a time.
 	StateDir string
@@ -140,13 +142,8 @@ func New(c Config) (*Agent, error) {
 	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
 	a.book = newBook(a.log, a.metrics.nacks)
 	a.problems = &problems{changed: a.book.touch}
-	a.downstream = newDownstream(a.book)
-	a.credentials = &credentials{
-		dir: c.StateDir, id: c.Identity, secrets: a.downstream.secrets, log: a.log, expiry: a.metrics.expiry,
-	}
-	if c.Identity.Role == identity.RoleGateway {
-		a.credentials.passports = &passportKeys{path: c.path(passportKeyFile)}
-	}
+	a.downstream = newDownstream(a.book, a.problems)
+	a.credentials = a.newCredentials()
 	decider, err := extauthz.New(extauthz.Config{
 		Logger:     c.Logger,
 		Registerer: c.Registerer,
@@ -156,7 +153,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.pdp = &pdp{
-		id: c.Identity, server: decider, held: a.held,
+		id: c.Identity, server: decider, held: a.held, trust: untold{},
 		keys: applicationKeys{path: c.PassportKeys, log: a.log},
 	}
 	a.endpoints = &endpoints{held: a.held, served: a.downstream.resources[resource.EndpointType]}
@@ -165,7 +162,7 @@ func New(c Config) (*Agent, error) {
 		next: make(chan *revision, 1), probation: probation,
 	}
 	if c.Identity.Role == identity.RoleGateway {
-		a.certificates = newCertificates(c, a.downstream.secrets, a.problems.set)
+		a.certificates = newCertificates(c, a.downstream.secrets.secrets, a.problems.set)
 		a.rollout.certificates = a.certificates
 		a.metrics.others = []prometheus.Collector{a.certificates.expiry, a.certificates.refused}
 	} else {

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,118 +11,110 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
 )
 
-// svid is the workload's X.509-SVID with its key, and the trust bundle that
-// others' are verified against. It is immutable.
-type svid struct {
-	key    *ecdsa.PrivateKey
-	chain  []*x509.Certificate
-	bundle []*x509.Certificate
-}
-
-// newSVID checks what the control plane, or the disk, gave: the certificate
-// must be of our key and our name, and verify against the bundle.
-func newSVID(id identity.ID, key *ecdsa.PrivateKey, chain, bundle [][]byte) (*svid, error) {
-	s := &svid{key: key}
-	var err error
-	if s.chain, err = parseCertificates(chain); err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	if s.bundle, err = parseCertificates(bundle); err != nil {
-		return nil, fmt.Errorf("trust bundle: %w", err)
-	}
-	leaf := s.chain[0]
-	if !key.PublicKey.Equal(leaf.PublicKey) {
-		return nil, errors.New("certificate is of another key")
-	}
-	if len(leaf.URIs) != 1 {
-		return nil, errors.New("certificate does not have exactly one SPIFFE ID")
-	}
-	if named, err := identity.ParseSPIFFE(s.trustDomain(), s.spiffeID()); err != nil || named != id {
-		return nil, fmt.Errorf("certificate is of %q, not of %s", s.spiffeID(), id)
-	}
-	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
-	for _, c := range s.bundle {
-		options.Roots.AddCert(c)
-	}
-	for _, c := range s.chain[1:] {
-		options.Intermediates.AddCert(c)
-	}
-	if _, err := leaf.Verify(options); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func (s *svid) spiffeID() string { return s.chain[0].URIs[0].String() }
-
-func (s *svid) trustDomain() string { return s.chain[0].URIs[0].Host }
-
-// expires is when the certificate ends.
-func (s *svid) expires() time.Time { return s.chain[0].NotAfter }
-
-// renewal is how long from now to ask for the next certificate: about half of
-// what is left of its life, not all workloads at once.
-func (s *svid) renewal() time.Duration {
-	return max(jitter(time.Until(s.expires())/2, 0.1), time.Second)
-}
-
-// The files of an SVID: the key alone, and all certificates, the bundle's
-// after those of the chain.
+// The files of an SVID: key and chain together, so that they cannot part; and
+// the key that the next one is asked for with.
 const (
-	keyFile         = "svid.key"
 	certificateFile = "svid.pem"
+	pendingFile     = "svid.next.key"
 )
 
-const bundleBlock = "TRUST BUNDLE CERTIFICATE"
+// certificate is an SVID, and when it came.
+type certificate struct {
+	*identity.SVID
+	obtained time.Time
+	// renews is when to ask for the next one: about half-way through its life,
+	// not all workloads at once.
+	renews time.Time
+	// spread is how long after the order to renew at once to do so.
+	spread time.Duration
+}
 
-// loadSVID reads the SVID that is kept in dir.
-func loadSVID(dir string, id identity.ID, key *ecdsa.PrivateKey) (*svid, error) {
-	rest, err := readPrivate(filepath.Join(dir, certificateFile))
+func newCertificate(s *identity.SVID, obtained time.Time) *certificate {
+	life := s.Expires().Sub(obtained)
+	return &certificate{
+		SVID:     s,
+		obtained: obtained,
+		renews:   obtained.Add(jitter(life/2, 0.1)),
+		spread:   jitter(min(life/40, time.Second), 1),
+	}
+}
+
+// loadCertificate reads the SVID that is kept in dir. It came when the file was
+// written.
+func loadCertificate(dir string, id identity.ID) (*certificate, error) {
+	path := filepath.Join(dir, certificateFile)
+	text, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}
-	var chain, bundle [][]byte
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		switch block.Type {
-		case "CERTIFICATE":
-			chain = append(chain, block.Bytes)
-		case bundleBlock:
-			bundle = append(bundle, block.Bytes)
-		}
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%q does not begin with a key in PEM", path)
 	}
-	return newSVID(id, key, chain, bundle)
+	key, err := parseKey[*ecdsa.PrivateKey](path, block)
+	if err != nil {
+		return nil, err
+	}
+	var chain [][]byte
+	for block, rest = pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		chain = append(chain, block.Bytes)
+	}
+	s, err := identity.ParseSVID(id, key, chain)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	obtained := info.ModTime()
+	if now := time.Now(); obtained.After(now) || obtained.Before(s.Chain[0].NotBefore) {
+		obtained = now // a copy, or a clock that was set
+	}
+	return newCertificate(s, obtained), nil
 }
 
-// save keeps the certificates in dir.
-func (s *svid) save(dir string) error {
-	text := encodeCertificates("CERTIFICATE", s.chain) + encodeCertificates(bundleBlock, s.bundle)
-	return atomicfile.Write(filepath.Join(dir, certificateFile), []byte(text), 0o600)
+// save keeps the SVID in dir. The key is then no longer the next one's.
+func (s *certificate) save(dir string) error {
+	chain, key, err := s.pem()
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(dir, certificateFile), append(key, chain...), 0o600); err != nil {
+		return fmt.Errorf("keep certificate: %w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, pendingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep certificate: %w", err)
+	}
+	return nil
 }
 
-// workloadKey reads the workload's key, or makes it the first time. It never
-// leaves this directory, but for the Envoy beside.
-func workloadKey(dir string) (*ecdsa.PrivateKey, error) {
-	key, err := loadKey[*ecdsa.PrivateKey](filepath.Join(dir, keyFile))
+// pem returns chain and key in PEM.
+func (s *certificate) pem() (chain, key []byte, err error) {
+	key, err = encodeKey(s.Key)
+	return encodeCertificates(s.Chain), key, err
+}
+
+// pendingKey returns the key to ask for the next certificate with. It is the
+// one of an earlier attempt that got no answer, or a new one.
+func pendingKey(dir string) (crypto.Signer, error) {
+	path := filepath.Join(dir, pendingFile)
+	key, err := loadKey[*ecdsa.PrivateKey](path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return key, saveKey(filepath.Join(dir, keyFile), key)
+	return key, saveKey(path, key)
 }
 
 // loadKey reads a private key, PKCS #8 in PEM.
@@ -134,6 +127,10 @@ func loadKey[K any](path string) (none K, err error) {
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
 		return none, fmt.Errorf("%q is not one key in PEM", path)
 	}
+	return parseKey[K](path, block)
+}
+
+func parseKey[K any](path string, block *pem.Block) (none K, err error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	key, ok := parsed.(K)
 	if err != nil || !ok {
@@ -159,25 +156,10 @@ func encodeKey(key any) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-func parseCertificates(ders [][]byte) ([]*x509.Certificate, error) {
-	if len(ders) == 0 {
-		return nil, errors.New("there is none")
-	}
-	var certificates []*x509.Certificate
-	for _, der := range ders {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		certificates = append(certificates, c)
-	}
-	return certificates, nil
-}
-
-func encodeCertificates(block string, certificates []*x509.Certificate) string {
-	var text strings.Builder
+func encodeCertificates(certificates []*x509.Certificate) []byte {
+	var text []byte
 	for _, c := range certificates {
-		text.Write(pem.EncodeToMemory(&pem.Block{Type: block, Bytes: c.Raw}))
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
-	return text.String()
+	return text
 }

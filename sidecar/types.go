@@ -17,19 +17,24 @@ var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
+	trustType        = xds.TypeURL(&chancerypb.Trust{})
 )
+
+// trustName is the name of the one Trust resource.
+const trustName = "trust"
 
 var (
 	// revisedTypes make up a revision: all of a view's resources of each.
 	revisedTypes = []string{resource.ClusterType, resource.ListenerType, resource.RouteType, policyType}
 	// namedTypes are shared by all views and asked for by name.
-	namedTypes = []string{resource.EndpointType, providerType, passportKeysType}
+	namedTypes = []string{resource.EndpointType, providerType, passportKeysType, signingKeysType}
 )
 
 // isKnown reports whether the agent has any business with a type.
 func isKnown(typeURL string) bool {
-	return typeURL == revisionType || slices.Contains(revisedTypes, typeURL) || slices.Contains(namedTypes, typeURL)
+	return typeURL == revisionType || typeURL == trustType || slices.Contains(revisedTypes, typeURL) || slices.Contains(namedTypes, typeURL)
 }
 
 // set is resources of one type by name.

@@ -24,7 +24,12 @@ type upstream struct {
 	node     *corev3.Node
 	held     *held
 	listener listener
-	log      *slog.Logger
+	// replaced returns a channel that is closed when there is another connection
+	// to open streams on, on which the stream goes on.
+	replaced func() <-chan struct{}
+	// sockets is a control plane that has no Trust.
+	sockets socketMode
+	log     *slog.Logger
 	// delivered is the id of the revision that the listener was last told of.
 	delivered string
 }
@@ -37,7 +42,7 @@ type listener interface {
 	connected(bool)
 	// endpointsChanged and keysChanged tell of resources that follow their
 	// own pace, apart from revisions; keys are those of identity providers
-	// and Passports.
+	// and Passports, and which of its own a gateway may sign with.
 	endpointsChanged([]*xds.Resource)
 	keysChanged()
 	// revised tells of a new, complete revision.
@@ -48,7 +53,13 @@ type listener interface {
 func (u *upstream) run(ctx context.Context) error {
 	pause := backoff{min: 100 * time.Millisecond, max: 2 * time.Second}
 	for {
+		replaced := u.replaced()
 		err := u.session(ctx, &pause)
+		select {
+		case <-replaced:
+			continue
+		default:
+		}
 		u.listener.connected(false)
 		if ctx.Err() == nil {
 			u.log.WarnContext(ctx, "control plane stream ended", "err", err)
@@ -103,11 +114,21 @@ func (s *session) open() error {
 			return err
 		}
 	}
+	if !s.sockets {
+		err := s.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl:                 trustType,
+			ResourceNamesSubscribe:  []string{trustName},
+			InitialResourceVersions: s.held.set(trustType).versions(),
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return s.subscribe()
 }
 
-// handle takes one response: what it holds is checked, kept, acknowledged, and
-// told to the listener.
+// handle takes one response: what it holds is checked, kept, told to the
+// listener, and acknowledged.
 func (s *session) handle(ctx context.Context, resp *discoveryv3.DeltaDiscoveryResponse) error {
 	resources, err := parse(resp)
 	if err == nil {
@@ -120,21 +141,19 @@ func (s *session) handle(ctx context.Context, resp *discoveryv3.DeltaDiscoveryRe
 		return s.stream.Send(ack)
 	}
 	s.held.apply(resp.GetTypeUrl(), resources, resp.GetRemovedResources())
+	// An ACK of keys says that they are in use: the control plane counts on it.
+	s.tell(resp.GetTypeUrl(), resources)
 	if err := s.stream.Send(ack); err != nil {
 		return err
 	}
-	if err := s.subscribe(); err != nil {
-		return err
-	}
-	s.tell(resp.GetTypeUrl(), resources)
-	return nil
+	return s.subscribe()
 }
 
 func (s *session) tell(typeURL string, put []*xds.Resource) {
 	switch typeURL {
 	case resource.EndpointType:
 		s.listener.endpointsChanged(put)
-	case providerType, passportKeysType:
+	case providerType, passportKeysType, signingKeysType:
 		s.listener.keysChanged()
 	}
 	if s.held.revisionID() == s.delivered {
