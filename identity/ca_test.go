@@ -3,9 +3,8 @@ package identity_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
+
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -20,10 +19,6 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 )
 
-const trustDomain = "shop.example"
-
-var orders = identity.ID{Role: identity.RoleService, Name: "orders"}
-
 func openCA(t *testing.T, dir string) *identity.CA {
 	t.Helper()
 	ca, err := identity.OpenCA(dir, trustDomain)
@@ -31,15 +26,6 @@ func openCA(t *testing.T, dir string) *identity.CA {
 		t.Fatal(err)
 	}
 	return ca
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 // sign returns the parsed certificate that ca gives to orders.
