@@ -25,9 +25,10 @@ type claims struct {
 }
 
 type userInfo struct {
-	Tenant string   `json:"tenant,omitempty"`
-	Groups []string `json:"groups,omitzero"`
-	Client string   `json:"client,omitempty"`
+	Provider string   `json:"idp,omitempty"`
+	Tenant   string   `json:"tenant,omitempty"`
+	Groups   []string `json:"groups,omitzero"`
+	Client   string   `json:"client,omitempty"`
 }
 
 type request struct {
@@ -42,9 +43,9 @@ func (p *Passport) check() error {
 			return errors.New("txn, sub, aud and req_wl must be identifiers")
 		}
 	}
-	for _, optional := range []string{p.Tenant, p.Client, p.ClientIP, p.Authn} {
+	for _, optional := range []string{p.Provider, p.Tenant, p.Client, p.ClientIP, p.Authn} {
 		if optional != "" && !jose.IsIdentifier(optional) {
-			return errors.New("tenant, client, req_ip and authn must be identifiers")
+			return errors.New("idp, tenant, client, req_ip and authn must be identifiers")
 		}
 	}
 	if !allIdentifiers(p.Groups) || !allIdentifiers(p.Scopes) ||
@@ -66,7 +67,7 @@ func (p *Passport) encode() ([]byte, error) {
 		IssuedAt: p.IssuedAt.Unix(), Expires: p.ExpiresAt.Unix(),
 		Audience: p.Audience, ID: p.ID, Subject: p.Subject, Gateway: p.Gateway,
 		Scope:   strings.Join(p.Scopes, " "),
-		User:    userInfo{Tenant: p.Tenant, Groups: p.Groups, Client: p.Client},
+		User:    userInfo{Provider: p.Provider, Tenant: p.Tenant, Groups: p.Groups, Client: p.Client},
 		Request: request{IP: p.ClientIP, Authn: p.Authn},
 	})
 }
@@ -104,7 +105,7 @@ func decode(o jose.Object) (*Passport, error) {
 	p := &Passport{
 		ID: r.string(o, "txn"), Subject: r.string(o, "sub"), Audience: r.string(o, "aud"),
 		Gateway: r.string(o, "req_wl"), IssuedAt: r.time(o, "iat"), ExpiresAt: r.time(o, "exp"),
-		Tenant: r.string(user, "tenant"), Groups: groups, Client: r.string(user, "client"),
+		Provider: r.string(user, "idp"), Tenant: r.string(user, "tenant"), Groups: groups, Client: r.string(user, "client"),
 		ClientIP: r.string(request, "req_ip"), Authn: r.string(request, "authn"),
 	}
 	if scope := r.string(o, "scope"); scope != "" {

@@ -19,7 +19,7 @@ func Example() {
 		return
 	}
 	token, err := signer.Mint(&passport.Passport{
-		ID: "req-1", Subject: "alice", Groups: []string{"sales"}, Audience: "shop.example",
+		ID: "req-1", Subject: "alice", Groups: []string{"sales"}, Provider: "staff", Audience: "shop.example",
 		Gateway: "spiffe://shop.example/gateway/public", IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
 	})
 	if err != nil {
@@ -30,7 +30,7 @@ func Example() {
 	verifier, err := passport.NewVerifier(passport.VerifierConfig{
 		TrustDomain: "shop.example",
 		Keys: passport.KeySet{signer.KeyID(): {
-			Owner: "spiffe://shop.example/gateway/public", Public: signer.Public(),
+			Owner: "spiffe://shop.example/gateway/public", Public: signer.Public(), Providers: []string{"staff"},
 		}},
 	})
 	if err != nil {

@@ -12,18 +12,29 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/MicahParks/jwkset"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
 
-// Key is a public key and the gateway that it belongs to.
+// Key is a public key, and what its Passports may say: a gateway that was taken
+// over speaks for nobody that it did not speak for before.
 type Key struct {
-	// Owner is the SPIFFE ID that Passports signed with the key must name.
+	// Owner is the SPIFFE ID of the gateway that Passports signed with the key
+	// must name.
 	Owner string
 	// Public is an [ed25519.PublicKey], or an [*ecdsa.PublicKey] on P-256.
 	Public crypto.PublicKey
+	// Until is when all of the key's Passports end; zero is never.
+	Until time.Time
+	// Providers are the identity providers whose users the key may speak for,
+	// by name. None is nobody.
+	Providers []string
+	// Tenants are those whose users the key may speak for. Nil is any, and
+	// users without one.
+	Tenants []string
 }
 
 // KeySource finds keys by their id. It is called for each Passport, so it
@@ -42,9 +53,14 @@ func (s KeySet) Key(id string) (Key, bool) {
 	return k, ok
 }
 
-// ownerMember is the member of a JWK that names [Key.Owner] where keys of
-// several gateways share a set.
-const ownerMember = "owner"
+// The members of a JWK beside those of RFC 7517. A set whose keys all belong to
+// one gateway may leave out the owner.
+const (
+	ownerMember     = "owner"
+	untilMember     = "exp" // seconds since 1970, as in a JWT
+	providersMember = "providers"
+	tenantsMember   = "tenants"
+)
 
 // ParseKeySet reads a JWK Set (RFC 7517) strictly: every key must be public,
 // fit for Passports, named by its thumbprint, and owned. Keys without a member
@@ -103,24 +119,41 @@ func parseKey(jwk jose.Object, owner string) (string, Key, error) {
 	if !strings.HasPrefix(owner, "spiffe://") {
 		return "", Key{}, errors.New("key's owner is not a SPIFFE ID")
 	}
-	return parsed.ID, Key{Owner: owner, Public: parsed.Public}, nil
+	key := Key{Owner: owner, Public: parsed.Public}
+	if key.Until, _, err = jwk.Time(untilMember); err != nil {
+		return "", Key{}, err
+	}
+	if key.Providers, _, err = jwk.Strings(providersMember); err != nil {
+		return "", Key{}, err
+	}
+	key.Tenants, _, err = jwk.Strings(tenantsMember)
+	return parsed.ID, key, err
 }
 
 // jwk is the wire form of a key.
 type jwk struct {
 	jwkset.JWKMarshal
-	Owner string `json:"owner,omitempty"`
+	Owner     string   `json:"owner,omitempty"`
+	Until     *int64   `json:"exp,omitempty"`
+	Providers []string `json:"providers,omitempty"`
+	// An empty list is nobody, none is anybody.
+	Tenants []string `json:"tenants,omitzero"`
 }
 
 // MarshalJSON encodes the set as a JWK Set, in the order of the ids.
 func (s KeySet) MarshalJSON() ([]byte, error) {
 	keys := make([]jwk, 0, len(s))
 	for _, id := range slices.Sorted(maps.Keys(s)) {
-		k, err := encodeKey(s[id].Public)
+		key := s[id]
+		public, err := encodeKey(key.Public)
 		if err != nil {
 			return nil, fmt.Errorf("encode passport key %q: %w", id, err)
 		}
-		keys = append(keys, jwk{JWKMarshal: k, Owner: s[id].Owner})
+		k := jwk{JWKMarshal: public, Owner: key.Owner, Providers: key.Providers, Tenants: key.Tenants}
+		if !key.Until.IsZero() {
+			k.Until = new(key.Until.Unix())
+		}
+		keys = append(keys, k)
 	}
 	return json.Marshal(map[string][]jwk{"keys": keys})
 }

@@ -38,10 +38,14 @@ func TestKeySetRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := newSigner(t, newEd25519(t)), newSigner(t, ec)
+	one, two, nobody := newSigner(t, newEd25519(t)), newSigner(t, ec), newSigner(t, newEd25519(t))
 	set := passport.KeySet{
 		one.KeyID(): {Owner: gateway, Public: one.Public()},
-		two.KeyID(): {Owner: "spiffe://shop.example/gateway/partner", Public: two.Public()},
+		two.KeyID(): {
+			Owner: "spiffe://shop.example/gateway/partner", Public: two.Public(),
+			Until: now, Providers: []string{"partners", "staff"}, Tenants: []string{"acme"},
+		},
+		nobody.KeyID(): {Owner: gateway, Public: nobody.Public(), Until: time.Unix(0, 0), Tenants: []string{}},
 	}
 	data, err := json.Marshal(set)
 	if err != nil {
@@ -73,6 +77,12 @@ func TestParseKey(t *testing.T) {
 		"private":    strings.Replace(string(data), `"kid"`, `"d":"AA","kid"`, 1),
 		"encryption": strings.Replace(string(data), `"sig"`, `"enc"`, 1),
 		"owner":      strings.Replace(string(data), `"kid"`, `"owner":"spiffe://x/gateway/y","kid"`, 1),
+		"exp":        strings.Replace(string(data), `"kid"`, `"exp":"1","kid"`, 1),
+		"exp past":   strings.Replace(string(data), `"kid"`, `"exp":-1,"kid"`, 1),
+		"exp null":   strings.Replace(string(data), `"kid"`, `"exp":null,"kid"`, 1),
+		"providers":  strings.Replace(string(data), `"kid"`, `"providers":"staff","kid"`, 1),
+		"tenants":    strings.Replace(string(data), `"kid"`, `"tenants":"acme","kid"`, 1),
+		"no tenants": strings.Replace(string(data), `"kid"`, `"tenants":null,"kid"`, 1),
 		"owner 1":    strings.Replace(string(data), `"kid"`, `"owner":1,"kid"`, 1),
 		"array":      "[" + string(data) + "]",
 		"RSA":        `{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"k"}`,

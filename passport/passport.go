@@ -56,6 +56,9 @@ type Passport struct {
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 
+	// Provider is the name of the identity provider that vouched for the user
+	// (`idp` in `tctx`).
+	Provider string
 	// Tenant, Groups and Client of the user (`tctx`). Groups is nil where the
 	// identity provider told nothing, empty where the user is in none.
 	Tenant string

@@ -53,7 +53,7 @@ func newVerifier(t testing.TB, s *passport.Signer) *passport.Verifier {
 	t.Helper()
 	v, err := passport.NewVerifier(passport.VerifierConfig{
 		TrustDomain: domain, Now: clock,
-		Keys: passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public()}},
+		Keys: passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public(), Providers: []string{"staff"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func newVerifier(t testing.TB, s *passport.Signer) *passport.Verifier {
 func example() *passport.Passport {
 	return &passport.Passport{
 		ID: "req-1", Subject: "alice", Scopes: []string{"read", "write"}, Audience: domain, Gateway: gateway,
-		IssuedAt: now, ExpiresAt: now.Add(time.Minute), Tenant: "acme", Groups: []string{"sales"},
+		IssuedAt: now, ExpiresAt: now.Add(time.Minute), Provider: "staff", Tenant: "acme", Groups: []string{"sales"},
 		Client: "web", ClientIP: "192.0.2.1", Authn: "access_token",
 	}
 }
@@ -80,10 +80,10 @@ func TestMintAndVerify(t *testing.T) {
 	for name, key := range map[string]crypto.Signer{"EdDSA": newEd25519(t), "ES256": ec} {
 		for kind, p := range map[string]*passport.Passport{
 			"whole": example(),
-			"least": {ID: "1", Subject: "s", Audience: domain, Gateway: gateway, IssuedAt: now, ExpiresAt: now.Add(1e9)},
+			"least": {ID: "1", Subject: "s", Audience: domain, Gateway: gateway, IssuedAt: now, ExpiresAt: now.Add(1e9), Provider: "staff"},
 			"empty groups": {
 				ID: "1", Subject: "s", Audience: domain, Gateway: gateway, IssuedAt: now, ExpiresAt: now.Add(1e9),
-				Groups: []string{},
+				Groups: []string{}, Provider: "staff",
 			},
 		} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
@@ -154,6 +154,7 @@ func TestVerifyRefuses(t *testing.T) {
 	header := fmt.Sprintf(`{"alg":"EdDSA","kid":%q,"typ":"txntoken+jwt"}`, s.KeyID())
 	claims := map[string]any{
 		"iat": now.Unix(), "exp": now.Unix() + 60, "aud": domain, "txn": "1", "sub": "alice", "req_wl": gateway,
+		"tctx": map[string]any{"idp": "staff"},
 	}
 	with := func(name string, value any) string {
 		changed := maps.Clone(claims)
@@ -214,11 +215,15 @@ func TestVerifyRefuses(t *testing.T) {
 		"scope with two spaces": {
 			with("scope", "read  write"), passport.ErrMalformed,
 		},
-		"scope a list":    {with("scope", []string{"read"}), passport.ErrMalformed},
-		"tctx a string":   {with("tctx", "acme"), passport.ErrMalformed},
-		"tctx null":       {forge(key, header, `{"tctx":null}`), passport.ErrMalformed},
-		"groups a string": {with("tctx", map[string]any{"groups": "sales"}), passport.ErrMalformed},
-		"tenant a number": {with("tctx", map[string]any{"tenant": 1}), passport.ErrMalformed},
+		"no provider":          {with("tctx", nil), passport.ErrProvider},
+		"another provider":     {with("tctx", map[string]any{"idp": "partners"}), passport.ErrProvider},
+		"provider in capitals": {with("tctx", map[string]any{"idp": "Staff"}), passport.ErrProvider},
+		"provider a list":      {with("tctx", map[string]any{"idp": []string{"staff"}}), passport.ErrMalformed},
+		"scope a list":         {with("scope", []string{"read"}), passport.ErrMalformed},
+		"tctx a string":        {with("tctx", "acme"), passport.ErrMalformed},
+		"tctx null":            {forge(key, header, `{"tctx":null}`), passport.ErrMalformed},
+		"groups a string":      {with("tctx", map[string]any{"groups": "sales"}), passport.ErrMalformed},
+		"tenant a number":      {with("tctx", map[string]any{"tenant": 1}), passport.ErrMalformed},
 		"tenant with newline": {
 			with("tctx", map[string]any{"tenant": "a\nb"}), passport.ErrMalformed,
 		},
@@ -259,7 +264,7 @@ func TestVerifyAtTheEdges(t *testing.T) {
 			t.Parallel()
 			v, err := passport.NewVerifier(passport.VerifierConfig{
 				TrustDomain: domain, ClockSkew: row.skew, Now: func() time.Time { return row.at },
-				Keys: passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public()}},
+				Keys: passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public(), Providers: []string{"staff"}}},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -268,6 +273,79 @@ func TestVerifyAtTheEdges(t *testing.T) {
 				t.Errorf("err = %v, want %v", err, row.want)
 			}
 		})
+	}
+}
+
+func TestKeyBoundsWhatItsPassportsSay(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t, newEd25519(t))
+	token, err := s.Mint(example())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenantless := example()
+	tenantless.Tenant = ""
+	nobodys, err := s.Mint(tenantless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	staff := []string{"partners", "staff"}
+	for name, row := range map[string]struct {
+		key   passport.Key
+		token string
+		want  error
+	}{
+		"all of it":              {passport.Key{Until: now.Add(1), Providers: staff, Tenants: []string{"globex", "acme"}}, token, nil},
+		"no end, any tenant":     {passport.Key{Providers: staff}, token, nil},
+		"any tenant is none too": {passport.Key{Providers: staff}, nobodys, nil},
+		"ended within skew":      {passport.Key{Until: now.Add(1 - 5*time.Second), Providers: staff}, token, nil},
+		"ended":                  {passport.Key{Until: now.Add(-5 * time.Second), Providers: staff}, token, passport.ErrKeyExpired},
+		"ended in 1970":          {passport.Key{Until: time.Unix(0, 0), Providers: staff}, token, passport.ErrKeyExpired},
+		"no provider":            {passport.Key{}, token, passport.ErrProvider},
+		"another provider":       {passport.Key{Providers: []string{"staff2", "Staff", "staf"}}, token, passport.ErrProvider},
+		"another tenant":         {passport.Key{Providers: staff, Tenants: []string{"acme2"}}, token, passport.ErrTenant},
+		"no tenants":             {passport.Key{Providers: staff, Tenants: []string{}}, token, passport.ErrTenant},
+		"user without tenant":    {passport.Key{Providers: staff, Tenants: []string{"acme"}}, nobodys, passport.ErrTenant},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := row.key
+			key.Owner, key.Public = gateway, s.Public()
+			v, err := passport.NewVerifier(passport.VerifierConfig{
+				TrustDomain: domain, Now: clock, Keys: passport.KeySet{s.KeyID(): key},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Verify(row.token); !errors.Is(err, row.want) {
+				t.Errorf("err = %v, want %v", err, row.want)
+			}
+		})
+	}
+}
+
+func TestPassportEndsWithItsKey(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t, newEd25519(t))
+	for end, want := range map[time.Time]time.Time{
+		now.Add(2 * time.Minute):  now.Add(time.Minute),
+		now.Add(10 * time.Second): now.Add(10 * time.Second),
+	} {
+		p := example()
+		token, err := s.Until(end).Mint(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := newVerifier(t, s).Verify(token)
+		if err != nil || !got.ExpiresAt.Equal(want) {
+			t.Errorf("key until %v: passport until %v, %v", end, got.ExpiresAt, err)
+		}
+		if !p.ExpiresAt.Equal(now.Add(time.Minute)) {
+			t.Error("the caller's Passport was changed")
+		}
+	}
+	if token, err := s.Until(now).Mint(example()); err == nil {
+		t.Errorf("a key that has ended minted %s", token)
 	}
 }
 
@@ -331,7 +409,7 @@ func FuzzVerify(f *testing.F) {
 // minted again.
 func FuzzInspect(f *testing.F) {
 	s := newSigner(f, newEd25519(f))
-	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"1","sub":"s","req_wl":"g","tctx":{"groups":["x"]}}`)
+	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"1","sub":"s","req_wl":"g","tctx":{"idp":"i","groups":["x"]}}`)
 	f.Add(`{"sub":null}`)
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k","typ":"txntoken+jwt"}`))
 	f.Fuzz(func(t *testing.T, claims string) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
@@ -16,6 +17,7 @@ type Signer struct {
 	algorithm string
 	id        string
 	header    string
+	until     time.Time
 }
 
 // NewSigner takes an Ed25519 key (EdDSA), or an [*ecdsa.PrivateKey] on P-256
@@ -48,9 +50,22 @@ func (s *Signer) KeyID() string { return s.id }
 // Public returns the public half of the key.
 func (s *Signer) Public() crypto.PublicKey { return s.key.Public() }
 
+// Until returns a signer with the same key whose Passports all end by then, as
+// the key does.
+func (s *Signer) Until(end time.Time) *Signer {
+	bounded := *s
+	bounded.until = end
+	return &bounded
+}
+
 // Mint encodes and signs p. All of ID, Subject, Audience, Gateway, IssuedAt and
 // ExpiresAt are required; times are cut to whole seconds.
 func (s *Signer) Mint(p *Passport) (string, error) {
+	if !s.until.IsZero() && p.ExpiresAt.After(s.until) {
+		bounded := *p
+		bounded.ExpiresAt = s.until
+		p = &bounded
+	}
 	if err := p.check(); err != nil {
 		return "", fmt.Errorf("mint passport: %w", err)
 	}

@@ -3,6 +3,7 @@ package passport
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
@@ -24,6 +25,12 @@ var (
 	ErrExpired = errors.New("expired")
 	// ErrNotYetValid says that it was issued in the future.
 	ErrNotYetValid = errors.New("not yet valid")
+	// ErrKeyExpired says that its key was good until some time before now.
+	ErrKeyExpired = errors.New("key expired")
+	// ErrProvider says that its key may not speak for users of its provider.
+	ErrProvider = errors.New("of an identity provider that the key does not speak for")
+	// ErrTenant says that its key may not speak for users of its tenant.
+	ErrTenant = errors.New("of a tenant that the key does not speak for")
 	// ErrLifetime says that it is valid for longer than is believed.
 	ErrLifetime = errors.New("lifetime is too long")
 	// ErrTooLarge says that its encoded form would exceed [MaxSize].
@@ -120,6 +127,8 @@ func (v *Verifier) judge(p *Passport, key Key) error {
 	switch {
 	case p.Gateway != key.Owner:
 		return ErrWorkload
+	case !key.Until.IsZero() && !now.Before(key.Until.Add(v.c.ClockSkew)):
+		return ErrKeyExpired
 	case p.Audience != v.c.TrustDomain:
 		return ErrAudience
 	case p.ExpiresAt.Sub(p.IssuedAt) > v.c.MaxLifetime:
@@ -128,6 +137,10 @@ func (v *Verifier) judge(p *Passport, key Key) error {
 		return ErrNotYetValid
 	case !now.Before(p.ExpiresAt.Add(v.c.ClockSkew)):
 		return ErrExpired
+	case !slices.Contains(key.Providers, p.Provider):
+		return ErrProvider
+	case key.Tenants != nil && !slices.Contains(key.Tenants, p.Tenant):
+		return ErrTenant
 	}
 	return nil
 }

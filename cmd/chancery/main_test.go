@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"chancery": main, "mint": mint})
+	testscript.Main(m, map[string]func(){"chancery": main, "mint": mint, "sign": sign})
 }
 
 var update = flag.Bool("update", false, "rewrite the golden parts of scripts")
@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "rewrite the golden parts of scripts")
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"pki": pki, "settled": settled},
 		RequireExplicitExec: true,
 		UpdateScripts:       *update,
 	})
@@ -39,11 +40,13 @@ func mint() {
 	const gateway = "spiffe://shop.example/gateway/public"
 	now := time.Now()
 	token, err := signer.Mint(&passport.Passport{
-		ID: "chain-1", Subject: "ada", Audience: "shop.example", Gateway: gateway,
+		ID: "chain-1", Subject: "ada", Audience: "shop.example", Gateway: gateway, Provider: "staff",
 		IssuedAt: now, ExpiresAt: now.Add(time.Minute),
 	})
 	check(err)
-	keys, err := json.Marshal(passport.KeySet{signer.KeyID(): {Owner: gateway, Public: public}})
+	keys, err := json.Marshal(passport.KeySet{signer.KeyID(): {
+		Owner: gateway, Public: public, Until: now.Add(time.Hour), Providers: []string{"staff"},
+	}})
 	check(err)
 	check(os.WriteFile("passport.txt", []byte(token+"\n"), 0o600))
 	check(os.WriteFile("keys.json", keys, 0o600))

@@ -50,8 +50,9 @@ func newPassportVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Verify a Passport on standard input against a mesh's keys",
-		Long: `Verify checks signature, key owner, audience and lifetime of the Passport on
-standard input, as every sidecar does, and shows what it says.
+		Long: `Verify checks signature, key (owner, end, identity providers, tenants),
+audience and lifetime of the Passport on standard input, as every sidecar does,
+and shows what it says.
 
 The keys are a JWK Set whose members name their gateway ("owner"). The agent of
 each sidecar keeps those that its service takes in <state>/passport-keys.json.`,
@@ -112,7 +113,7 @@ func printPassport(w io.Writer, p *passport.Passport, keyID string) error {
 	return encoder.Encode(map[string]any{
 		"kid": keyID, "txn": p.ID, "sub": p.Subject, "aud": p.Audience, "req_wl": p.Gateway, "scope": p.Scopes,
 		"iat": p.IssuedAt.UTC().Format(time.RFC3339), "exp": p.ExpiresAt.UTC().Format(time.RFC3339),
-		"tctx": map[string]any{"tenant": p.Tenant, "groups": p.Groups, "client": p.Client},
+		"tctx": map[string]any{"idp": p.Provider, "tenant": p.Tenant, "groups": p.Groups, "client": p.Client},
 		"rctx": map[string]any{"req_ip": p.ClientIP, "authn": p.Authn},
 	})
 }

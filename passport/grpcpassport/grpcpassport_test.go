@@ -81,13 +81,13 @@ func TestInterceptors(t *testing.T) {
 	const gateway = "spiffe://shop.example/gateway/public"
 	v, err := passport.NewVerifier(passport.VerifierConfig{
 		TrustDomain: "shop.example",
-		Keys:        passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public()}},
+		Keys:        passport.KeySet{s.KeyID(): {Owner: gateway, Public: s.Public(), Providers: []string{"staff"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	token, err := s.Mint(&passport.Passport{
-		ID: "req-1", Subject: "alice", Audience: "shop.example", Gateway: gateway,
+		ID: "req-1", Subject: "alice", Audience: "shop.example", Provider: "staff", Gateway: gateway,
 		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
 	})
 	if err != nil {

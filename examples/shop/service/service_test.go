@@ -34,7 +34,7 @@ func newShop(t *testing.T) shop {
 	}
 	verifier, err := passport.NewVerifier(passport.VerifierConfig{
 		TrustDomain: "shop.example",
-		Keys:        passport.KeySet{signer.KeyID(): {Owner: gateway, Public: signer.Public()}},
+		Keys:        passport.KeySet{signer.KeyID(): {Owner: gateway, Public: signer.Public(), Providers: []string{"staff"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func (s shop) start(t *testing.T, name, upstream string) *httptest.Server {
 func (s shop) passport(t *testing.T) string {
 	t.Helper()
 	token, err := s.signer.Mint(&passport.Passport{
-		ID: "call-1", Subject: "ada", Audience: "shop.example", Gateway: gateway,
+		ID: "call-1", Subject: "ada", Audience: "shop.example", Provider: "staff", Gateway: gateway,
 		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
 		Tenant: "acme", Groups: []string{"sales"}, Client: "web",
 	})
