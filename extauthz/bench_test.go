@@ -12,6 +12,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
 // null does no work: what remains is the cost of the round trip.
@@ -106,4 +109,36 @@ func serve(b *testing.B, s authv3.AuthorizationServer) authv3.AuthorizationClien
 	}
 	b.Cleanup(func() { _ = conn.Close() })
 	return authv3.NewAuthorizationClient(conn)
+}
+
+// BenchmarkRefresh takes new keys with a policy of a hundred rules: with the
+// policy compiled again, and without.
+func BenchmarkRefresh(b *testing.B) {
+	f := newFixture(b)
+	for i := range 100 {
+		f.service.Routes = append(f.service.Routes, &chancerypb.RoutePolicy{
+			Name: fmt.Sprint("route-", i), Path: fmt.Sprintf("/r%d/{id}", i), Callers: []string{gatewayID},
+			Allow: `'sales' in user.groups && tenant == 'acme' && params.id.startsWith('a') && caller.name == 'public'`,
+		})
+	}
+	rules, err := extauthz.Compile(f.service)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("policy and keys", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := newState(f.service, f.keysOf()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("keys", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := rules.With(f.keysOf()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

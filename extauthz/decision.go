@@ -28,9 +28,16 @@ var (
 	ambiguousPath    = verdict{"path_ambiguous", typev3.StatusCode_BadRequest}
 	routeMismatch    = verdict{"route_mismatch", typev3.StatusCode_Forbidden}
 	callerNotAllowed = verdict{"caller_not_allowed", typev3.StatusCode_Forbidden}
-	policyDenied     = verdict{"policy_denied", typev3.StatusCode_Forbidden}
-	policyError      = verdict{"policy_error", typev3.StatusCode_Forbidden}
-	passportTooLarge = verdict{"passport_too_large", typev3.StatusCode_Forbidden}
+	// A certificate that is not what it was when the connection was made.
+	callerCertificateMissing  = verdict{"caller_certificate_missing", typev3.StatusCode_Forbidden}
+	callerCertificateInvalid  = verdict{"caller_certificate_invalid", typev3.StatusCode_Forbidden}
+	callerCertificateMismatch = verdict{"caller_certificate_mismatch", typev3.StatusCode_Forbidden}
+	callerCertificateRevoked  = verdict{"caller_certificate_revoked", typev3.StatusCode_Forbidden}
+	callerCertificateExpired  = verdict{"caller_certificate_expired", typev3.StatusCode_Forbidden}
+	tenantNotAccepted         = verdict{"tenant_not_accepted", typev3.StatusCode_Forbidden}
+	policyDenied              = verdict{"policy_denied", typev3.StatusCode_Forbidden}
+	policyError               = verdict{"policy_error", typev3.StatusCode_Forbidden}
+	passportTooLarge          = verdict{"passport_too_large", typev3.StatusCode_Forbidden}
 )
 
 // What is refused because nobody could decide.
@@ -41,6 +48,7 @@ var (
 	incompleteRequest = verdict{"request_incomplete", typev3.StatusCode_ServiceUnavailable}
 	noKeys            = verdict{"no_keys", typev3.StatusCode_ServiceUnavailable}
 	staleKeys         = verdict{"keys_stale", typev3.StatusCode_ServiceUnavailable}
+	noTrust           = verdict{"no_trust", typev3.StatusCode_ServiceUnavailable}
 	noSigningKey      = verdict{"no_signing_key", typev3.StatusCode_ServiceUnavailable}
 	cancelled         = verdict{"cancelled", typev3.StatusCode_ServiceUnavailable}
 	internalError     = verdict{"internal_error", typev3.StatusCode_ServiceUnavailable}

@@ -54,6 +54,8 @@ type Server struct {
 	cache   *credential.Cache
 	metrics *metrics
 	state   atomic.Pointer[State]
+
+	certificates certificates
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)

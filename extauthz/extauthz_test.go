@@ -167,7 +167,13 @@ func TestServiceDecides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caller := func(id string) call { return with(func(c *call) { c.caller = id }) }
+	caller := func(id string) call {
+		return with(func(c *call) {
+			if c.caller, c.certificate = id, ""; id != "" {
+				c.certificate = certificateOf(t, id)
+			}
+		})
+	}
 	other := *f
 	other.signer = stranger
 	for name, row := range map[string]struct {
@@ -234,7 +240,7 @@ func TestGatewayMints(t *testing.T) {
 	}
 	want := &passport.Passport{
 		ID: "req-1", Subject: "alice", Audience: domain, Gateway: gatewayID, Tenant: "acme", Groups: []string{"sales"},
-		Client: "web", ClientIP: "192.0.2.1", Authn: "access_token",
+		Client: "web", ClientIP: "192.0.2.1", Authn: "access_token", Provider: "staff",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(passport.Passport{}),
 		cmpopts.IgnoreFields(passport.Passport{}, "IssuedAt", "ExpiresAt")); diff != "" {
@@ -315,7 +321,7 @@ func TestUndecidableIsDenied(t *testing.T) {
 		t.Helper()
 		provider := newFixture(t).provider
 		change(provider)
-		s, err := extauthz.NewState(p, []*chancerypb.Provider{provider}, keys)
+		s, err := newState(p, extauthz.Keys{Providers: []*chancerypb.Provider{provider}, Passports: keys, Trust: f.trust})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,6 +37,7 @@ type fixture struct {
 	provider *chancerypb.Provider
 	service  *chancerypb.Policy
 	keys     *chancerypb.PassportKeys
+	trust    *trust
 }
 
 // secrets are always the same: processes that fuzz together must agree.
@@ -63,7 +64,9 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	passportKeys, err := json.Marshal(passport.KeySet{signer.KeyID(): {Owner: gatewayID, Public: signer.Public()}})
+	passportKeys, err := json.Marshal(passport.KeySet{signer.KeyID(): {
+		Owner: gatewayID, Public: signer.Public(), Until: time.Now().Add(time.Hour), Providers: []string{"staff"},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,13 +99,29 @@ func newFixture(t testing.TB) *fixture {
 				{Name: "nobody", Path: "/nobody", Allow: "true"},
 			},
 		},
-		keys: &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
+		keys:  &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
+		trust: &trust{authorities: []string{authorityID}},
+	}
+}
+
+// newState compiles a policy and applies it with keys.
+func newState(p *chancerypb.Policy, k extauthz.Keys) (*extauthz.State, error) {
+	rules, err := extauthz.Compile(p)
+	if err != nil {
+		return nil, err
+	}
+	return rules.With(k)
+}
+
+func (f *fixture) keysOf() extauthz.Keys {
+	return extauthz.Keys{
+		Providers: []*chancerypb.Provider{f.provider}, Passports: []*chancerypb.PassportKeys{f.keys}, Trust: f.trust,
 	}
 }
 
 func (f *fixture) gatewayState(t testing.TB) *extauthz.State {
 	t.Helper()
-	s, err := extauthz.NewState(f.gateway, []*chancerypb.Provider{f.provider}, nil)
+	s, err := newState(f.gateway, f.keysOf())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +130,7 @@ func (f *fixture) gatewayState(t testing.TB) *extauthz.State {
 
 func (f *fixture) serviceState(t testing.TB) *extauthz.State {
 	t.Helper()
-	s, err := extauthz.NewState(f.service, nil, []*chancerypb.PassportKeys{f.keys})
+	s, err := newState(f.service, f.keysOf())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +176,7 @@ func (f *fixture) passport(t testing.TB, change func(*passport.Passport)) string
 	t.Helper()
 	p := &passport.Passport{
 		ID: "req-1", Subject: "alice", Audience: domain, Gateway: gatewayID, IssuedAt: time.Now(),
-		ExpiresAt: time.Now().Add(time.Minute), Tenant: "acme", Groups: []string{"sales"}, Client: "web", ClientIP: "192.0.2.1",
+		ExpiresAt: time.Now().Add(time.Minute), Provider: "staff", Tenant: "acme", Groups: []string{"sales"}, Client: "web", ClientIP: "192.0.2.1",
 	}
 	change(p)
 	token, err := f.signer.Mint(p)
@@ -172,7 +191,7 @@ func unchanged(*passport.Passport) {}
 // call is the part of a check request that tests change.
 type call struct {
 	policy, route, method, path string
-	caller, ip                  string
+	caller, certificate, ip     string
 	headers                     [][2]string
 	merged                      map[string]string
 }
@@ -184,7 +203,7 @@ func (c call) request() *authv3.CheckRequest {
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{
-			Principal: c.caller,
+			Principal: c.caller, Certificate: c.certificate,
 			Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 				SocketAddress: &corev3.SocketAddress{Address: c.ip},
 			}},
@@ -210,7 +229,7 @@ func (f *fixture) atGateway(t testing.TB) call {
 func (f *fixture) atService(t testing.TB) call {
 	t.Helper()
 	return call{
-		policy: "service/orders", route: "get-order", method: "GET", path: "/orders/1", ip: "10.0.0.1", caller: gatewayID,
+		policy: "service/orders", route: "get-order", method: "GET", path: "/orders/1", ip: "10.0.0.1", caller: gatewayID, certificate: certificateOf(t, gatewayID),
 		headers: [][2]string{{"txn-token", f.passport(t, unchanged)}, {"x-request-id", "req-1"}},
 	}
 }

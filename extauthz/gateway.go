@@ -18,6 +18,9 @@ func (c *check) judgeGateway(ctx context.Context) verdict {
 		return v
 	}
 	c.user, c.tenant, c.client = id.User, id.Tenant, id.Client
+	if _, ok := c.state.tenants[id.Tenant]; !ok && len(c.state.tenants) > 0 {
+		return tenantNotAccepted
+	}
 	v = c.evaluate(ctx, &policy.Input{
 		User:   policy.User{ID: id.User, Groups: id.Groups, Scopes: id.Scopes},
 		Client: policy.Client{ID: id.Client}, Tenant: id.Tenant,
@@ -33,13 +36,13 @@ func (c *check) authenticate() (*credential.Identity, verdict) {
 	if err == nil && hasTokenInQuery(c.request.query) {
 		err = credential.Ambiguous
 	}
-	p := c.rule.provider
-	if err == nil && p == nil {
+	if err == nil && c.rule.provider == "" {
 		err = credential.Unsupported
 	}
 	if err != nil {
 		return nil, c.challengeBearer(err)
 	}
+	p := c.state.access[c.rule.provider]
 	switch {
 	case p.verifier == nil:
 		return nil, noKeys
@@ -83,7 +86,7 @@ func (c *check) mint(id *credential.Identity) verdict {
 	token, err := signer.Mint(&passport.Passport{
 		ID: c.requestID, Subject: id.User, Scopes: id.Scopes, Audience: c.state.trustDomain,
 		Gateway: c.state.id.SPIFFE(c.state.trustDomain), IssuedAt: c.now, ExpiresAt: c.now.Add(c.state.lifetime),
-		Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, ClientIP: c.ip, Authn: "access_token",
+		Provider: c.rule.provider, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, ClientIP: c.ip, Authn: "access_token",
 	})
 	switch {
 	case errors.Is(err, passport.ErrTooLarge):

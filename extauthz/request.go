@@ -22,6 +22,8 @@ type request struct {
 	headers     headers
 	// caller is the SPIFFE ID of the peer certificate, ip the client's address.
 	caller, ip string
+	// certificate is the peer's, as Envoy writes it.
+	certificate string
 }
 
 // Context extensions, which package envoy sets.
@@ -44,6 +46,8 @@ func readRequest(req *authv3.CheckRequest) (r request, ok bool) {
 		headers: headers{raw: http.GetHeaderMap().GetHeaders(), merged: http.GetHeaders()},
 		caller:  attributes.GetSource().GetPrincipal(),
 		ip:      address(attributes.GetSource().GetAddress()),
+
+		certificate: attributes.GetSource().GetCertificate(),
 	}, true
 }
 

@@ -12,12 +12,19 @@ import (
 
 // judgeService goes by the caller's certificate and the user's Passport. One
 // without the other is nothing: a Passport that was stolen is worth nothing to
-// a caller that the route does not name, and a caller speaks for no user.
+// a caller that the route does not name, and a caller speaks for no user. Where
+// a document lets in connections in the clear there is no caller; and there is
+// no user either, unless it says that Passports may come that way.
 func (c *check) judgeService(ctx context.Context) verdict {
-	c.caller = c.request.caller
-	caller, ok := c.rule.callers[c.caller]
-	if !ok {
-		return callerNotAllowed
+	caller, clear, v := c.identifyCaller()
+	if v != allowed {
+		return v
+	}
+	if clear && !c.state.clearPassport {
+		if len(c.request.headers.lines(headerPassport)) > 0 {
+			return c.challengePassport("passport_in_clear")
+		}
+		return c.evaluate(ctx, &policy.Input{})
 	}
 	p, v := c.verifyPassport()
 	if v != allowed {
@@ -69,6 +76,12 @@ func passportReason(err error) string {
 		return "passport_audience_mismatch"
 	case errors.Is(err, passport.ErrWorkload):
 		return "passport_gateway_mismatch"
+	case errors.Is(err, passport.ErrKeyExpired):
+		return "passport_key_expired"
+	case errors.Is(err, passport.ErrProvider):
+		return "passport_provider_not_accepted"
+	case errors.Is(err, passport.ErrTenant):
+		return "passport_tenant_not_accepted"
 	case errors.Is(err, passport.ErrLifetime):
 		return "passport_lifetime"
 	}

@@ -50,15 +50,15 @@ func TestNewStateRefuses(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			change(f)
-			if _, err := extauthz.NewState(f.gateway, []*chancerypb.Provider{f.provider}, nil); err == nil {
+			if _, err := newState(f.gateway, f.keysOf()); err == nil {
 				t.Error("gateway: accepted")
 			}
-			if _, err := extauthz.NewState(f.service, nil, []*chancerypb.PassportKeys{f.keys}); err == nil {
+			if _, err := newState(f.service, f.keysOf()); err == nil {
 				t.Error("service: accepted")
 			}
 		})
 	}
-	if _, err := extauthz.NewState(nil, nil, nil); err == nil {
+	if _, err := newState(nil, extauthz.Keys{}); err == nil {
 		t.Error("nil: accepted")
 	}
 }
@@ -67,12 +67,12 @@ func TestNewStateIgnoresWhatIsNotReferredTo(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	broken := &chancerypb.Provider{Name: "other", Jwks: []byte("{")}
-	if _, err := extauthz.NewState(f.gateway, []*chancerypb.Provider{broken, f.provider}, nil); err != nil {
+	if _, err := newState(f.gateway, extauthz.Keys{Providers: []*chancerypb.Provider{broken, f.provider}}); err != nil {
 		t.Error(err)
 	}
 	foreign := proto.CloneOf(f.keys)
 	foreign.Gateway, foreign.Jwks = "partner", []byte("{")
-	if _, err := extauthz.NewState(f.service, nil, []*chancerypb.PassportKeys{foreign, f.keys}); err != nil {
+	if _, err := newState(f.service, extauthz.Keys{Passports: []*chancerypb.PassportKeys{foreign, f.keys}}); err != nil {
 		t.Error(err)
 	}
 }

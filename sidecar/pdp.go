@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,10 +24,24 @@ type pdp struct {
 	// keys are the application's to read, beside a service.
 	keys applicationKeys
 
+	// judged are the rules of policies that came, by their version. Only judge
+	// uses them.
+	judged map[string]*extauthz.Rules
+
 	mu sync.Mutex
-	// policy is what is decided by; nil as long as there is none.
+	// policy is what is decided by, and rules the same compiled; nil as long as
+	// there is none.
 	policy *chancerypb.Policy
+	rules  *extauthz.Rules
+	// trust in the certificates of callers, nil while it is not known.
+	trust extauthz.Trust
 }
+
+// untold is trust as long as the control plane tells of none.
+type untold struct{}
+
+func (untold) IsRevoked([sha256.Size]byte) bool { return false }
+func (untold) HasAuthority(string) bool         { return true }
 
 // widen decides by policy from now on, and still knows the routes that only
 // before has: Envoy may yet ask for them.
@@ -47,26 +62,53 @@ func (p *pdp) narrow(policy *chancerypb.Policy) error {
 func (p *pdp) refresh() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.policy == nil {
+	if p.rules == nil {
 		return nil
 	}
-	return p.decide(p.policy)
+	return p.apply(p.rules)
 }
 
-// decide replaces the state. The caller holds the lock.
+// trusts decides by another trust from now on.
+func (p *pdp) trusts(t extauthz.Trust) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trust = t
+	if p.rules == nil {
+		return nil
+	}
+	return p.apply(p.rules)
+}
+
+// decide replaces the rules. The caller holds the lock.
 func (p *pdp) decide(policy *chancerypb.Policy) error {
 	if policy == nil {
 		return errors.New("revision without a policy")
 	}
-	keys := decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType))
-	state, err := extauthz.NewState(policy, decodeAll[*chancerypb.Provider](p.held.set(providerType)), keys)
+	rules, err := extauthz.Compile(policy)
 	if err != nil {
 		return err
 	}
-	p.policy = policy
+	if err := p.apply(rules); err != nil {
+		return err
+	}
+	p.policy, p.rules = policy, rules
+	return nil
+}
+
+// apply replaces the state. The caller holds the lock.
+func (p *pdp) apply(rules *extauthz.Rules) error {
+	keys := extauthz.Keys{
+		Providers: decodeAll[*chancerypb.Provider](p.held.set(providerType)),
+		Passports: decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType)),
+		Trust:     p.trust,
+	}
+	state, err := rules.With(keys)
+	if err != nil {
+		return err
+	}
 	p.server.SetState(state)
-	if policy.GetMinting() == nil {
-		p.keys.update(keys)
+	if p.id.Role == identity.RoleService {
+		p.keys.update(keys.Passports)
 	}
 	return nil
 }
@@ -91,11 +133,11 @@ func (p *pdp) judge(resources []*xds.Resource) error {
 			if m.GetName() != p.id.String() {
 				return fmt.Errorf("policy %q is not that of %s", m.GetName(), p.id)
 			}
-			_, err = extauthz.NewState(m, nil, nil)
+			_, err = p.compiled(r, m)
 		case *chancerypb.Provider:
-			err = p.tryKeys([]*chancerypb.Provider{m}, nil)
+			err = p.tryKeys(extauthz.Keys{Providers: []*chancerypb.Provider{m}})
 		case *chancerypb.PassportKeys:
-			err = p.tryKeys(nil, []*chancerypb.PassportKeys{m})
+			err = p.tryKeys(extauthz.Keys{Passports: []*chancerypb.PassportKeys{m}})
 		}
 		if err != nil {
 			return err
@@ -105,13 +147,34 @@ func (p *pdp) judge(resources []*xds.Resource) error {
 }
 
 // tryKeys tries keys with the policy that asked for them.
-func (p *pdp) tryKeys(providers []*chancerypb.Provider, keys []*chancerypb.PassportKeys) error {
-	for _, policy := range decodeAll[*chancerypb.Policy](p.held.set(policyType)) {
-		if _, err := extauthz.NewState(policy, providers, keys); err != nil {
+func (p *pdp) tryKeys(keys extauthz.Keys) error {
+	for _, r := range p.held.set(policyType) {
+		m, err := decode(r)
+		if err != nil {
+			return err
+		}
+		rules, err := p.compiled(r, m.(*chancerypb.Policy))
+		if err == nil {
+			_, err = rules.With(keys)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// compiled compiles the policy m in r, unless the last one had the same version:
+// keys come much more often than policies.
+func (p *pdp) compiled(r *xds.Resource, m *chancerypb.Policy) (*extauthz.Rules, error) {
+	if rules := p.judged[r.Version]; rules != nil {
+		return rules, nil
+	}
+	rules, err := extauthz.Compile(m)
+	if err == nil {
+		p.judged = map[string]*extauthz.Rules{r.Version: rules}
+	}
+	return rules, err
 }
 
 // union returns policy with the routes that only before has. A credential that

@@ -11,11 +11,12 @@
 // a fault of the document, and they are bounded in cost then and when they run.
 //
 // Anything but true denies. What a request does not have (a tenant at an
-// identity provider without tenants, a caller at a gateway) is an error to
-// read and not an empty value, so a rule denies under negation too:
-// !(tenant == 'evil') is no way around. Two things make up for a missing value,
-// as everywhere in CEL: has(user.groups), and the other side of || where that
-// is true (of && where that is false) by itself.
+// identity provider without tenants, a caller at a gateway or on a connection in
+// the clear, a user there without a Passport) is an error to read and not an
+// empty value, so a rule denies under negation too: !(tenant == 'evil') is no
+// way around. Two things make up for a missing value, as everywhere in CEL:
+// has(user.groups), and the other side of || where that is true (of && where
+// that is false) by itself.
 //
 // Header names are in lower case. Headers with a value that is not UTF-8, and
 // query strings that do not decode, are missing as a whole.

@@ -1,0 +1,127 @@
+package extauthz
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
+)
+
+// identifyCaller finds out who is on the other side of the connection: a
+// workload with a certificate that is still good, or, on a connection in the
+// clear, nobody.
+func (c *check) identifyCaller() (caller identity.ID, clear bool, v verdict) {
+	c.caller = c.request.caller
+	if c.caller == "" && c.request.certificate == "" {
+		if c.rule.plaintext {
+			return identity.ID{}, true, allowed
+		}
+		return identity.ID{}, true, callerNotAllowed
+	}
+	caller, ok := c.rule.callers[c.caller]
+	if !ok {
+		return identity.ID{}, false, callerNotAllowed
+	}
+	return caller, false, c.checkCertificate()
+}
+
+// checkCertificate looks at the certificate of a connection once more. It was
+// good when the connection was made, and that may be a while ago.
+func (c *check) checkCertificate() verdict {
+	if c.state.trust == nil {
+		return noTrust
+	}
+	if c.request.certificate == "" {
+		return callerCertificateMissing
+	}
+	certificate, err := c.server.certificates.parse(c.request.certificate)
+	if err != nil {
+		c.cause = err
+		return callerCertificateInvalid
+	}
+	trust := c.state.trust
+	switch {
+	case certificate.spiffeID != c.caller:
+		return callerCertificateMismatch
+	case trust.IsRevoked(certificate.fingerprint) || !trust.HasAuthority(certificate.authority):
+		return callerCertificateRevoked
+	case c.now.After(certificate.expires.Add(callerClockSkew)):
+		return callerCertificateExpired
+	}
+	return allowed
+}
+
+const (
+	// callerClockSkew is tolerated between here and where certificates are
+	// made.
+	callerClockSkew = 5 * time.Second
+	// maxCertificate bounds a certificate as Envoy writes it.
+	maxCertificate = 16 << 10
+	// maxCertificates bounds those that are remembered.
+	maxCertificates = 4096
+)
+
+// certificate is what counts of a caller's.
+type certificate struct {
+	spiffeID    string
+	authority   string
+	fingerprint [sha256.Size]byte
+	expires     time.Time
+}
+
+// certificates remembers those of open connections, since each of their
+// requests shows it again. Reading takes no lock. Others than the mesh's own do
+// not get here, so nobody can push out those in use to any gain.
+type certificates struct {
+	known sync.Map // of *certificate, by Envoy's text
+	size  atomic.Int32
+}
+
+func (cs *certificates) parse(text string) (*certificate, error) {
+	if known, ok := cs.known.Load(text); ok {
+		return known.(*certificate), nil
+	}
+	parsed, err := parseCertificate(text)
+	if err != nil {
+		return nil, err
+	}
+	if cs.size.Add(1) > maxCertificates {
+		cs.known.Clear()
+		cs.size.Store(1)
+	}
+	cs.known.Store(text, parsed)
+	return parsed, nil
+}
+
+// parseCertificate reads a certificate as Envoy writes it: PEM, URL-encoded.
+func parseCertificate(text string) (*certificate, error) {
+	if len(text) > maxCertificate {
+		return nil, errors.New("caller's certificate is too large")
+	}
+	decoded, err := url.PathUnescape(text)
+	if err != nil {
+		return nil, errors.New("caller's certificate is not URL-encoded")
+	}
+	block, rest := pem.Decode([]byte(decoded))
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
+		return nil, errors.New("caller's certificate is not one certificate in PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.URIs) != 1 {
+		return nil, errors.New("caller's certificate does not have exactly one URI")
+	}
+	return &certificate{
+		spiffeID: c.URIs[0].String(), authority: hex.EncodeToString(c.AuthorityKeyId),
+		fingerprint: sha256.Sum256(c.Raw), expires: c.NotAfter,
+	}, nil
+}
