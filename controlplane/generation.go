@@ -26,6 +26,7 @@ var (
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 )
 
 // revisedTypes are what a revision speaks of: the resources of one view. They
@@ -80,6 +81,9 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 		resource.EndpointType: envoy.EndpointNames(resources),
 		providerType:          p.GetProviders(),
 		passportKeysType:      p.GetGateways(),
+	}
+	if id.Role == identity.RoleGateway {
+		g.needs[signingKeysType] = []string{id.Name}
 	}
 	return g, g.seal()
 }

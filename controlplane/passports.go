@@ -1,45 +1,62 @@
 package controlplane
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
-// maxPassportKeys bounds the endorsed keys of one gateway, whose instances
-// have one each.
-const maxPassportKeys = 64
+const (
+	// maxPassportKeys bounds the endorsed keys of one gateway, whose instances
+	// have one that they sign with, one for afterwards and one from before.
+	maxPassportKeys = 192
+	// maxLineageKeys bounds those of one agent: it pushes out its own first.
+	maxLineageKeys = 8
+	// maxOffered bounds the keys of one request.
+	maxOffered = 4
+	// revokedTime is longer than any request takes.
+	revokedTime = time.Hour
+)
 
 // Why a key is not endorsed.
 var (
-	errPassportKey  = errors.New("passport key must be a public Ed25519 JWK with its thumbprint as kid")
-	errPassportKeys = fmt.Errorf("the gateway has %d passport keys in use already", maxPassportKeys)
+	errPassportKey      = errors.New("passport key must be a public Ed25519 JWK with its thumbprint as kid")
+	errPassportKeys     = fmt.Errorf("the gateway has %d passport keys in use already", maxPassportKeys)
+	errPassportKeyTaken = errors.New("passport key is another agent's, or was revoked: make a new one")
 )
 
 // passportKeys are the public keys that gateways may sign Passports with. An
 // endorsement lives as long as the certificate that was signed along with it,
-// and is renewed with it. It is on disk before the gateway hears of it.
+// is renewed with it, and revoked with it. It is on disk before the gateway
+// hears of it.
 type passportKeys struct {
 	collection xds.Collection
 	path       string
-	// life is how long an endorsement lasts.
-	life time.Duration
-	log  *slog.Logger
+	log        *slog.Logger
 
 	mu          sync.Mutex
 	trustDomain string
-	gateways    []string
+	scopes      map[string]scope
 	// endorsed are the keys of each gateway, the one renewed last at the end.
 	endorsed map[string][]endorsement
+	// revoked are the lineages that were revoked lately, and when: a request of
+	// theirs may be under way.
+	revoked map[string]time.Time
+	// unsaved says that the disk has another state.
+	unsaved bool
+	readiness
 }
 
 // endorsement is one key of a gateway.
@@ -47,114 +64,312 @@ type endorsement struct {
 	ID    string          `json:"id"`
 	JWK   json.RawMessage `json:"jwk"`
 	Until time.Time       `json:"until"`
+	// Renewed is when it was endorsed last, First when for the first time.
+	Renewed time.Time `json:"renewed"`
+	First   time.Time `json:"first"`
+	// Lineage of the certificates that it goes with.
+	Lineage string `json:"lineage,omitempty"`
+	// Ready says that the gateway may sign with it.
+	Ready bool `json:"ready,omitempty"`
+	// Revoked keeps it from being endorsed again, with another certificate.
+	Revoked bool `json:"revoked,omitempty"`
+}
+
+// life is how long an endorsement lasts.
+func (e endorsement) life() time.Duration { return e.Until.Sub(e.Renewed) }
+
+// good reports whether Passports that it signed are taken.
+func (e endorsement) good() bool { return !e.Revoked && time.Now().Before(e.Until) }
+
+// inUse reports whether an instance may still be there that signs with the key:
+// it would have renewed it at about half of its life.
+func (e endorsement) inUse() bool { return !e.Revoked && time.Until(e.Until) > e.life()/4 }
+
+// endorser is the agent of a gateway, by the certificate that it gets.
+type endorser struct {
+	gateway string
+	lineage string
+	until   time.Time
 }
 
 // openPassportKeys reads what was endorsed before.
-func openPassportKeys(path string, life time.Duration, log *slog.Logger) (*passportKeys, error) {
-	pk := &passportKeys{path: path, life: life, log: log, endorsed: map[string][]endorsement{}}
+func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
+	pk := &passportKeys{path: path, log: log, endorsed: map[string][]endorsement{}, revoked: map[string]time.Time{}, readiness: newReadiness()}
 	if err := readState(path, &pk.endorsed); err != nil {
 		return nil, fmt.Errorf("endorsed passport keys: %w", err)
 	}
 	return pk, nil
 }
 
-// use makes exactly these gateways known, without a key if need be.
-func (pk *passportKeys) use(trustDomain string, gateways []string) {
+// use makes exactly these gateways known, without a key if need be, and lets
+// their keys speak for no more than this.
+func (pk *passportKeys) use(trustDomain string, scopes map[string]scope) {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
-	for _, name := range pk.gateways {
-		if !slices.Contains(gateways, name) {
+	for name := range pk.scopes {
+		if _, ok := scopes[name]; !ok {
 			pk.collection.Apply(nil, name)
+			pk.signing.Apply(nil, name)
 		}
 	}
-	pk.trustDomain, pk.gateways = trustDomain, gateways
-	for _, name := range gateways {
+	pk.trustDomain, pk.scopes = trustDomain, scopes
+	for name := range scopes {
 		pk.publish(name)
 	}
 }
 
-// endorse lets a gateway sign with a key, for as long again if it does so
-// already. A new key takes no other's place that is in use: else one instance
-// could make all the others speak in vain.
-func (pk *passportKeys) endorse(gateway string, jwk []byte) error {
+// endorse lets an agent sign with keys, for as long as its certificate. A new
+// key takes no other's place that is in use: else one instance could make all
+// the others speak in vain.
+func (pk *passportKeys) endorse(by endorser, jwks ...[]byte) error {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
-	id, key, err := passport.ParseKey(jwk, gatewayID(gateway).SPIFFE(pk.trustDomain))
-	if err != nil {
-		return fmt.Errorf("%w: %w", errPassportKey, err)
+	if _, revoked := pk.revoked[by.lineage]; revoked {
+		return errPassportKeyTaken
 	}
-	public, ok := key.Public.(ed25519.PublicKey)
-	if !ok {
-		return errPassportKey
+	if len(jwks) > maxOffered {
+		return fmt.Errorf("%w: at most %d at once", errPassportKeys, maxOffered)
 	}
-	// Only what the key is: whatever else was sent is not passed on.
-	if jwk, err = passport.EncodeKey(public); err != nil {
-		return err
-	}
-	before := pk.endorsed[gateway]
-	keys := slices.DeleteFunc(slices.Clone(before), func(e endorsement) bool { return e.ID == id })
-	if len(keys) >= maxPassportKeys {
-		if pk.inUse(keys[0]) {
-			return errPassportKeys
+	before := pk.endorsed[by.gateway]
+	keys := slices.Clone(before)
+	for _, jwk := range jwks {
+		var err error
+		if keys, err = pk.renew(keys, by, jwk); err != nil {
+			return err
 		}
-		keys = keys[1:]
 	}
-	pk.endorsed[gateway] = append(keys, endorsement{ID: id, JWK: jwk, Until: time.Now().Add(pk.life)})
+	pk.endorsed[by.gateway] = keys
 	if err := pk.save(); err != nil {
-		pk.endorsed[gateway] = before
+		pk.endorsed[by.gateway] = before
 		return err
 	}
-	pk.publish(gateway)
+	pk.publish(by.gateway)
 	return nil
 }
 
-// inUse reports whether an instance may still be there that signs with a key: it
-// would have renewed it at about half of its life.
-func (pk *passportKeys) inUse(e endorsement) bool { return time.Until(e.Until) > pk.life/4 }
+// check judges keys before there is a certificate that they could go with.
+func (pk *passportKeys) check(gateway string, jwks [][]byte) error {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	for _, jwk := range jwks {
+		if _, err := pk.parse(endorser{gateway: gateway}, jwk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// expire drops endorsements that have ended.
+// renew returns keys with one more, or one for longer, at the end.
+func (pk *passportKeys) renew(keys []endorsement, by endorser, jwk []byte) ([]endorsement, error) {
+	e, err := pk.parse(by, jwk)
+	if err != nil {
+		return nil, err
+	}
+	if pk.isTaken(e.ID, by) {
+		return nil, errPassportKeyTaken
+	}
+	if i := slices.IndexFunc(keys, func(k endorsement) bool { return k.ID == e.ID }); i >= 0 {
+		e.First, e.Ready = keys[i].First, keys[i].Ready
+		return append(slices.Delete(keys, i, i+1), e), nil
+	}
+	own := func(k endorsement) bool { return k.Lineage == by.lineage && !k.Revoked }
+	if count(keys, own) >= maxLineageKeys {
+		i := slices.IndexFunc(keys, own)
+		keys = slices.Delete(keys, i, i+1)
+	}
+	if len(keys) >= maxPassportKeys {
+		i := slices.IndexFunc(keys, func(k endorsement) bool { return !k.Revoked })
+		if i < 0 || keys[i].inUse() {
+			return nil, errPassportKeys
+		}
+		keys = slices.Delete(keys, i, i+1)
+	}
+	return append(keys, e), nil
+}
+
+func count(keys []endorsement, fits func(endorsement) bool) (n int) {
+	for _, k := range keys {
+		if fits(k) {
+			n++
+		}
+	}
+	return n
+}
+
+func (pk *passportKeys) parse(by endorser, jwk []byte) (endorsement, error) {
+	id, key, err := passport.ParseKey(jwk, gatewayID(by.gateway).SPIFFE(pk.trustDomain))
+	if err != nil {
+		return endorsement{}, fmt.Errorf("%w: %w", errPassportKey, err)
+	}
+	public, ok := key.Public.(ed25519.PublicKey)
+	if !ok {
+		return endorsement{}, errPassportKey
+	}
+	// Only what the key is: whatever else was sent is not passed on.
+	if jwk, err = passport.EncodeKey(public); err != nil {
+		return endorsement{}, err
+	}
+	now := time.Now()
+	return endorsement{ID: id, JWK: jwk, Until: by.until, Renewed: now, First: now, Lineage: by.lineage}, nil
+}
+
+// isTaken reports whether a key is another's than that of this agent. Whoever
+// could have another's public key endorsed would silence that one; and a key
+// that was revoked must not come back with another certificate.
+func (pk *passportKeys) isTaken(id string, by endorser) bool {
+	for gateway, keys := range pk.endorsed {
+		for _, e := range keys {
+			if e.ID == id && (e.Revoked || gateway != by.gateway || e.Lineage != by.lineage) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// revoke ends the keys that certificates of these lineages endorsed, whether it
+// can be written down or not; what cannot is tried again.
+func (pk *passportKeys) revoke(lineages []string) {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	for _, lineage := range lineages {
+		pk.revoked[lineage] = time.Now()
+	}
+	pk.end(func(lineage string) bool { return slices.Contains(lineages, lineage) })
+}
+
+// retain ends the keys that no certificate goes with any more, by the ledger of
+// the authority: those of an authority that was revoked, or of certificates that
+// were revoked just before an earlier process died.
+func (pk *passportKeys) retain(live func() []ca.Certificate) {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	// Under the lock, since a certificate is in the ledger before its keys are
+	// endorsed.
+	lineages := map[string]bool{}
+	for _, c := range live() {
+		lineages[c.Lineage] = true
+	}
+	pk.end(func(lineage string) bool { return !lineages[lineage] })
+}
+
+// end ends the keys of lineages. The caller holds the lock.
+func (pk *passportKeys) end(revoked func(lineage string) bool) {
+	for gateway, keys := range pk.endorsed {
+		changed := false
+		for i, e := range keys {
+			if !e.Revoked && revoked(e.Lineage) {
+				keys[i].Revoked, changed = true, true
+			}
+		}
+		if changed {
+			pk.unsaved = true
+			pk.publish(gateway)
+		}
+	}
+	pk.tryToSave()
+}
+
+// run drops what has ended, and finds keys ready, until ctx ends.
+func (pk *passportKeys) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		sleep(ctx, time.Second)
+		pk.expire()
+	}
+}
+
+// expire drops endorsements that have ended, and what they waited for.
 func (pk *passportKeys) expire() {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	now := time.Now()
+	pk.forget(now)
+	maps.DeleteFunc(pk.revoked, func(_ string, at time.Time) bool { return now.Sub(at) > revokedTime })
 	ended := func(e endorsement) bool { return now.After(e.Until) }
 	for gateway, keys := range pk.endorsed {
-		if !slices.ContainsFunc(keys, ended) {
-			continue
-		}
-		pk.endorsed[gateway] = slices.DeleteFunc(keys, ended)
-		if slices.Contains(pk.gateways, gateway) {
+		if slices.ContainsFunc(keys, ended) {
+			pk.endorsed[gateway] = slices.DeleteFunc(keys, ended)
+			pk.unsaved = true
 			pk.publish(gateway)
 		}
-		if err := pk.save(); err != nil {
-			pk.log.Error("endorsed passport keys not saved", "err", err)
+		pk.settle(gateway)
+	}
+	pk.tryToSave()
+	maps.DeleteFunc(pk.lacking, func(id string, _ map[*taker]struct{}) bool { return !pk.isWaiting(id) })
+}
+
+// isWaiting reports whether a key is going to be ready.
+func (pk *passportKeys) isWaiting(id string) bool {
+	for _, keys := range pk.endorsed {
+		if slices.ContainsFunc(keys, func(e endorsement) bool { return e.ID == id && !e.Ready && e.good() }) {
+			return true
 		}
+	}
+	return false
+}
+
+// tryToSave saves what is unsaved, now or in a while.
+func (pk *passportKeys) tryToSave() {
+	if !pk.unsaved {
+		return
+	}
+	if err := pk.save(); err != nil {
+		pk.log.Error("endorsed passport keys not saved", "err", err)
 	}
 }
 
-func (pk *passportKeys) save() error { return writeState(pk.path, pk.endorsed) }
+func (pk *passportKeys) save() error {
+	err := writeState(pk.path, pk.endorsed)
+	pk.unsaved = err != nil
+	return err
+}
 
 // publish puts a gateway's keys into the collection. The caller holds the
 // lock.
 func (pk *passportKeys) publish(gateway string) {
-	keys := []json.RawMessage{}
-	for _, e := range pk.endorsed[gateway] {
-		if time.Now().Before(e.Until) {
-			keys = append(keys, e.JWK)
-		}
+	scope, known := pk.scopes[gateway]
+	if !known {
+		return
 	}
-	jwks, err := json.Marshal(map[string]any{"keys": keys})
+	owner := gatewayID(gateway).SPIFFE(pk.trustDomain)
+	set, err := pk.keySet(gateway, owner, scope)
+	var jwks []byte
+	if err == nil {
+		jwks, err = json.Marshal(set)
+	}
 	var r *xds.Resource
 	if err == nil {
-		r, err = xds.New(gateway, &chancerypb.PassportKeys{
-			Gateway:  gateway,
-			SpiffeId: gatewayID(gateway).SPIFFE(pk.trustDomain),
-			Jwks:     jwks,
-		})
+		r, err = xds.New(gateway, &chancerypb.PassportKeys{Gateway: gateway, SpiffeId: owner, Jwks: jwks})
 	}
 	if err != nil {
 		pk.log.Error("passport keys not encoded", "gateway", gateway, "err", err)
 		return
 	}
+	var fresh []string
+	for _, e := range pk.endorsed[gateway] {
+		if !e.Ready && e.good() {
+			fresh = append(fresh, e.ID)
+		}
+	}
+	pk.published(gateway, r.Version, slices.Collect(maps.Keys(set)), fresh)
 	pk.collection.Apply([]*xds.Resource{r})
+	pk.settle(gateway)
+	pk.tell(gateway)
+}
+
+// keySet returns the keys of a gateway that are good.
+func (pk *passportKeys) keySet(gateway, owner string, s scope) (passport.KeySet, error) {
+	set := passport.KeySet{}
+	for _, e := range pk.endorsed[gateway] {
+		if !e.good() {
+			continue
+		}
+		_, key, err := passport.ParseKey(e.JWK, owner)
+		if err != nil {
+			return nil, err
+		}
+		key.Until, key.Providers, key.Tenants = e.Until, s.providers, s.tenants
+		set[e.ID] = key
+	}
+	return set, nil
 }

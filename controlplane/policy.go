@@ -15,7 +15,11 @@ func gatewayPolicy(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 	policy := &chancerypb.Policy{
 		Name:        gatewayID(g.Name).String(),
 		TrustDomain: m.TrustDomain,
-		Minting:     &chancerypb.Minting{Lifetime: durationpb.New(m.PassportLifetime)},
+		Minting: &chancerypb.Minting{
+			Lifetime:         durationpb.New(m.PassportLifetime),
+			Tenants:          g.Tenants,
+			RefuseSelfSigned: g.Profile == mesh.ProfilePublic,
+		},
 	}
 	if g.AccessToken != "" {
 		policy.Providers = []string{g.AccessToken}
@@ -38,6 +42,8 @@ func servicePolicy(m *mesh.Mesh, s *mesh.Service) *chancerypb.Policy {
 		Name:        serviceID(s.Name).String(),
 		TrustDomain: m.TrustDomain,
 		Gateways:    s.Gateways,
+
+		ClearPassport: s.TakesClearPassport(),
 	}
 	for _, r := range s.Routes {
 		policy.Routes = append(policy.Routes, &chancerypb.RoutePolicy{
@@ -46,6 +52,8 @@ func servicePolicy(m *mesh.Mesh, s *mesh.Service) *chancerypb.Policy {
 			Path:    r.Match.Path.String(),
 			Callers: callers(m, r.Callers),
 			Allow:   r.Allow,
+
+			Plaintext: r.Plaintext,
 		})
 	}
 	return policy

@@ -1,0 +1,486 @@
+package controlplane_test
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/passport"
+)
+
+const (
+	endorsedLife = 24 * time.Hour
+	owner        = "spiffe://shop.example/gateway/public"
+)
+
+// openPassportKeys returns the control plane's, of gateway public, at a file.
+func openPassportKeys(t *testing.T, path string) controlplane.PassportKeys {
+	t.Helper()
+	keys, err := controlplane.OpenPassportKeys(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.UseScopes("shop.example", map[string]controlplane.Scope{"public": {Providers: []string{"staff"}}})
+	return keys
+}
+
+// settledPassportKeys are keys of a control plane that has been there for a while.
+func settledPassportKeys(t *testing.T, dir string) controlplane.PassportKeys {
+	t.Helper()
+	keys := openPassportKeys(t, dir+"/keys.json")
+	time.Sleep(time.Minute)
+	return keys
+}
+
+func endorse(t *testing.T, keys controlplane.PassportKeys, lineage string, jwks ...[]byte) {
+	t.Helper()
+	if err := keys.EndorseFor("public", lineage, endorsedLife, jwks...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantReady(t *testing.T, keys controlplane.PassportKeys, want ...string) {
+	t.Helper()
+	keys.Expire()
+	slices.Sort(want)
+	if got := keys.Ready("public"); !slices.Equal(got, want) {
+		t.Errorf("ready %v, want %v", got, want)
+	}
+}
+
+func version(keys controlplane.PassportKeys) string {
+	_, v := keys.Published("public")
+	return v
+}
+
+func published(t *testing.T, keys controlplane.PassportKeys) passport.KeySet {
+	t.Helper()
+	m, _ := keys.Published("public")
+	set, err := passport.ParseKeySet(m.GetJwks(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func TestKeyIsReadyWhenEveryPDPHasIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		first, firstID := newPassportKey(t)
+		endorse(t, keys, "a", first)
+		wantReady(t, keys, firstID) // nobody takes it: nobody lacks it
+
+		one, two := keys.Subscribe("public", orders, version(keys)), keys.Subscribe("public", orders, version(keys))
+		stale := keys.Subscribe("public", inventory, "")
+		next, nextID := newPassportKey(t)
+		endorse(t, keys, "a", first, next)
+		wantReady(t, keys, firstID)
+		v := version(keys)
+		one.ACK(v)
+		stale.ACK(v)
+		wantReady(t, keys, firstID)
+		two.ACK("another")
+		wantReady(t, keys, firstID)
+		two.ACK(v)
+		wantReady(t, keys, firstID, nextID)
+
+		// What comes later gets all keys before anything else; it takes none
+		// back.
+		keys.Subscribe("public", inventory, "")
+		wantReady(t, keys, firstID, nextID)
+	})
+}
+
+func TestPDPThatIsAwayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		first, firstID := newPassportKey(t)
+		endorse(t, keys, "a", first)
+		gone, back := keys.Subscribe("public", orders, version(keys)), keys.Subscribe("public", inventory, version(keys))
+		held := version(keys)
+		gone.Leave()
+		back.Leave()
+		next, nextID := newPassportKey(t)
+		endorse(t, keys, "a", first, next)
+		wantReady(t, keys, firstID)
+
+		// An agent that has nothing else to sign with does not wait.
+		only, onlyID := newPassportKey(t)
+		endorse(t, keys, "b", only)
+		wantReady(t, keys, firstID, onlyID)
+
+		// One of the two comes back, and holds what it held.
+		again := keys.Subscribe("public", inventory, held)
+		time.Sleep(5 * time.Minute)
+		again.ACK(version(keys))
+		wantReady(t, keys, firstID, onlyID)
+		time.Sleep(6 * time.Minute) // the other does not
+		wantReady(t, keys, firstID, nextID, onlyID)
+	})
+}
+
+func TestPDPThatDoesNotAnswerIsNotWaitedForForever(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		first, firstID := newPassportKey(t)
+		endorse(t, keys, "a", first)
+		keys.Subscribe("public", orders, version(keys))
+		other := keys.Subscribe("public", inventory, "")
+		next, nextID := newPassportKey(t)
+		endorse(t, keys, "a", first, next)
+		other.Unsubscribe()
+		time.Sleep(endorsedLife/4 - time.Second)
+		wantReady(t, keys, firstID)
+		time.Sleep(2 * time.Second)
+		wantReady(t, keys, firstID, nextID)
+	})
+}
+
+func TestRestartedControlPlaneWaitsForPDPs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		first, firstID := newPassportKey(t)
+		next, nextID := newPassportKey(t)
+		endorse(t, keys, "a", first)
+		keys.Expire()
+		held := version(keys)
+
+		keys = openPassportKeys(t, dir+"/keys.json")
+		wantReady(t, keys, firstID)
+		endorse(t, keys, "a", first, next)
+		wantReady(t, keys, firstID) // nobody has come back yet
+		time.Sleep(5 * time.Second)
+		pdp := keys.Subscribe("public", orders, held)
+		time.Sleep(6 * time.Second)
+		wantReady(t, keys, firstID)
+		pdp.ACK(version(keys))
+		wantReady(t, keys, firstID, nextID)
+	})
+}
+
+func TestKeysGoWithTheirCertificates(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		stolen, stolenID := newPassportKey(t)
+		other, otherID := newPassportKey(t)
+		last, lastID := newPassportKey(t)
+		endorse(t, keys, "stolen", stolen)
+		endorse(t, keys, "other", other)
+		endorse(t, keys, "last", last)
+		has := func(want ...string) {
+			t.Helper()
+			set := published(t, keys)
+			for _, id := range []string{stolenID, otherID, lastID} {
+				if _, ok := set[id]; ok != slices.Contains(want, id) {
+					t.Errorf("key %s: %v", id, ok)
+				}
+			}
+			wantReady(t, keys, want...)
+		}
+		has(stolenID, otherID, lastID)
+		keys.Revoke("stolen")
+		has(otherID, lastID)
+
+		fresh, _ := newPassportKey(t)
+		for name, err := range map[string]error{
+			"with another certificate":    keys.EndorseFor("public", "new", endorsedLife, stolen),
+			"with the revoked one":        keys.EndorseFor("public", "stolen", endorsedLife, fresh),
+			"of another, beside a fresh":  keys.EndorseFor("public", "new", endorsedLife, fresh, other),
+			"of another, another gateway": keys.EndorseFor("partner", "new", endorsedLife, other),
+		} {
+			if err == nil {
+				t.Errorf("endorsed %s", name)
+			}
+		}
+		has(otherID, lastID)
+
+		keys = openPassportKeys(t, dir+"/keys.json")
+		has(otherID, lastID)
+		if keys.EndorseFor("public", "new", endorsedLife, stolen) == nil {
+			t.Error("after a restart: a revoked key came back")
+		}
+		keys.Retain("other", "new") // what the ledger has
+		has(otherID)
+	})
+}
+
+func TestRevocationHoldsWithoutADisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		jwk, _ := newPassportKey(t)
+		endorse(t, keys, "a", jwk)
+		breakDir(t, dir)
+		keys.Revoke("a")
+		if len(published(t, keys)) > 0 {
+			t.Error("published still")
+		}
+		next, _ := newPassportKey(t)
+		if keys.EndorseFor("public", "b", endorsedLife, next) == nil {
+			t.Error("endorsed, and not on disk")
+		}
+		mendDir(t, dir)
+		keys.Expire() // as every second
+		if keys = openPassportKeys(t, dir+"/keys.json"); len(published(t, keys)) > 0 {
+			t.Error("a revoked key is good after a restart")
+		}
+	})
+}
+
+func TestKeysSayWhomTheyMaySpeakFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		jwk, id := newPassportKey(t)
+		// What the agent says of its own key counts for nothing.
+		boast := []byte(strings.Replace(string(jwk), "{", `{"providers":["staff","root"],"exp":9999999999,`, 1))
+		endorse(t, keys, "a", boast)
+		if got := published(t, keys)[id]; !slices.Equal(got.Providers, []string{"staff"}) || got.Tenants != nil ||
+			got.Owner != owner || got.Until.Sub(time.Now().Add(endorsedLife)).Abs() > time.Second {
+			t.Errorf("key %+v", got)
+		}
+		keys.UseScopes("shop.example", map[string]controlplane.Scope{"public": {Tenants: []string{"acme"}}})
+		if got := published(t, keys)[id]; len(got.Providers) != 0 || !slices.Equal(got.Tenants, []string{"acme"}) {
+			t.Errorf("key %+v", got)
+		}
+	})
+}
+
+// An agent pushes out its own keys, and nobody else's.
+func TestKeysOfOneAgentAreBounded(t *testing.T) {
+	t.Parallel()
+	keys := openPassportKeys(t, t.TempDir()+"/keys.json")
+	other, otherID := newPassportKey(t)
+	endorse(t, keys, "other", other)
+	var last string
+	for range controlplane.MaxPassportKeys {
+		var jwk []byte
+		jwk, last = newPassportKey(t)
+		endorse(t, keys, "rogue", jwk)
+	}
+	set := published(t, keys)
+	for _, id := range []string{otherID, last} {
+		if _, ok := set[id]; !ok || len(set) != 1+8 {
+			t.Errorf("%d keys, %s among them: %v", len(set), id, ok)
+		}
+	}
+}
+
+func TestOffersAreBounded(t *testing.T) {
+	t.Parallel()
+	keys := openPassportKeys(t, t.TempDir()+"/keys.json")
+	var jwks [][]byte
+	for range 5 {
+		jwk, _ := newPassportKey(t)
+		jwks = append(jwks, jwk)
+	}
+	if err := keys.EndorseFor("public", "a", endorsedLife, jwks...); err == nil {
+		t.Error("endorsed five keys at once")
+	}
+	if err := keys.EndorseFor("public", "a", endorsedLife, jwks[0], []byte("{}")); err == nil || len(published(t, keys)) > 0 {
+		t.Errorf("endorsed one of two: %v", err)
+	}
+}
+
+// Passports always verify at every PDP, with keys that change every minute, PDPs
+// that come and go and are slow, several instances, and a control plane that
+// restarts.
+func TestRotationIsNeverNoticed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		const life = 2 * time.Minute
+		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+		keys := settledPassportKeys(t, dir)
+		pdps := []*fakePDP{{}, {}, {}, {}, {}}
+		for _, p := range pdps {
+			p.come(keys)
+		}
+		type instance struct{ use, next *testKey }
+		instances := []*instance{{next: newTestKey(t)}, {next: newTestKey(t)}, {next: newTestKey(t)}}
+		verified, changes := 0, 0
+		for second := range 30 * 60 {
+			for i, in := range instances {
+				if (second+20*i)%60 == 0 { // half of a certificate's life
+					jwks := [][]byte{}
+					if in.next == nil {
+						in.next = newTestKey(t)
+					}
+					for _, k := range []*testKey{in.next, in.use} {
+						if k != nil {
+							jwks = append(jwks, k.jwk)
+							k.until = time.Now().Add(life)
+						}
+					}
+					if err := keys.EndorseFor("public", "lineage "+strconv.Itoa(i), life, jwks...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if in.next != nil && slices.Contains(keys.Ready("public"), in.next.id) {
+					in.use, in.next = in.next, nil
+					changes++
+				}
+			}
+			if second%400 == 399 {
+				keys = openPassportKeys(t, dir+"/keys.json")
+				for _, p := range pdps {
+					p.comesBack = random.IntN(3) + 1
+				}
+			}
+			for _, p := range pdps {
+				p.step(keys, random)
+			}
+			for _, in := range instances {
+				if in.use == nil {
+					continue
+				}
+				token := in.use.mint(t)
+				for i, p := range pdps {
+					if err := p.verify(token); err != nil {
+						t.Fatalf("second %d, PDP %d: %v", second, i, err)
+					}
+					verified++
+				}
+			}
+			time.Sleep(time.Second)
+			keys.Expire()
+		}
+		if changes < 60 {
+			t.Errorf("keys changed %d times in half an hour", changes)
+		}
+		t.Logf("%d verified, keys changed %d times", verified, changes)
+	})
+}
+
+// fakePDP takes what it is sent after a while.
+type fakePDP struct {
+	controlplane.PDP
+
+	held      string
+	set       passport.KeySet
+	comesBack int // seconds
+	delay     int
+}
+
+func (p *fakePDP) come(keys controlplane.PassportKeys) {
+	p.PDP = keys.Subscribe("public", orders, p.held)
+}
+
+// step is what happens in a second.
+func (p *fakePDP) step(keys controlplane.PassportKeys, random *rand.Rand) {
+	if p.comesBack > 0 {
+		if p.comesBack--; p.comesBack > 0 {
+			return
+		}
+		p.come(keys)
+	}
+	m, version := keys.Published("public")
+	switch {
+	case random.IntN(200) == 0:
+		p.Leave()
+		p.comesBack = 1 + random.IntN(20)
+	case version == p.held:
+		p.delay = random.IntN(8)
+	case p.delay > 0:
+		p.delay--
+	default:
+		set, err := passport.ParseKeySet(m.GetJwks(), owner)
+		if err != nil {
+			panic(err)
+		}
+		p.held, p.set = version, set
+		p.ACK(version)
+	}
+}
+
+func (p *fakePDP) verify(token string) error {
+	if p.set == nil {
+		return errors.New("no keys")
+	}
+	v, err := passport.NewVerifier(passport.VerifierConfig{TrustDomain: "shop.example", Keys: p.set})
+	if err == nil {
+		_, err = v.Verify(token)
+	}
+	return err
+}
+
+// testKey is a gateway's, with both halves.
+type testKey struct {
+	jwk    []byte
+	id     string
+	signer *passport.Signer
+	until  time.Time
+}
+
+func newTestKey(t *testing.T) *testKey {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := passport.NewSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err := passport.EncodeKey(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testKey{jwk: jwk, id: signer.KeyID(), signer: signer}
+}
+
+func (k *testKey) mint(t *testing.T) string {
+	t.Helper()
+	token, err := k.signer.Until(k.until).Mint(&passport.Passport{
+		ID: "1", Subject: "alice", Audience: "shop.example", Gateway: owner, Provider: "staff",
+		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// breakDir keeps the keys from being written, also by root.
+func breakDir(t *testing.T, dir string) {
+	t.Helper()
+	rename(t, dir+"/keys.json", dir+"/saved")
+	if err := os.MkdirAll(dir+"/keys.json/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mendDir(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir + "/keys.json"); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, dir+"/saved", dir+"/keys.json")
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
