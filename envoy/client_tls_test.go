@@ -178,7 +178,7 @@ func TestClientCertificates(t *testing.T) {
 		"longer URI":     {issue(named("spiffe://partner.example/billing2")), false},
 		"common name":    {issue(func(c *x509.Certificate) { c.Subject.CommonName = "billing.partner.example" }), false},
 		"other issuer":   {&foreign, false},
-		"issuer of ours": {ptr(e.servers.Issue(dns("billing.partner.example"))), false},
+		"issuer of ours": {new(e.servers.Issue(dns("billing.partner.example"))), false},
 	}
 	for name, c := range certificates {
 		for hello, change := range hellos {
@@ -202,8 +202,6 @@ func TestClientCertificates(t *testing.T) {
 		}
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // A certificate that is not required is verified all the same.
 func TestClientCertificatesNotRequired(t *testing.T) {

@@ -64,12 +64,6 @@ func ClientTrust(name string, roots []byte) *tlsv3.Secret {
 	}
 }
 
-// Secrets returns the workload's certificate chain with its key, and a trust
-// bundle without revocation lists; all arguments are PEM.
-func Secrets(chain, key, bundle []byte) []*tlsv3.Secret {
-	return []*tlsv3.Secret{KeyPair(SecretSVID, chain, key), ClientTrust(SecretBundle, bundle)}
-}
-
 func inline(data []byte) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: data}}
 }
