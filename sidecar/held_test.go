@@ -27,6 +27,8 @@ func TestRevisionIsCompleteWhenEverythingIsAnswered(t *testing.T) {
 	complete("")
 	h.Apply(providerType, resources[providerType])
 	complete("")
+	h.Apply(signingKeysType, []*xds.Resource{encode(t, public.Name, &chancerypb.SigningKeys{})})
+	complete("")
 	h.Apply(resource.EndpointType, nil, "stock") // does not exist: an answer, too
 	complete("rev-1")
 	h.Apply(resource.RouteType, nil, "gateway")
@@ -41,6 +43,7 @@ func TestSharedResourcesStayUntilNoRevisionNeedsThem(t *testing.T) {
 	for _, typeURL := range []string{resource.EndpointType, providerType} {
 		h.Apply(typeURL, byType(before)[typeURL])
 	}
+	h.Apply(signingKeysType, []*xds.Resource{encode(t, public.Name, &chancerypb.SigningKeys{})})
 	_, pruneFirst := h.Complete()
 	// Their removal comes first, then the view that does without them.
 	h.Apply(resource.EndpointType, nil, "stock")

@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,12 +35,6 @@ type pdp struct {
 	// trust in the certificates of callers, nil while it is not known.
 	trust extauthz.Trust
 }
-
-// untold is trust as long as the control plane tells of none.
-type untold struct{}
-
-func (untold) IsRevoked([sha256.Size]byte) bool { return false }
-func (untold) HasAuthority(string) bool         { return true }
 
 // widen decides by policy from now on, and still knows the routes that only
 // before has: Envoy may yet ask for them.

@@ -153,7 +153,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.pdp = &pdp{
-		id: c.Identity, server: decider, held: a.held, trust: untold{},
+		id: c.Identity, server: decider, held: a.held, trust: a.credentials.sockets.callers(),
 		keys: applicationKeys{path: c.PassportKeys, log: a.log},
 	}
 	a.endpoints = &endpoints{held: a.held, served: a.downstream.resources[resource.EndpointType]}
