@@ -3,6 +3,8 @@ package sidecar
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -106,4 +108,16 @@ func (a *Agent) trustBundle() *TrustBundle {
 		d.Authorities = append(d.Authorities, Authority{ID: authority.GetId(), Tainted: authority.GetTainted()})
 	}
 	return d
+}
+
+// Good returns an error that says what is wrong, unless the workload can prove
+// who it is at that time.
+func (id Identity) Good(now time.Time) error {
+	switch {
+	case id.Certificate == nil:
+		return errors.New("there is no certificate")
+	case !now.Before(id.Certificate.Expires):
+		return fmt.Errorf("the certificate ended at %s", id.Certificate.Expires.Format(time.RFC3339))
+	}
+	return nil
 }

@@ -24,8 +24,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -174,6 +176,11 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
+func isHostPort(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	return err == nil && host != "" && port != ""
+}
+
 // complete fills in defaults and rejects what is missing.
 func (c *Config) complete() error {
 	switch {
@@ -181,6 +188,8 @@ func (c *Config) complete() error {
 		return errors.New("no identity")
 	case c.ControlPlane == "":
 		return errors.New("no control plane")
+	case !strings.Contains(c.ControlPlane, "/") && !isHostPort(c.ControlPlane):
+		return fmt.Errorf("control plane %q: write host and port, such as control.shop.example:8600", c.ControlPlane)
 	case c.StateDir == "":
 		return errors.New("no state directory")
 	case c.Logger == nil:

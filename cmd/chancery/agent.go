@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,29 +21,37 @@ import (
 
 // agentFlags are the flags of the agents of gateways and services.
 type agentFlags struct {
-	name, instance, control, state, http string
-	inbound, outbound, application       string
-	passportKeys                         string
-	workloadSocket                       string
-	applicationUID                       int64
-	certificates                         string
-	allowSelfSigned                      bool
-	drain                                time.Duration
+	name, instance, state, http    string
+	controlPlane, socket           string
+	inbound, outbound, application string
+	passportKeys                   string
+	workloadSocket                 string
+	applicationUID                 int64
+	certificates                   string
+	allowSelfSigned                bool
+	drain                          time.Duration
+	joinFlags
 	logFlags
 }
 
 func newSidecarCommand() *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
-		Use:   "sidecar --service NAME --control SOCKET --state DIR [-- envoy ARGS…]",
+		Use:   "sidecar --service NAME --control-plane HOST:PORT --state DIR [-- envoy ARGS…]",
 		Short: "Run the agent beside a service's Envoy",
 		Long: `Sidecar runs the agent beside the Envoy of one service instance: it obtains the
-workload's certificate, gives Envoy its configuration, and decides its requests.
+workload's certificate and renews it, gives Envoy its configuration, and decides
+its requests.
+
+The first certificate takes a proof of identity: a join token, or what the agent
+may write in Consul, which is found by its usual environment.
 
 What follows "--" is the Envoy to start and supervise. Without it, start one
 yourself with the output of "chancery bootstrap".`,
-		Example: `  chancery sidecar --service orders --control /run/chancery/service/orders/control.sock \
-      --state /var/lib/chancery/orders --application 127.0.0.1:8080 -- envoy`,
+		Example: `  chancery sidecar --service orders --control-plane control.shop.example:8600 \
+      --join-token-file orders.token --state /var/lib/chancery/orders --application 127.0.0.1:8080 -- envoy
+  chancery sidecar --service orders --control-plane control.shop.example:8600 \
+      --attest consul --consul-service-id orders-1 --trust-bundle mesh.pem --state /var/lib/chancery/orders`,
 		RunE: running(func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, identity.RoleService, args)
 		}),
@@ -61,16 +70,18 @@ yourself with the output of "chancery bootstrap".`,
 func newGatewayCommand() *cobra.Command {
 	f := agentFlags{applicationUID: -1}
 	cmd := &cobra.Command{
-		Use:   "gateway --name NAME --control SOCKET --state DIR [-- envoy ARGS…]",
+		Use:   "gateway --name NAME --control-plane HOST:PORT --state DIR [-- envoy ARGS…]",
 		Short: "Run the agent beside a gateway's Envoy",
 		Long: `Gateway runs the agent beside an Envoy at the edge: it obtains the gateway's
-certificate, makes and keeps the key that signs its Passports, gives Envoy its
-configuration, and decides its requests.
+certificate and renews it, makes and keeps the keys that sign its Passports, gives
+Envoy its configuration, and decides its requests.
+
+The first certificate takes a join token.
 
 What follows "--" is the Envoy to start and supervise. Without it, start one
 yourself with the output of "chancery bootstrap".`,
-		Example: `  chancery gateway --name public --control /run/chancery/gateway/public/control.sock \
-      --state /var/lib/chancery/public -- envoy`,
+		Example: `  chancery gateway --name public --control-plane control.shop.example:8600 \
+      --join-token-file public.token --state /var/lib/chancery/public -- envoy`,
 		RunE: running(func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, identity.RoleGateway, args)
 		}),
@@ -86,14 +97,18 @@ yourself with the output of "chancery bootstrap".`,
 func (f *agentFlags) add(cmd *cobra.Command, name string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.instance, "instance", "", "name of this instance, for people (default the host's name)")
-	flags.StringVar(&f.control, "control", "", "the workload's socket at the control plane (required)")
+	flags.StringVar(&f.controlPlane, "control-plane", "", "host and port of the control plane (required)")
+	flags.StringVar(&f.socket, "control", "", "the workload's Unix socket at the control plane, instead")
 	flags.StringVar(&f.state, "state", "", "directory for keys, sockets and the last good state; belongs to this agent alone (required)")
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz, /status and /metrics (default none)")
 	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for Envoy's connections to end at shutdown")
+	f.joinFlags.add(cmd)
 	f.logFlags.add(cmd)
-	for _, required := range []string{name, "control", "state"} {
+	for _, required := range []string{name, "state"} {
 		_ = cmd.MarkFlagRequired(required)
 	}
+	cmd.MarkFlagsOneRequired("control-plane", "control")
+	cmd.MarkFlagsMutuallyExclusive("control-plane", "control")
 }
 
 func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []string) error {
@@ -109,11 +124,21 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	if err != nil {
 		return err
 	}
+	if f.socket != "" {
+		if f.controlPlane, err = filepath.Abs(f.socket); err != nil {
+			return err
+		}
+	}
+	join, err := f.join(cmd, role)
+	if err != nil {
+		return err
+	}
 	registry := newMetricsRegistry()
 	agent, err := sidecar.New(sidecar.Config{
 		Identity:        identity.ID{Role: role, Name: f.name},
 		Instance:        f.instance,
-		ControlPlane:    f.control,
+		ControlPlane:    f.controlPlane,
+		Join:            join,
 		StateDir:        f.state,
 		Local:           local,
 		PassportKeys:    f.passportKeys,
