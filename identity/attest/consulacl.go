@@ -25,6 +25,11 @@ type permission struct {
 // agent that the control plane asks.
 var nobody = []string{"anonymous", ""}
 
+// CheckACLs returns an error unless it takes a token to write a service.
+func (a *Consul) CheckACLs(ctx context.Context, service string) error {
+	return a.consul.checkACLs(ctx, service)
+}
+
 // checkACLs returns an error unless it takes a token to write a service.
 func (c *consulClient) checkACLs(ctx context.Context, service string) error {
 	for _, token := range nobody {
