@@ -83,7 +83,11 @@ func TestKeyIsReadyWhenEveryPDPHasIt(t *testing.T) {
 		one, two := keys.Subscribe("public", orders, version(keys)), keys.Subscribe("public", orders, version(keys))
 		stale := keys.Subscribe("public", inventory, "")
 		next, nextID := newPassportKey(t)
+		time.Sleep(time.Hour)
 		endorse(t, keys, "a", first, next)
+		if until := published(t, keys)[firstID].Until; time.Until(until) < endorsedLife-time.Second {
+			t.Errorf("the key in use ends %v", until)
+		}
 		wantReady(t, keys, firstID)
 		v := version(keys)
 		one.ACK(v)
@@ -483,4 +487,33 @@ func rename(t *testing.T, from, to string) {
 	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A gateway's keys speak for whom any generation of its that is in use may let
+// in, and no longer than that.
+func TestKeysSpeakForAllGenerationsInUse(t *testing.T) {
+	t.Parallel()
+	idp := newIssuer(t, "down")
+	docs := withProvider(idp.URL)
+	docs["public"] += "tenants: [acme]\n"
+	r := start(t, docs)
+	if _, err := r.enroll(gateway, newTestKey(t).jwk); err != nil {
+		t.Fatal(err)
+	}
+	speaks := func(providers, tenants []string) {
+		t.Helper()
+		r.until("keys speak for "+strings.Join(tenants, ", "), func() bool {
+			for _, k := range published(t, controlplane.Passports(r.server)) {
+				return slices.Equal(k.Providers, providers) && slices.Equal(k.Tenants, tenants)
+			}
+			return false
+		})
+	}
+	speaks([]string{"staff"}, []string{"acme"})
+	before := r.accept(gateway)
+	r.write("public", strings.Replace(docs["public"], "[acme]", "[globex]", 1))
+	r.revised(gateway, before)
+	speaks([]string{"staff"}, []string{"acme", "globex"})
+	r.accept(gateway)
+	speaks([]string{"staff"}, []string{"globex"})
 }

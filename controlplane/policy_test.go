@@ -17,13 +17,15 @@ func TestPolicies(t *testing.T) {
 	t.Parallel()
 	idp := newIssuer(t, "down")
 	docs := withProvider(idp.URL)
-	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public, orders]", 1)
+	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public, orders, plaintext]", 1) +
+		"mtls: permissive\nplaintext: {from: [10.0.0.0/8], passport: true}\n"
+	docs["public"] += "tenants: [acme]\n"
 	r := start(t, docs)
 	tests := map[identity.ID]*chancerypb.Policy{
 		gateway: {
 			Name:        "gateway/public",
 			TrustDomain: "shop.example",
-			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
+			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute), Tenants: []string{"acme"}},
 			Providers:   []string{"staff"},
 			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", AccessToken: "staff"}},
 		},
@@ -31,11 +33,15 @@ func TestPolicies(t *testing.T) {
 			Name:        "service/inventory",
 			TrustDomain: "shop.example",
 			Gateways:    []string{"public"},
+
+			ClearPassport: true,
 			Routes: []*chancerypb.RoutePolicy{{
 				Method:  "GET",
 				Path:    "/stock/{item}",
 				Callers: []string{"spiffe://shop.example/gateway/public", "spiffe://shop.example/service/orders"},
 				Allow:   "true",
+
+				Plaintext: true,
 			}},
 		},
 	}
