@@ -19,9 +19,6 @@ import (
 // called before Run.
 func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 
-// Regenerate names the generations of connections.
-func (a *Agent) Regenerate(generations map[string]string) { a.rollout.regenerate(generations) }
-
 // Peers is peers.
 type Peers struct{ peers }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -32,8 +33,8 @@ import (
 
 var web = identity.ID{Role: identity.RoleService, Name: "web"}
 
-// TestRealEnvoyMakesNewConnections changes the generation of a service under
-// load.
+// TestRealEnvoyMakesNewConnections revokes certificates of a service under load:
+// first that of another instance, then the one in use.
 func TestRealEnvoyMakesNewConnections(t *testing.T) {
 	command := quietEnvoy(t)
 	cp := newControlPlane(t, web)
@@ -93,10 +94,10 @@ func TestRealEnvoyMakesNewConnections(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	begin := time.Now()
-	a.Regenerate(map[string]string{"orders": "2"})
+	cp.revoke(cp.issue(orders.id))
 	eventually(t, "a new connection", func() error {
 		if peer, err := call("orders", "/"); err != nil || old[peer] {
-			return fmt.Errorf("%s, %v", peer, err)
+			return fmt.Errorf("answered over %s, which is old: %v (%w)", peer, old[peer], err)
 		}
 		return nil
 	})
@@ -113,7 +114,7 @@ func TestRealEnvoyMakesNewConnections(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("the request that was under way: %v", err)
 	}
-	a.Regenerate(map[string]string{"orders": "3"})
+	cp.revoke(cp.issue(orders.id))
 	time.Sleep(300 * time.Millisecond)
 	stop()
 	load.Wait()
@@ -128,6 +129,36 @@ func TestRealEnvoyMakesNewConnections(t *testing.T) {
 		t.Errorf("the other service's connection was not kept: %s, %v", peer, err)
 	}
 	eventually(t, "the revision is still acknowledged", acknowledged(cp, "rev-1"))
+
+	begin = time.Now()
+	cp.revoke(orders.svid)
+	eventually(t, "the revoked instance is called no more", func() error {
+		if _, err := call("orders", "/"); err == nil {
+			return errors.New("it answered")
+		}
+		return nil
+	})
+	t.Logf("revocation to the first refusal: %v", time.Since(begin))
+	orders.forget()
+	for range 20 {
+		if _, err := call("orders", "/"); err == nil {
+			t.Fatal("a revoked instance was called")
+		}
+	}
+	if n := len(orders.connections()); n > 0 {
+		t.Errorf("requests came to the revoked instance over %d connections", n)
+	}
+	if _, err := call("stock", "/"); err != nil {
+		t.Errorf("the other service: %v", err)
+	}
+}
+
+// revoke revokes a certificate, and tells agents.
+func (cp *controlPlane) revoke(svid *identity.SVID) {
+	cp.t.Helper()
+	_, err := cp.ca.RevokeSerial(svid.Serial(), "test")
+	check(cp.t, err)
+	cp.publishTrust()
 }
 
 // quietEnvoy returns a command that starts Envoy without its access log.
@@ -143,6 +174,8 @@ func quietEnvoy(t *testing.T) []string {
 // which of its connections they came.
 type workload struct {
 	name    string
+	id      identity.ID
+	svid    *identity.SVID
 	address netip.AddrPort
 	held    chan struct{}
 
@@ -153,11 +186,12 @@ type workload struct {
 
 func newWorkload(t *testing.T, cp *controlPlane, name string) *workload {
 	t.Helper()
-	w := &workload{name: name, held: make(chan struct{}), seen: map[string]bool{}}
+	id := identity.ID{Role: identity.RoleService, Name: name}
+	w := &workload{name: name, id: id, svid: cp.issue(id), held: make(chan struct{}), seen: map[string]bool{}}
 	server := httptest.NewUnstartedServer(w)
-	svid := cp.issue(identity.ID{Role: identity.RoleService, Name: name})
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{svid.TLSCertificate()},
+		Certificates: []tls.Certificate{w.svid.TLSCertificate()},
 		ClientAuth:   tls.RequireAnyClientCert,
 		MinVersion:   tls.VersionTLS13,
 	}

@@ -89,6 +89,7 @@ func (a *Agent) parts(conn *connection, d *disk) []func(context.Context) error {
 	return []func(context.Context) error{
 		stream.run, a.rollout.run, d.run, a.credentials.run, a.credentials.watchExpiry,
 		reports.run, a.serveCommands, a.certificates.run,
+		a.serveWorkloadAPI, a.followIdentity,
 	}
 }
 

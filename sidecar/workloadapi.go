@@ -8,13 +8,6 @@ import (
 	"github.com/chancery-mesh/chancery/identity/workload"
 )
 
-// watchedSource is the workload's identity, with a channel that is closed when
-// it changes.
-type watchedSource interface {
-	identity.Source
-	watch() <-chan struct{}
-}
-
 // newWorkloadAPI returns the Workload API for the application beside a service's
 // sidecar.
 func newWorkloadAPI(c Config) *workload.Server {
@@ -40,16 +33,16 @@ func (a *Agent) serveWorkloadAPI(ctx context.Context) error {
 // followIdentity passes each certificate and Trust on, until ctx ends: to the
 // application, and to Envoy, which must not use connections to peers that were
 // revoked.
-func (a *Agent) followIdentity(ctx context.Context, source watchedSource) error {
+func (a *Agent) followIdentity(ctx context.Context) error {
 	var p peers
 	for {
-		changed := source.watch()
+		changed := a.credentials.watch()
 		if a.workload != nil {
-			if err := a.workload.Set(workloadState(source)); err != nil {
+			if err := a.workload.Set(workloadState(a.credentials)); err != nil {
 				a.log.ErrorContext(ctx, "certificate not given to the application", "err", err)
 			}
 		}
-		if t := source.Trust(); t != nil {
+		if t := a.credentials.Trust(); t != nil {
 			if generations, renewed := p.take(t); renewed {
 				a.log.InfoContext(ctx, "connections to revoked peers end", "trust_sequence", t.Sequence())
 				a.rollout.regenerate(generations)
