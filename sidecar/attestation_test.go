@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/pem"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,8 +48,8 @@ type authority struct {
 	ttl time.Duration
 	// tokens are bound to the key that used them first.
 	tokens map[string]crypto.PublicKey
-	// joins and renewals count those that were let in.
-	joins, renewals int
+	// attempts count calls, joins and renewals those that were let in.
+	attempts, joins, renewals int
 	// lose has so many answers lost, after everything was done.
 	lose int
 	// spoil changes answers.
@@ -113,6 +114,9 @@ func (a *authority) token() string {
 
 // JoinWithToken implements the Attestation service.
 func (a *authority) JoinWithToken(_ context.Context, req *chancerypb.JoinWithTokenRequest) (*chancerypb.EnrollResponse, error) {
+	a.mu.Lock()
+	a.attempts++
+	a.mu.Unlock()
 	key, err := identity.PublicKey(req.GetEnroll().GetCsr())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -175,6 +179,36 @@ func (a *authority) counts() (joins, renewals int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.joins, a.renewals
+}
+
+// attempted returns how often somebody tried to join.
+func (a *authority) attempted() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.attempts
+}
+
+// losing has the next n answers lost.
+func (a *authority) losing(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lose = n
+}
+
+// spend binds a token to somebody's key.
+func (a *authority) spend(token string, key crypto.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tokens[token] = key
+}
+
+// encodeRoots returns the trust bundle in PEM.
+func encodeRoots(a *authority) []byte {
+	var text []byte
+	for _, der := range a.ca.Trust().GetRoots() {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return text
 }
 
 // live sets the life of the next certificates.

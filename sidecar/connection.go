@@ -85,33 +85,33 @@ func connect(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
-// replaced returns a channel that is closed when another connection takes over.
-func (c *connection) replaced() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.moved
-}
-
-// get returns the connection. Before there is a certificate there is none.
-func (c *connection) get(ctx context.Context) (*grpc.ClientConn, error) {
+// get returns the connection, and a channel that is closed when another one
+// takes over. Before there is a certificate there is none, and it waits.
+func (c *connection) get(ctx context.Context) (*grpc.ClientConn, <-chan struct{}, error) {
 	for {
 		c.mu.Lock()
 		current, moved := c.current, c.moved
 		c.mu.Unlock()
 		if current != nil {
-			return current, nil
+			return current, moved, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case <-moved:
 		}
 	}
 }
 
+// replaced returns a channel that is closed when another connection takes over.
+func (c *connection) replaced(ctx context.Context) <-chan struct{} {
+	_, moved, _ := c.get(ctx) // nil, as for ever, when ctx ended
+	return moved
+}
+
 // Invoke implements grpc.ClientConnInterface.
 func (c *connection) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	conn, err := c.get(ctx)
+	conn, _, err := c.get(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (c *connection) Invoke(ctx context.Context, method string, args, reply any,
 
 // NewStream implements grpc.ClientConnInterface.
 func (c *connection) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	conn, err := c.get(ctx)
+	conn, _, err := c.get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -159,9 +159,9 @@ func dial(target string, creds grpccredentials.TransportCredentials) (*grpc.Clie
 // about, which gRPC tells nobody who waits.
 type watchedCredentials struct {
 	grpccredentials.TransportCredentials
-	// failed is called with each reason; refused says that the control plane
-	// did not take our certificate.
-	failed func(err error, refused bool)
+	// failed returns who is told of the reasons; refused says that the control
+	// plane did not take our certificate. It is called before each handshake.
+	failed func() func(err error, refused bool)
 }
 
 // Clone implements grpccredentials.TransportCredentials.
@@ -169,12 +169,13 @@ func (w *watchedCredentials) Clone() grpccredentials.TransportCredentials { retu
 
 // ClientHandshake implements grpccredentials.TransportCredentials.
 func (w *watchedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, grpccredentials.AuthInfo, error) {
+	failed := w.failed()
 	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
-		w.failed(err, false)
+		failed(err, false)
 		return nil, nil, err
 	}
-	return &watchedConn{Conn: conn, failed: w.failed}, info, nil
+	return &watchedConn{Conn: conn, failed: failed}, info, nil
 }
 
 // watchedConn hears the control plane refuse a certificate: in TLS 1.3 a client

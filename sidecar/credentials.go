@@ -265,15 +265,20 @@ func (c *credentials) failure() error {
 	return c.failed
 }
 
-// handshakeFailed is told why a connection to the control plane failed.
-func (c *credentials) handshakeFailed(err error, refused bool) {
-	c.problems.set(problemControlPlane, err.Error())
-	if !refused {
-		return
-	}
-	c.log.Error("control plane refuses the certificate", "err", err)
-	if !c.refused.Swap(true) {
-		c.look()
+// handshake returns who is told why a connection to the control plane that
+// begins now failed. What becomes of it when there is a newer certificate does
+// not matter.
+func (c *credentials) handshake() func(err error, refused bool) {
+	used := c.current.Load()
+	return func(err error, refused bool) {
+		if c.current.Load() != used {
+			return
+		}
+		c.problems.set(problemControlPlane, err.Error())
+		if refused && !c.refused.Swap(true) {
+			c.log.Error("control plane refuses the certificate", "err", err)
+			c.look()
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ type upstream struct {
 	listener listener
 	// replaced returns a channel that is closed when there is another connection
 	// to open streams on, on which the stream goes on.
-	replaced func() <-chan struct{}
+	replaced func(context.Context) <-chan struct{}
 	// sockets is a control plane that has no Trust.
 	sockets socketMode
 	log     *slog.Logger
@@ -53,7 +53,7 @@ type listener interface {
 func (u *upstream) run(ctx context.Context) error {
 	pause := backoff{min: 100 * time.Millisecond, max: 2 * time.Second}
 	for {
-		replaced := u.replaced()
+		replaced := u.replaced(ctx)
 		err := u.session(ctx, &pause)
 		select {
 		case <-replaced:
