@@ -314,7 +314,7 @@ func TestRotationIsNeverNoticed(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		const life = 2 * time.Minute
-		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+		random := rand.New(rand.NewPCG(1, 2))
 		keys := settledPassportKeys(t, dir)
 		pdps := []*fakePDP{{}, {}, {}, {}, {}}
 		for _, p := range pdps {
