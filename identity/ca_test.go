@@ -1,14 +1,11 @@
 package identity_test
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ed25519"
-
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,54 +133,6 @@ func TestSignRefuses(t *testing.T) {
 			t.Parallel()
 			if _, err := ca.Sign(tt.pub, tt.id, tt.ttl); err == nil {
 				t.Error("signed")
-			}
-		})
-	}
-}
-
-func TestPublicKey(t *testing.T) {
-	t.Parallel()
-	key := newKey(t)
-	request := func(template x509.CertificateRequest) []byte {
-		csr, err := x509.CreateCertificateRequest(rand.Reader, &template, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return csr
-	}
-	plain := request(x509.CertificateRequest{})
-	forged := bytes.Clone(plain)
-	forged[len(forged)-1] ^= 1
-	weak, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	weakCSR, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, weak)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := map[string]struct {
-		csr []byte
-		ok  bool
-	}{
-		"plain":               {plain, true},
-		"names are ignored":   {request(x509.CertificateRequest{DNSNames: []string{"evil"}, URIs: []*url.URL{{Scheme: "spiffe", Host: "shop.example", Path: "/gateway/public"}}}), true},
-		"wrong signature":     {forged, false},
-		"RSA":                 {weakCSR, false},
-		"nothing":             {nil, false},
-		"garbage":             {[]byte("-----BEGIN"), false},
-		"trailing data":       {append(bytes.Clone(plain), 0), false},
-		"more than is parsed": {request(x509.CertificateRequest{DNSNames: []string{strings.Repeat("a", 9000)}}), false},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pub, err := identity.PublicKey(tt.csr)
-			if (err == nil) != tt.ok {
-				t.Fatalf("PublicKey: %v", err)
-			}
-			if tt.ok && !key.PublicKey.Equal(pub) {
-				t.Error("another key")
 			}
 		})
 	}

@@ -9,28 +9,35 @@ import (
 // conn is a connection with an end.
 type conn struct {
 	*tls.Conn
-	once   sync.Once
+	forget func(*conn) // told once, when it closes; may be nil
+
+	mu     sync.Mutex
+	closed bool
 	timer  *time.Timer
-	closed func(*conn)
 }
 
-// until returns c, which closes itself at end. closed, if any, hears when that
-// or another has closed it.
-func until(c *tls.Conn, end time.Time, closed func(*conn)) *conn {
-	served := &conn{Conn: c, closed: closed}
-	served.timer = time.AfterFunc(time.Until(end), func() { _ = served.Close() })
-	return served
+// closeAt has c close itself at a moment.
+func (c *conn) closeAt(end time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.timer = time.AfterFunc(time.Until(end), func() { _ = c.Close() })
+	}
 }
 
 // Close implements net.Conn. It does not wait for a peer that takes nothing
 // any more, as [tls.Conn] would to say good-bye.
 func (c *conn) Close() error {
 	err := c.NetConn().Close()
-	c.once.Do(func() {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	if c.timer != nil {
 		c.timer.Stop()
-		if c.closed != nil {
-			c.closed(c)
-		}
-	})
+	}
+	c.mu.Unlock()
+	if first && c.forget != nil {
+		c.forget(c)
+	}
 	return err
 }

@@ -17,10 +17,8 @@ const anonymousLife = 2 * time.Minute
 
 // ServerCredentials are the control plane's transport credentials. Each
 // connection has a [Peer]: zero if the other side showed no certificate. Who
-// shows one that is not good is refused, and so is, once it ends or is [Cut],
-// the connection.
-//
-// [Cut]: https://pkg.go.dev/github.com/chancery-mesh/chancery/identity#ServerCredentials.Cut
+// shows one that is not good is refused. A connection ends with its certificate,
+// or when [ServerCredentials.Cut] says so.
 type ServerCredentials struct {
 	src Source
 
@@ -42,11 +40,11 @@ func (c *ServerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, nil, errors.Join(err, raw.Close())
 	}
-	conn := tls.Server(raw, c.config())
-	if err := conn.HandshakeContext(context.Background()); err != nil {
+	tlsConn := tls.Server(raw, c.config())
+	if err := tlsConn.HandshakeContext(context.Background()); err != nil {
 		return nil, nil, errors.Join(err, raw.Close())
 	}
-	served, peer, err := c.admit(conn)
+	served, peer, err := c.admit(tlsConn)
 	if err != nil {
 		return nil, nil, errors.Join(err, raw.Close())
 	}
@@ -83,9 +81,8 @@ func (c *ServerCredentials) peer(state tls.ConnectionState) (Peer, error) {
 }
 
 // admit makes c know of a connection and then looks at it once more: whoever
-// was revoked during the handshake is met by either this or [Cut].
-//
-// [Cut]: https://pkg.go.dev/github.com/chancery-mesh/chancery/identity#ServerCredentials.Cut
+// was revoked during the handshake is met by either this or
+// [ServerCredentials.Cut].
 func (c *ServerCredentials) admit(tlsConn *tls.Conn) (net.Conn, Peer, error) {
 	state := tlsConn.ConnectionState()
 	peer, err := c.peer(state)
@@ -96,10 +93,11 @@ func (c *ServerCredentials) admit(tlsConn *tls.Conn) (net.Conn, Peer, error) {
 	if peer.Certificate != nil {
 		end = peer.Certificate.NotAfter
 	}
-	served := until(tlsConn, end, c.forget)
+	served := &conn{Conn: tlsConn, forget: c.forget}
 	c.mu.Lock()
 	c.open[served] = peer
 	c.mu.Unlock()
+	served.closeAt(end)
 	if _, err := c.peer(state); err != nil {
 		return nil, Peer{}, errors.Join(err, served.Close())
 	}

@@ -80,12 +80,14 @@ type client struct {
 func (c client) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	conn := tls.Client(raw, c.config())
-	if err := conn.HandshakeContext(ctx); err != nil {
+	tlsConn := tls.Client(raw, c.config())
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("connect to the control plane: %w", err), raw.Close())
 	}
-	peer := Peer{ID: ControlPlane, Certificate: conn.ConnectionState().PeerCertificates[0]}
-	return until(conn, peer.Certificate.NotAfter, nil), peer, nil
+	peer := Peer{ID: ControlPlane, Certificate: tlsConn.ConnectionState().PeerCertificates[0]}
+	joined := &conn{Conn: tlsConn}
+	joined.closeAt(peer.Certificate.NotAfter)
+	return joined, peer, nil
 }
 
 func (c client) config() *tls.Config {
@@ -123,5 +125,5 @@ func (c client) Clone() credentials.TransportCredentials { return c }
 func (client) OverrideServerName(string) error { return nil }
 
 func protocolInfo() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }

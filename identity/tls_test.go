@@ -375,13 +375,13 @@ type late struct {
 
 func (l *late) Trust() *identity.Trust {
 	l.asked++
-	switch {
-	case l.asked <= l.after:
-		return l.source.Trust()
-	case l.asked == l.after+1:
-		l.changed()
+	if l.asked > l.after {
+		return l.next
 	}
-	return l.next
+	if l.asked == l.after {
+		l.changed() // while who asked still has the old one
+	}
+	return l.source.Trust()
 }
 
 func TestConnectionsEnd(t *testing.T) {

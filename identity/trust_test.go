@@ -178,6 +178,12 @@ func TestVerifyRefusesIssuers(t *testing.T) {
 			leaf := m.root.sign(t, leafTemplate("spiffe://shop.example/service/orders"), newKey(t).Public())
 			return []*x509.Certificate{leaf, m.root.cert}
 		}),
+		"a leaf that names another authority": with(func(t *testing.T) []*x509.Certificate {
+			t.Helper()
+			renamed := *m.authority.cert
+			renamed.SubjectKeyId = []byte("another")
+			return m.chain(mesh{authority: signer{&renamed, m.authority.key}}.leaf(t, orders))
+		}),
 		"an authority that is gone": with(func(t *testing.T) []*x509.Certificate {
 			t.Helper()
 			gone := mesh{root: m.root, authority: m.root.authority(t)}

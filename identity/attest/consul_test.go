@@ -243,6 +243,13 @@ func TestConsulThatAnybodyWrites(t *testing.T) {
 			t.Helper()
 			s.Anybody(t, `service "orders" { policy = "write" }`)
 		}},
+		"anonymous token that writes, behind one that does not": {start: consultest.StartWithACLs, open: func(t *testing.T, s *consultest.Server) {
+			t.Helper()
+			s.Anybody(t, `service "orders" { policy = "write" }`)
+			if _, err := s.Client.Agent().UpdateDefaultACLToken(s.ServiceToken(t, "inventory").Token, nil); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		"default token that writes": {start: consultest.StartWithACLs, open: func(t *testing.T, s *consultest.Server) {
 			t.Helper()
 			if _, err := s.Client.Agent().UpdateDefaultACLToken(s.ServiceToken(t, "orders").Token, nil); err != nil {

@@ -222,5 +222,8 @@ func (t *Tokens) record(event string, workload identity.ID, by, token string, er
 	if err != nil {
 		e.Outcome, e.Reason = audit.Refused, err.Error()
 	}
+	if errors.Is(err, errDisk) {
+		e.Outcome = audit.Failed
+	}
 	t.audit.Record(e)
 }
