@@ -24,7 +24,7 @@ type secretService struct {
 	problems *problems
 	nacks    *prometheus.CounterVec
 	log      *slog.Logger
-	// changed is called after each of Envoy's answers.
+	// changed is called after each of Envoy's requests and answers.
 	changed func()
 
 	mu      sync.Mutex
@@ -112,6 +112,7 @@ func (st *secretStream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error 
 	if resp != nil {
 		st.service.answered(resp, req.GetErrorDetail().GetMessage())
 	}
+	st.service.changed()
 	return nil
 }
 
@@ -134,5 +135,4 @@ func (s *secretService) answered(resp *discoveryv3.DeltaDiscoveryResponse, reaso
 		s.nacks.WithLabelValues(resource.SecretType).Inc()
 		s.log.Error("envoy rejected secrets", "resources", slices.Sorted(slices.Values(names)), "err", reason)
 	}
-	s.changed()
 }
