@@ -1,8 +1,6 @@
 package controlplane
 
 import (
-	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -85,7 +83,7 @@ func (s *Server) apply(q quarantine) error {
 		return err
 	}
 	m := c.mesh
-	if err := s.openCA(m.TrustDomain); err != nil {
+	if err := s.openCA(m); err != nil {
 		return err
 	}
 	next, err := s.views.plan(workloads(m), func(id identity.ID) (*content, error) {
@@ -103,13 +101,14 @@ func (s *Server) apply(q quarantine) error {
 
 	// What views refer to is there before they are.
 	s.keyring.use(m.Providers)
-	s.passports.use(m.TrustDomain, gatewayNames(m))
+	s.passports.use(m.TrustDomain, s.views.scopes(next))
 	needed := s.views.services()
 	for _, g := range next {
 		needed = append(needed, g.needs[resource.EndpointType]...)
 	}
 	s.endpoints.use(needed, m)
 	s.views.set(next)
+	s.passports.use(m.TrustDomain, s.views.scopes(nil))
 	s.settle(m)
 	s.workloads = workloads(m)
 	s.sockets.use(s.workloads)
@@ -135,34 +134,6 @@ func (s *Server) acknowledged(id identity.ID, revision string) {
 	s.saved.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.passports.use(s.ca.TrustDomain(), s.views.scopes(nil))
 	s.settle(nil)
-}
-
-// openCA opens the certificate authority, once.
-func (s *Server) openCA(trustDomain string) error {
-	if s.ca != nil {
-		if had := s.ca.TrustDomain(); had != trustDomain {
-			return fmt.Errorf("trust domain cannot change from %q to %q: start another control plane with another state directory", had, trustDomain)
-		}
-		return nil
-	}
-	ca, err := identity.OpenCA(filepath.Join(s.cfg.StateDir, "ca"), trustDomain)
-	s.ca = ca
-	return err
-}
-
-// authority returns the certificate authority; there is one as soon as there
-// are views.
-func (s *Server) authority() *identity.CA {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ca
-}
-
-func gatewayNames(m *mesh.Mesh) []string {
-	var names []string
-	for _, g := range m.Gateways {
-		names = append(names, g.Name)
-	}
-	return names
 }

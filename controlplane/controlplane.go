@@ -27,21 +27,28 @@ package controlplane
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/attest"
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -68,9 +75,11 @@ type Config struct {
 	// AgentUID is a further user that agents run as, who is given their
 	// directories (which takes root); 0 is none but root and this user.
 	AgentUID uint32
-	// CertificateTTL is the life of workloads' certificates; default 24h, at
-	// most [identity.MaxTTL].
-	CertificateTTL time.Duration
+	// Authority is for the certificate authority.
+	Authority AuthorityConfig
+	// Consul lets agents of services prove in Consul who they are; nil does
+	// not. The audit log is the server's.
+	Consul *attest.ConsulConfig
 	// HTTPClient fetches the keys of identity providers, under a guard;
 	// default [http.DefaultClient].
 	HTTPClient *http.Client
@@ -88,26 +97,46 @@ type Config struct {
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	chancerypb.UnimplementedControlPlaneServer
+	chancerypb.UnimplementedAttestationServer
 
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
 	started time.Time
-	grpc    *grpc.Server
+	// grpc serves TCP, local the sockets.
+	grpc, local *grpc.Server
+	address     atomic.Pointer[net.Addr]
+	self        *self
+	door        *door
+	trusts      xds.Collection
+	// trusting is held by who makes a Trust that of all connections.
+	trusting sync.Mutex
 
 	views       *views
 	endpoints   *endpoints
 	keyring     *keyring
 	passports   *passportKeys
 	proxies     *proxies
+	rotation    *rotation
+	tokens      *attest.Tokens
+	consul      *attest.Consul
+	audit       *audit.Log
 	sockets     *sockets
 	enrollments limits[identity.ID]
+	renewals    limits[string]
 	rejections  limits[identity.ID]
+	// attempts bounds those to join, of one address and of all.
+	attempts    limits[netip.Addr]
+	allAttempts *rate.Limiter
 
 	mu        sync.Mutex
 	documents documents
 	saved     *stateFile
-	ca        *identity.CA
+	// opened is closed once there is an authority; leaf is how long workloads'
+	// certificates live.
+	opened    chan struct{}
+	ca        *ca.CA
+	leaf      time.Duration
 	workloads []identity.ID
 	wanted    []string
 }
@@ -125,7 +154,6 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("control plane: Config.%s is missing", name)
 		}
 	}
-	cfg.CertificateTTL = min(cmp.Or(cfg.CertificateTTL, 24*time.Hour), identity.MaxTTL)
 	log := cmp.Or(cfg.Logger, slog.Default()).With("component", "controlplane")
 	keys := filepath.Join(cfg.StateDir, "keys")
 	for _, dir := range []string{cfg.StateDir, keys} {
@@ -133,9 +161,25 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("control plane: state directory: %w", err)
 		}
 	}
-	passports, err := openPassportKeys(filepath.Join(cfg.StateDir, "passport-keys.json"), cfg.CertificateTTL, log)
+	passports, err := openPassportKeys(filepath.Join(cfg.StateDir, "passport-keys.json"), log)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
+	}
+	record, err := audit.Open(filepath.Join(cfg.StateDir, "audit.jsonl"), cfg.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
+	}
+	tokens, err := attest.OpenTokens(filepath.Join(cfg.StateDir, "tokens.json"), record)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control plane: %w", err), record.Close())
+	}
+	var consul *attest.Consul
+	if cfg.Consul != nil {
+		c := *cfg.Consul
+		c.Audit = record
+		if consul, err = attest.NewConsul(c); err != nil {
+			return nil, errors.Join(fmt.Errorf("control plane: %w", err), record.Close())
+		}
 	}
 	m := newMetrics(cfg.Registerer)
 	s := &Server{
@@ -143,12 +187,22 @@ func New(cfg Config) (*Server, error) {
 		log:       log,
 		metrics:   m,
 		started:   time.Now(),
+		opened:    make(chan struct{}),
+		self:      &self{},
 		endpoints: newEndpoints(filepath.Join(cfg.StateDir, "endpoints.json"), log, m.pushes),
 		keyring:   newKeyring(keys, cfg, log, m),
 		passports: passports,
 		proxies:   newProxies(),
+		tokens:    tokens,
+		consul:    consul,
+		audit:     record,
 
-		enrollments: limits[identity.ID]{perSecond: 20, burst: 200},
+		// A thousand instances may come back at once.
+		enrollments: limits[identity.ID]{perSecond: 100, burst: 2000},
+		// A certificate of ten seconds is renewed every five.
+		renewals:    limits[string]{perSecond: 0.5, burst: 20},
+		attempts:    limits[netip.Addr]{perSecond: 1, burst: 10},
+		allAttempts: rate.NewLimiter(100, 500),
 		// Each rejection may compile the whole mesh.
 		rejections: limits[identity.ID]{perSecond: 2, burst: 20},
 		documents: documents{
@@ -157,17 +211,26 @@ func New(cfg Config) (*Server, error) {
 			quarantine: quarantine{},
 		},
 	}
+	s.rotation = newRotation(s.proxies, log, m, s.recordStep)
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(identityMetrics{s}); err != nil {
+			return nil, fmt.Errorf("control plane: %w", err)
+		}
+	}
 	s.views = newViews(map[string]*xds.Collection{
 		resource.EndpointType: &s.endpoints.collection,
 		providerType:          &s.keyring.collection,
 		passportKeysType:      &s.passports.collection,
+		trustType:             &s.trusts,
+		signingKeysType:       &s.passports.signing,
 	})
 	s.saved = newStateFile(filepath.Join(cfg.StateDir, "documents.json"), log, s.toSave)
 	if err := s.restore(); err != nil {
 		log.Error("documents of an earlier process not used", "err", err)
 	}
-	s.grpc = s.newGRPC()
-	s.sockets = newSockets(log, s.grpc.Serve, func(id identity.ID) (net.Listener, error) {
+	s.door = newDoor(s.self, m)
+	s.grpc, s.local = s.newGRPC(s.door), s.newGRPC(identity.Credentials())
+	s.sockets = newSockets(log, s.local.Serve, func(id identity.ID) (net.Listener, error) {
 		return identity.Listen(cfg.RunDir, id, cfg.AgentUID)
 	})
 	return s, nil

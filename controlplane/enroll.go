@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -8,62 +9,94 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
-// caller returns who calls, if a document speaks of it.
-func (s *Server) caller(ctx context.Context) (identity.ID, error) {
-	peer, ok := identity.PeerFromContext(ctx)
-	if !ok {
-		return identity.ID{}, status.Error(codes.Unauthenticated, "who calls is not known")
-	}
-	if !s.views.has(peer.ID) {
-		return identity.ID{}, statusOf(errRemoved)
-	}
-	return peer.ID, nil
-}
-
-// Enroll implements the ControlPlane service. The certificate is for the
-// authenticated peer, whatever the request says.
-func (s *Server) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
-	id, err := s.caller(ctx)
+// Enroll implements the ControlPlane service. The certificate is for whoever
+// holds the one that the connection was made with, whatever the request says.
+func (s *Server) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (_ *chancerypb.EnrollResponse, err error) {
+	defer func() {
+		if err != nil {
+			s.metrics.renewalsFailed.WithLabelValues(status.Code(err).String()).Inc()
+		}
+	}()
+	who, err := s.caller(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !s.enrollments.allow(id) {
-		return nil, status.Error(codes.ResourceExhausted, "too many enrollments: try again later")
+	if !s.renewals.allow(renewer(who)) || !s.enrollments.allow(who.ID) {
+		return nil, errTooManyEnrollments
 	}
-	pub, err := identity.PublicKey(req.GetCsr())
+	return s.issue(ctx, req, ca.Request{
+		ID:      who.ID,
+		Lineage: who.certificate.Lineage,
+		Parent:  who.certificate.Serial,
+	})
+}
+
+// errTooManyEnrollments is temporary.
+var errTooManyEnrollments = status.Error(codes.ResourceExhausted, "too many enrollments: try again later")
+
+// renewer is who is counted as one: an agent.
+func renewer(who caller) string { return cmp.Or(who.certificate.Lineage, who.ID.String()) }
+
+// issue signs the certificate of a workload that has proved who it is, and
+// endorses the Passport keys that come with it.
+func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want ca.Request) (*chancerypb.EnrollResponse, error) {
+	key, err := identity.PublicKey(req.GetCsr())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if len(req.GetPassportKey()) > 0 {
-		if err := s.endorse(id, req.GetPassportKey()); err != nil {
+	keys := passportKeysOf(req)
+	if len(keys) > 0 && want.ID.Role != identity.RoleGateway {
+		return nil, status.Error(codes.PermissionDenied, "only gateways sign Passports")
+	}
+	if err := s.passports.check(want.ID.Name, keys); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	authority, leaf := s.authority()
+	want.Key, want.TTL = key, leaf
+	chain, certificate, err := authority.Sign(want)
+	if err != nil {
+		return nil, s.notSigned(ctx, want.ID, err)
+	}
+	if len(keys) > 0 {
+		if err := s.endorse(certificate, keys); err != nil {
 			return nil, err
 		}
 	}
-	ca := s.authority()
-	der, err := ca.Sign(pub, id, s.cfg.CertificateTTL)
-	if err != nil {
-		s.log.ErrorContext(ctx, "certificate not signed", "workload", id.String(), "err", err)
-		return nil, status.Error(codes.Internal, "certificate not signed")
-	}
-	s.metrics.enrollments.WithLabelValues(string(id.Role)).Inc()
-	s.log.InfoContext(ctx, "certificate signed", "workload", id.String())
-	return &chancerypb.EnrollResponse{
-		Chain:    [][]byte{der},
-		Bundle:   ca.Bundle(),
-		SpiffeId: id.SPIFFE(ca.TrustDomain()),
-	}, nil
+	s.metrics.enrollments.WithLabelValues(string(want.ID.Role)).Inc()
+	s.log.InfoContext(ctx, "certificate signed", "workload", want.ID.String(),
+		"serial", certificate.Serial, "lineage", certificate.Lineage, "expires", certificate.Expires)
+	trust := authority.Trust()
+	return &chancerypb.EnrollResponse{Chain: chain, Bundle: trust.GetRoots(), SpiffeId: certificate.SPIFFEID, Trust: trust}, nil
 }
 
-// endorse takes a gateway's Passport key; nobody else's.
-func (s *Server) endorse(id identity.ID, jwk []byte) error {
-	if id.Role != identity.RoleGateway {
-		return status.Error(codes.PermissionDenied, "only gateways sign Passports")
+// notSigned says what an agent is told when its certificate is not signed.
+func (s *Server) notSigned(ctx context.Context, id identity.ID, err error) error {
+	s.log.ErrorContext(ctx, "certificate not signed", "workload", id.String(), "err", err)
+	if errors.Is(err, ca.ErrRevoked) {
+		return errAttest
 	}
-	err := s.passports.endorse(id.Name, jwk)
+	return status.Error(codes.Internal, "certificate not signed")
+}
+
+// passportKeysOf returns the Passport keys of a request.
+func passportKeysOf(req *chancerypb.EnrollRequest) [][]byte {
+	if keys := req.GetPassportKeys(); len(keys) > 0 || len(req.GetPassportKey()) == 0 {
+		return keys
+	}
+	return [][]byte{req.GetPassportKey()}
+}
+
+// endorse takes a gateway's Passport keys for as long as its certificate.
+func (s *Server) endorse(certificate ca.Certificate, jwks [][]byte) error {
+	id := certificate.ID
+	err := s.passports.endorse(endorser{gateway: id.Name, lineage: certificate.Lineage, until: certificate.Expires}, jwks...)
 	switch {
+	case errors.Is(err, errPassportKeyTaken):
+		return status.Error(codes.AlreadyExists, err.Error())
 	case errors.Is(err, errPassportKey):
 		return status.Error(codes.InvalidArgument, err.Error())
 	case errors.Is(err, errPassportKeys):

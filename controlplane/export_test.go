@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -32,15 +35,23 @@ const (
 type PassportKeys struct{ *passportKeys }
 
 // OpenPassportKeys is openPassportKeys.
-func OpenPassportKeys(path string, life time.Duration) (PassportKeys, error) {
-	pk, err := openPassportKeys(path, life, slog.New(slog.DiscardHandler))
+func OpenPassportKeys(path string) (PassportKeys, error) {
+	pk, err := openPassportKeys(path, slog.New(slog.DiscardHandler))
 	return PassportKeys{pk}, err
 }
 
 // Use, Endorse and Expire are use, endorse and expire.
-func (pk PassportKeys) Use(trustDomain string, gateways []string) { pk.use(trustDomain, gateways) }
+func (pk PassportKeys) Use(trustDomain string, gateways []string) {
+	m := map[string]scope{}
+	for _, g := range gateways {
+		m[g] = scope{}
+	}
+	pk.use(trustDomain, m)
+}
 
-func (pk PassportKeys) Endorse(gateway string, jwk []byte) error { return pk.endorse(gateway, jwk) }
+func (pk PassportKeys) Endorse(gateway string, jwk []byte) error {
+	return pk.endorse(endorser{gateway: gateway, lineage: string(jwk), until: time.Now().Add(24 * time.Hour)}, jwk)
+}
 
 func (pk PassportKeys) Expire() { pk.expire() }
 
@@ -76,9 +87,49 @@ func Tidy(s *Server) { s.tidy() }
 
 // Connect is a proxy's stream that begins, and then ends.
 func Connect(s *Server, id identity.ID, instance string) (disconnect func()) {
-	p := s.proxies.connect(id, instance)
+	p := s.proxies.connect(id, "", instance)
 	return func() { s.proxies.disconnect(p) }
 }
 
 // Proxies returns how each proxy stands.
 func Proxies(s *Server) []ProxyStatus { return s.proxyStatus() }
+
+// Authority returns the certificate authority; nil if there is none yet.
+func Authority(s *Server) *ca.CA {
+	authority, _ := s.authority()
+	return authority
+}
+
+// SVID returns the control plane's own certificate.
+func SVID(s *Server) *identity.SVID { return s.self.SVID() }
+
+// HoldTrust keeps a change of trust from taking effect on connections.
+func HoldTrust(s *Server) (release func()) {
+	s.trusting.Lock()
+	return s.trusting.Unlock
+}
+
+// Serves reports whether there is a view of id.
+func Serves(s *Server, id identity.ID) bool { return s.views.has(id) }
+
+// Bounds are bounds.
+type Bounds struct{ *bounds }
+
+// Bound changes what a server takes on, before anybody connects.
+func Bound(s *Server, change func(*Bounds)) {
+	b := s.door.bounds
+	change(&Bounds{&b})
+	s.door.bound(b)
+}
+
+func (b *Bounds) Slow(d time.Duration) { b.slow = d }
+
+func (b *Bounds) Handshakes(perSecond, burst int) {
+	b.handshakes = limit{rate.Limit(perSecond), burst}
+}
+
+func (b *Bounds) Connections(n int) { b.connections = n }
+
+func (b *Bounds) PerWorkload(n int) { b.perWorkload = n }
+
+func (b *Bounds) PerAddress(n int) { b.perAddress = n }

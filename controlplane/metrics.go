@@ -7,16 +7,24 @@ import (
 
 // metrics of the control plane.
 type metrics struct {
-	documentsValid prometheus.Gauge
-	documentsBad   prometheus.Counter
-	quarantined    prometheus.Gauge
-	streams        prometheus.Gauge
-	nacks          *prometheus.CounterVec
-	pushes         prometheus.Counter
-	enrollments    *prometheus.CounterVec
-	keysRefused    prometheus.Counter
-	keysFetched    *prometheus.GaugeVec
-	keysFailures   *prometheus.CounterVec
+	documentsValid                     prometheus.Gauge
+	documentsBad                       prometheus.Counter
+	quarantined                        prometheus.Gauge
+	streams                            prometheus.Gauge
+	connections                        prometheus.Gauge
+	connectionsRefused, connectionsCut prometheus.Counter
+	nacks                              *prometheus.CounterVec
+	pushes                             prometheus.Counter
+	enrollments                        *prometheus.CounterVec
+	keysRefused                        prometheus.Counter
+	keysFetched                        *prometheus.GaugeVec
+	keysFailures                       *prometheus.CounterVec
+
+	renewalsFailed   *prometheus.CounterVec
+	rotations        *prometheus.CounterVec
+	rotationForced   *prometheus.CounterVec
+	rotationFailures *prometheus.CounterVec
+	revoked          prometheus.Counter
 }
 
 // newMetrics registers the metrics with r; nil is with nobody.
@@ -38,6 +46,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		streams: f.NewGauge(prometheus.GaugeOpts{
 			Name: "chancery_xds_streams",
 			Help: "Open ADS streams of agents.",
+		}),
+		connections: f.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_connections",
+			Help: "Open connections of agents.",
+		}),
+		connectionsRefused: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_connections_refused_total",
+			Help: "Connections whose handshake failed, or that were too many.",
+		}),
+		connectionsCut: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_connections_cut_total",
+			Help: "Connections that were cut because their certificate was revoked.",
 		}),
 		nacks: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "chancery_nacks_total",
@@ -63,5 +83,26 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "chancery_provider_keys_failures_total",
 			Help: "Fetches of an identity provider's keys that failed.",
 		}, []string{"provider"}),
+
+		renewalsFailed: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_certificate_renewals_failed_total",
+			Help: "Renewals of workloads' certificates that were refused or failed, by gRPC status.",
+		}, []string{"code"}),
+		rotations: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_rotation_steps_total",
+			Help: "Steps of the authority's rotation that were taken.",
+		}, []string{"step"}),
+		rotationForced: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_rotation_steps_forced_total",
+			Help: "Steps of the authority's rotation that were taken without some proxies.",
+		}, []string{"step"}),
+		rotationFailures: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "chancery_rotation_failures_total",
+			Help: "Steps of the authority's rotation that failed.",
+		}, []string{"step"}),
+		revoked: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_certificates_revoked_total",
+			Help: "Certificates that operators revoked.",
+		}),
 	}
 }

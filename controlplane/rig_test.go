@@ -3,7 +3,11 @@ package controlplane_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +25,7 @@ import (
 	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
@@ -34,6 +39,8 @@ var (
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
+	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
+	trustType        = xds.TypeURL(&chancerypb.Trust{})
 )
 
 var viewTypes = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType, revisionType}
@@ -101,6 +108,7 @@ type rig struct {
 	log      *lockedBuffer
 	server   *controlplane.Server
 	admin    *controlplane.AdminClient
+	svids    map[identity.ID]*identity.SVID
 	stop     func()
 }
 
@@ -112,7 +120,7 @@ func start(t *testing.T, docs map[string]string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, docs: dir + "/docs", run: dir + "/run", state: dir + "/state"}
+	r := &rig{t: t, docs: dir + "/docs", run: dir + "/run", state: dir + "/state", svids: map[identity.ID]*identity.SVID{}}
 	if err := os.Mkdir(r.docs, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -151,12 +159,21 @@ func (r *rig) start() {
 	})
 }
 
+// with returns the rig for a part of a test.
+func (r *rig) with(t *testing.T) *rig {
+	part := *r
+	part.t = t
+	part.svids = maps.Clone(r.svids)
+	return &part
+}
+
 func (r *rig) config() controlplane.Config {
 	return controlplane.Config{
 		Documents:       r.docs,
 		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
 		Registry:        r.registry,
 		RunDir:          r.run,
+		Listen:          "127.0.0.1:0",
 		StateDir:        r.state,
 		Version:         "test",
 		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
@@ -186,12 +203,66 @@ func (r *rig) remove(name string) {
 
 func (r *rig) file(name string) string { return filepath.Join(r.docs, name+".yaml") }
 
-// dial connects as a workload, as soon as its socket is there.
+// svid returns a certificate of a workload: the same one each time, as of one
+// agent.
+func (r *rig) svid(id identity.ID) *identity.SVID {
+	r.t.Helper()
+	if r.svids[id] == nil {
+		r.svids[id] = r.newSVID(id)
+	}
+	return r.svids[id]
+}
+
+// newSVID returns a new certificate of a workload, as of another agent.
+func (r *rig) newSVID(id identity.ID) *identity.SVID {
+	r.t.Helper()
+	r.until("agents are served", func() bool { return r.server.Addr() != nil && controlplane.Authority(r.server) != nil })
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	chain, _, err := controlplane.Authority(r.server).Sign(ca.Request{ID: id, Key: key.Public(), TTL: time.Hour})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	svid, err := identity.ParseSVID(id, key, chain)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return svid
+}
+
+// source is an identity that stays as it is.
+type source struct {
+	svid  *identity.SVID
+	trust *identity.Trust
+}
+
+func (s source) SVID() *identity.SVID { return s.svid }
+
+func (s source) Trust() *identity.Trust { return s.trust }
+
+// trust returns what the control plane trusts now.
+func (r *rig) trust() *identity.Trust {
+	r.t.Helper()
+	trust, err := identity.ParseTrust(controlplane.Authority(r.server).Trust())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return trust
+}
+
+// dial connects as a workload, as soon as a document speaks of it.
 func (r *rig) dial(id identity.ID) *grpc.ClientConn {
 	r.t.Helper()
-	path := identity.SocketPath(r.run, id)
-	r.until("the socket of "+id.String()+" is open", func() bool { _, err := os.Stat(path); return err == nil })
-	return xdstest.Dial(r.t, "unix:"+path)
+	r.until("there is a view of "+id.String(), func() bool { return controlplane.Serves(r.server, id) })
+	return r.dialWith(r.svid(id))
+}
+
+// dialWith connects with a certificate; nil is none.
+func (r *rig) dialWith(svid *identity.SVID) *grpc.ClientConn {
+	r.t.Helper()
+	return xdstest.DialWith(r.t, r.server.Addr().String(), identity.ClientCredentials(source{svid, r.trust()}))
 }
 
 // open opens a stream as a workload.

@@ -2,16 +2,19 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"sync"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/unixsocket"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -27,7 +30,9 @@ const (
 	// maxMessage bounds what an agent may send at once.
 	maxMessage = 4 << 20
 	// maxStreams bounds the calls on one connection; an agent has a few.
-	maxStreams = 100
+	maxStreams = 16
+	// connectTime bounds what comes before the first call.
+	connectTime = 20 * time.Second
 )
 
 // Run serves until ctx ends, and returns nil then. It stops in order: no new
@@ -40,7 +45,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
+	agents, err := s.listen(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("control plane: %w", err), admin.Close())
+	}
 	work, ctx := errgroup.WithContext(ctx)
+	ready := make(chan struct{})
+	work.Go(func() error { s.followTrust(ctx, sync.OnceFunc(func() { close(ready) })); return nil })
+	work.Go(func() error { return s.serveAgents(ctx, agents, ready) })
 	work.Go(func() error { return serveAdmin(ctx, admin, s.adminHandler()) })
 	work.Go(func() error {
 		config := mesh.WatchConfig{Dir: s.cfg.Documents, Options: s.documents.options, Logger: s.log}
@@ -51,26 +63,74 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() error { s.endpoints.file.run(ctx); return nil })
 	work.Go(func() error { s.saved.run(ctx); return nil })
 	work.Go(func() error { s.keyring.run(ctx); return nil })
+	work.Go(func() error { s.passports.run(ctx); return nil })
 	work.Go(func() error { s.upkeep(ctx); return nil })
+	work.Go(func() error { s.rotation.run(ctx, s.authorities); return nil })
 	work.Go(func() error {
 		<-ctx.Done()
 		s.stop()
 		return nil
 	})
-	return work.Wait()
+	return errors.Join(work.Wait(), s.closeCA(), s.audit.Close())
 }
 
-func (s *Server) newGRPC() *grpc.Server {
+// listen opens the address that agents connect to; nil if there is none.
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if s.cfg.Listen == "" {
+		return nil, nil //nolint:nilnil // no listener is no error
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	address := l.Addr()
+	s.address.Store(&address)
+	return l, nil
+}
+
+// Addr returns where agents connect; nil before there is a listener.
+func (s *Server) Addr() net.Addr {
+	if address := s.address.Load(); address != nil {
+		return *address
+	}
+	return nil
+}
+
+// serveAgents serves agents as soon as the control plane can say who it is.
+// Until then, connections wait.
+func (s *Server) serveAgents(ctx context.Context, l net.Listener, ready <-chan struct{}) error {
+	if l == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return l.Close()
+	case <-ready:
+	}
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("control plane: serve agents: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) newGRPC(creds credentials.TransportCredentials) *grpc.Server {
 	server := grpc.NewServer(
-		grpc.Creds(identity.Credentials()),
+		grpc.Creds(creds),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
-		// Agents ask whether the connection still is; they may.
+		grpc.ConnectionTimeout(connectTime),
+		grpc.UnaryInterceptor(admitCall),
+		grpc.StreamInterceptor(admitStream),
+		// Agents ask whether the connection still is; they may. So does the
+		// control plane: a host that went away frees what it had.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 15 * time.Second}),
 		grpc.WaitForHandlers(true),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, s)
 	chancerypb.RegisterControlPlaneServer(server, s)
+	chancerypb.RegisterAttestationServer(server, s)
 	return server
 }
 
@@ -78,9 +138,16 @@ func (s *Server) newGRPC() *grpc.Server {
 func (s *Server) stop() {
 	s.sockets.close()
 	s.views.end(errStopping)
-	force := time.AfterFunc(drainTime, s.grpc.Stop)
-	defer force.Stop()
-	s.grpc.GracefulStop()
+	s.door.close()
+	var servers sync.WaitGroup
+	for _, server := range []*grpc.Server{s.grpc, s.local} {
+		servers.Go(func() {
+			force := time.AfterFunc(drainTime, server.Stop)
+			defer force.Stop()
+			server.GracefulStop()
+		})
+	}
+	servers.Wait()
 	s.sockets.serving.Wait()
 }
 
@@ -99,8 +166,16 @@ func (s *Server) upkeep(ctx context.Context) {
 }
 
 func (s *Server) tidy() {
-	s.passports.expire()
-	s.proxies.forget()
+	s.enrollments.forget()
+	s.renewals.forget()
+	s.attempts.forget()
+	s.door.addresses.forget()
+	if authority, _ := s.authority(); authority != nil {
+		if err := authority.Expire(); err != nil {
+			s.log.Error("what has ended not dropped", "err", err)
+		}
+	}
+	s.proxies.forget(s.live())
 	s.retry()
 	s.mu.Lock()
 	defer s.mu.Unlock()

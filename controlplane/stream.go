@@ -36,18 +36,27 @@ func statusOf(err error) error {
 	}
 }
 
+// errTooManyStreams is temporary.
+var errTooManyStreams = status.Error(codes.ResourceExhausted, "too many streams: try again later")
+
 // stream is one agent's ADS stream. Its fields are set before it is served.
 type stream struct {
-	id   identity.ID
-	view *view
+	id identity.ID
+	// lineage is that of the client's certificate.
+	lineage string
+	view    *view
 	// tries says that the stream is on its view's latest generation.
 	tries bool
 	sets  sets
 	end   context.CancelCauseFunc
 
 	server *Server
-	// proxy is the entry in the book; nil until the first request names it.
+	// node is what the client calls itself, and proxy its entry in the book; nil
+	// until the first request names it.
+	node  node
 	proxy *proxy
+	// taker is the PDP that takes Passports; nil until it asks for their keys.
+	taker *taker
 	// sent are the last responses of each type: a client that subscribes to
 	// more is sent another while it looks at one.
 	sent map[string][]sentResponse
@@ -75,18 +84,27 @@ var (
 // DeltaAggregatedResources implements the ADS service. What a stream sees is
 // its authenticated peer's view, whatever it says of itself.
 func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	peer, ok := identity.PeerFromContext(rpc.Context())
-	if !ok {
-		return status.Error(codes.Unauthenticated, "who calls is not known")
+	who, err := s.identify(rpc.Context())
+	if err != nil {
+		return err
+	}
+	if c, ok := connectionOf(rpc.Context()); ok {
+		if !c.streams.Allow() {
+			return errTooManyStreams
+		}
+		rpc = &impatientStream{rpc, c, s.log}
 	}
 	ctx, end := context.WithCancelCause(rpc.Context())
 	defer end(nil)
-	str := &stream{id: peer.ID, end: end, server: s, sent: map[string][]sentResponse{}}
-	if err := s.views.open(peer.ID, str); err != nil {
+	str := &stream{id: who.ID, lineage: who.certificate.Lineage, end: end, server: s, sent: map[string][]sentResponse{}}
+	if err := s.views.open(who.ID, str); err != nil {
 		return statusOf(err)
 	}
 	defer func() {
 		s.views.close(str)
+		if str.taker != nil {
+			s.passports.left(str.taker)
+		}
 		s.proxies.disconnect(str.proxy)
 	}()
 	s.metrics.streams.Inc()
@@ -113,10 +131,13 @@ func (str *stream) Collection(typeURL string) (*xds.Collection, func(string) boo
 
 // Requested implements xds.Observer.
 func (str *stream) Requested(req *discoveryv3.DeltaDiscoveryRequest) error {
-	if str.proxy == nil {
-		str.proxy = str.server.proxies.connect(str.id, req.GetNode().GetId())
+	if err := str.introduce(req); err != nil {
+		return err
 	}
 	typeURL := req.GetTypeUrl()
+	if typeURL == passportKeysType {
+		str.takes(req)
+	}
 	sent := str.answered(typeURL, req.GetResponseNonce())
 	if detail := req.GetErrorDetail(); detail != nil {
 		return str.reject(typeURL, sent, bounded(detail.GetMessage(), maxText))
@@ -132,6 +153,9 @@ func (str *stream) accept(typeURL string, sent sentResponse) {
 	str.server.proxies.acknowledged(str.proxy, typeURL, sent.empty)
 	if typeURL == providerType {
 		str.server.providersAccepted(sent.versions)
+	}
+	if typeURL == passportKeysType && str.taker != nil {
+		str.server.passports.acknowledged(str.taker, sent.versions)
 	}
 }
 

@@ -90,7 +90,7 @@ func (v *view) prove() {
 
 // updateNeeds lets streams have what either generation refers to.
 func (v *view) updateNeeds() {
-	needs := map[string][]string{}
+	needs := map[string][]string{trustType: {trustName}}
 	for _, g := range []*generation{v.latest, v.proven} {
 		if g == nil {
 			continue

@@ -904,8 +904,8 @@ func (x *Revision) GetDigests() map[string]string {
 type JoinWithTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// Who the agent was told to be, "service/orders": a token for another is an
-	// error that says so.
+	// Who the agent was told to be, "service/orders"; a token for another is
+	// refused.
 	Workload      string         `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
 	Enroll        *EnrollRequest `protobuf:"bytes,3,opt,name=enroll,proto3" json:"enroll,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -34,6 +34,13 @@ const (
 //
 // ControlPlane is what an agent asks beside ADS. The caller is always the
 // authenticated peer of the connection; no message names one.
+//
+// UNAUTHENTICATED: the certificate of the connection is good for nothing any
+// more: it has ended, was revoked, or is not in the ledger. Only attestation
+// helps. (One that a handshake refuses does not get as far.)
+// PERMISSION_DENIED: the certificate is good, but no document speaks of the
+// workload; one may later.
+// RESOURCE_EXHAUSTED, UNAVAILABLE: try again, later.
 type ControlPlaneClient interface {
 	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
 	// Passport key. Called again for each renewal.
@@ -76,6 +83,13 @@ func (c *controlPlaneClient) Report(ctx context.Context, in *ReportRequest, opts
 //
 // ControlPlane is what an agent asks beside ADS. The caller is always the
 // authenticated peer of the connection; no message names one.
+//
+// UNAUTHENTICATED: the certificate of the connection is good for nothing any
+// more: it has ended, was revoked, or is not in the ledger. Only attestation
+// helps. (One that a handshake refuses does not get as far.)
+// PERMISSION_DENIED: the certificate is good, but no document speaks of the
+// workload; one may later.
+// RESOURCE_EXHAUSTED, UNAVAILABLE: try again, later.
 type ControlPlaneServer interface {
 	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
 	// Passport key. Called again for each renewal.

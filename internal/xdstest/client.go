@@ -6,14 +6,17 @@ package xdstest
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -24,8 +27,14 @@ const patience = 10 * time.Second
 // ends.
 func Dial(t *testing.T, target string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
+	return DialWith(t, target, insecure.NewCredentials(), options...)
+}
+
+// DialWith is Dial with credentials.
+func DialWith(t *testing.T, target string, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
 	options = append(options,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	conn, err := grpc.NewClient(target, options...)
 	if err != nil {
@@ -40,6 +49,7 @@ type Client struct {
 	t      *testing.T
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	cancel context.CancelFunc
+	sent   bool
 	in     chan *discoveryv3.DeltaDiscoveryResponse
 	err    error // valid once in is closed
 }
@@ -82,11 +92,25 @@ func (c *Client) Close() {
 	}
 }
 
-// Send sends a request. That the stream has ended shows in [Client.Ended].
+// Send sends a request; the first names a node. That the stream has ended shows
+// in [Client.Ended].
 func (c *Client) Send(req *discoveryv3.DeltaDiscoveryRequest) {
 	c.t.Helper()
+	if !c.sent && req.GetNode() == nil {
+		req.Node = &corev3.Node{Id: "1"}
+	}
+	c.SendAsIs(req)
+}
+
+// SendAsIs sends a request, with no node unless it has one.
+func (c *Client) SendAsIs(req *discoveryv3.DeltaDiscoveryRequest) {
+	c.t.Helper()
+	c.sent = true
 	_ = c.stream.Send(req)
 }
+
+// Failed reports whether requests no longer get out: the stream has ended.
+func (c *Client) Failed() bool { return c.stream.Context().Err() != nil }
 
 // Subscribe asks for names of a type; "*" is all.
 func (c *Client) Subscribe(typeURL string, names ...string) {
@@ -147,6 +171,23 @@ func (c *Client) NextACK() *discoveryv3.DeltaDiscoveryResponse {
 	resp := c.Next()
 	c.ACK(resp)
 	return resp
+}
+
+// Until returns the responses that come until none has come for d, or the
+// stream has ended.
+func (c *Client) Until(d time.Duration) iter.Seq[*discoveryv3.DeltaDiscoveryResponse] {
+	return func(yield func(*discoveryv3.DeltaDiscoveryResponse) bool) {
+		for {
+			select {
+			case resp, ok := <-c.in:
+				if !ok || !yield(resp) {
+					return
+				}
+			case <-time.After(d):
+				return
+			}
+		}
+	}
 }
 
 // Quiet fails when a response comes within d.

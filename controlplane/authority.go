@@ -1,0 +1,70 @@
+package controlplane
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/chancery-mesh/chancery/identity/ca"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+// AuthorityConfig says how the certificate authority keeps its keys.
+type AuthorityConfig struct {
+	// Key encrypts them on disk; the zero value does not.
+	Key ca.KeyProtection
+	// Supplied is set when an operator keeps the root or the issuing
+	// authorities elsewhere.
+	Supplied *ca.Supplied
+}
+
+// maxLeaf is the longest life that a document can give a certificate.
+const maxLeaf = 90 * 24 * time.Hour
+
+// openCA opens the certificate authority, once, and has it follow the document
+// of the mesh.
+func (s *Server) openCA(m *mesh.Mesh) error {
+	lifetimes := ca.Lifetimes{Authority: m.Certificates.Authority, Root: m.Certificates.Root}
+	if s.ca != nil {
+		if had := s.ca.TrustDomain(); had != m.TrustDomain {
+			return fmt.Errorf("trust domain cannot change from %q to %q: start another control plane with another state directory", had, m.TrustDomain)
+		}
+		s.ca.SetLifetimes(lifetimes)
+		s.leaf = m.Certificates.Leaf
+		return nil
+	}
+	authority, err := ca.Open(ca.Config{
+		Dir:         filepath.Join(s.cfg.StateDir, "ca"),
+		TrustDomain: m.TrustDomain,
+		Lifetimes:   lifetimes,
+		MaxLeaf:     maxLeaf,
+		Key:         s.cfg.Authority.Key,
+		Supplied:    s.cfg.Authority.Supplied,
+		Logger:      s.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.ca, s.leaf = authority, m.Certificates.Leaf
+	s.passports.retain(authority.Live)
+	close(s.opened)
+	return nil
+}
+
+// authority returns the certificate authority, and how long workloads'
+// certificates live. There is one as soon as there are views.
+func (s *Server) authority() (authority *ca.CA, leaf time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ca, s.leaf
+}
+
+// closeCA lets another process have the authority.
+func (s *Server) closeCA() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ca == nil {
+		return nil
+	}
+	return s.ca.Close()
+}
