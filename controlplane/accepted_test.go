@@ -48,7 +48,7 @@ func TestRejectedProviderGoesBack(t *testing.T) {
 	audience(t, c, "shop-api", "")
 	before := r.status().Quarantine
 	if len(before) != 1 || before[0].Document != "IdentityProvider/staff" || before[0].TypeURL != providerType ||
-		before[0].View != "all views" || !before[0].Previous || before[0].Proxy != gateway.String() {
+		before[0].View != "all views" || !before[0].Previous || before[0].Proxy != gateway.String()+"/1" {
 		t.Errorf("quarantine %+v", before)
 	}
 	if got := r.view(gateway).Revision; got != revision {

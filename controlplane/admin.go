@@ -11,21 +11,46 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // AdminSocket returns where the control plane that runs in runDir answers its
 // operators.
 func AdminSocket(runDir string) string { return filepath.Join(runDir, "admin.sock") }
 
-// adminHandler answers on the admin socket. It only tells; whoever may read
-// it may see the whole mesh.
+// adminHandler answers on the admin socket. Whoever may open it sees the whole
+// mesh, and decides who belongs to it.
 func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Status()) })
-	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, s.proxyStatus())
+	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.proxyStatus()) })
+	mux.HandleFunc("GET /instances", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.endpoints.instances(s.mesh())) })
+	mux.HandleFunc("GET /ca", asks(s.authorityStatus))
+	mux.HandleFunc("GET /identities", asks(s.identities))
+	mux.HandleFunc("POST /ca/prepare", orders(s.prepareAuthority))
+	for _, step := range []Step{StepActivate, StepTaint, StepRevoke} {
+		mux.HandleFunc("POST /ca/"+string(step), orders(func(_ context.Context, q stepRequest, by string) (AuthorityStatus, error) {
+			return s.stepAuthority(step, q, by)
+		}))
+	}
+	mux.HandleFunc("POST /revoke", orders(s.revoke))
+	mux.HandleFunc("GET /tokens", asks(s.listTokens))
+	mux.HandleFunc("POST /tokens", orders(s.createToken))
+	mux.HandleFunc("DELETE /tokens/{id}", func(w http.ResponseWriter, r *http.Request) {
+		writeAnswer(w, struct{}{}, s.tokens.Delete(r.PathValue("id"), operator(r.Context())))
 	})
 	return mux
+}
+
+// mesh is what is served; nil before the first.
+func (s *Server) mesh() *mesh.Mesh {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.documents.served == nil {
+		return nil
+	}
+	return s.documents.served.mesh
 }
 
 // proxyStatus tells how each proxy stands. What it rejected is shown for as
@@ -33,6 +58,10 @@ func (s *Server) adminHandler() http.Handler {
 // acknowledged something else, but what was written is not in force.
 func (s *Server) proxyStatus() []ProxyStatus {
 	proxies := s.proxies.status(s.views.latest)
+	standing := s.standing()
+	for i := range proxies {
+		proxies[i].judge(standing)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range proxies {
@@ -49,7 +78,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 
 // serveAdmin serves l until ctx ends.
 func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{Handler: h, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, ConnContext: withOperator}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve admin socket: %w", err)
@@ -98,6 +127,9 @@ func (s *Server) Status() Status {
 	}
 	if err := s.Ready(); err != nil {
 		status.NotReady = err.Error()
+	}
+	if authority, err := s.authorityStatus(); err == nil {
+		status.Authority = &authority
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

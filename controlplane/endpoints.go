@@ -170,3 +170,21 @@ func (e *endpoints) status() []ServiceStatus {
 	}
 	return out
 }
+
+// instances tells of each instance of each used service, sorted. m may be nil.
+func (e *endpoints) instances(m *mesh.Mesh) []InstanceStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := []InstanceStatus{}
+	for _, name := range slices.Sorted(maps.Keys(e.services)) {
+		mtls := m != nil && m.Service(name) != nil && m.Service(name).MTLS != mesh.MTLSOff
+		for _, i := range e.services[name].update.Instances {
+			s := InstanceStatus{Service: name, ID: i.ID, Address: i.Address.String(), MTLS: mtls}
+			if i.Mesh.IsValid() {
+				s.Mesh = i.Mesh.String()
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -14,15 +14,16 @@ import (
 const (
 	// forgetAfter is how long a proxy that went away is still shown.
 	forgetAfter = 10 * time.Minute
-	// maxInstances bounds the instances that one workload can claim to be.
+	// maxInstances bounds the instances that agents without a certificate of
+	// one workload can claim to be. Those with one are as many as certificates.
 	maxInstances = 1000
 	// maxText bounds what a proxy says of one type, maxRejected the names in
-	// it, maxName
-	// any name, and maxTypes the types.
+	// it, maxName any name, maxTypes the types, and maxProblems its problems.
 	maxText     = 8 << 10
 	maxRejected = 1000
 	maxName     = 256
 	maxTypes    = 20
+	maxProblems = 20
 )
 
 // proxies is the book of the Envoys in the mesh: who is there, and how each
@@ -30,31 +31,47 @@ const (
 // version as delivered also when it was rejected.
 type proxies struct {
 	mu   sync.Mutex
-	byID map[identity.ID]map[string]*proxy
+	byID map[identity.ID]map[proxyKey]*proxy
+	// news is closed with the next report, or when a proxy goes.
+	news chan struct{}
 }
+
+// proxyKey tells the proxies of one workload apart: by the lineage of their
+// certificates, or else by what they call themselves.
+type proxyKey struct{ lineage, instance string }
 
 // proxy is one line of the book; the book's lock guards it, but for what names
 // it.
 type proxy struct {
 	id       identity.ID
+	lineage  string
 	instance string
 
 	streams int
 	// changed is when the proxy last came or went.
 	changed time.Time
 	report  *chancerypb.ReportRequest
+	// reported is when the report came.
+	reported time.Time
 	// own are the agent's answers on its stream, by type.
 	own map[string]*chancerypb.TypeStatus
 }
 
-func newProxies() *proxies { return &proxies{byID: map[identity.ID]map[string]*proxy{}} }
+func newProxies() *proxies {
+	return &proxies{byID: map[identity.ID]map[proxyKey]*proxy{}, news: make(chan struct{})}
+}
 
 // connect notes that a proxy opened a stream. What it calls itself is for
 // people to read.
-func (ps *proxies) connect(id identity.ID, instance string) *proxy {
+func (ps *proxies) connect(id identity.ID, lineage, instance string) *proxy {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	p := ps.entry(id, bounded(instance, maxName))
+	instance = bounded(instance, maxName)
+	p := ps.entry(id, lineage, instance)
+	if p.streams == 0 && p.instance != instance { // it was given another name
+		delete(ps.byID[id], p.key())
+		p = ps.entry(id, lineage, instance)
+	}
 	p.streams++
 	p.changed = time.Now()
 	return p
@@ -69,46 +86,74 @@ func (ps *proxies) disconnect(p *proxy) {
 	defer ps.mu.Unlock()
 	p.streams--
 	p.changed = time.Now()
+	ps.announce()
 }
 
-// note takes a report, and returns the one before, or nil.
-func (ps *proxies) note(id identity.ID, report *chancerypb.ReportRequest) (before *chancerypb.ReportRequest) {
+// note takes a report, and returns whose it is and the one before, or nil.
+func (ps *proxies) note(id identity.ID, lineage string, report *chancerypb.ReportRequest) (p *proxy, before *chancerypb.ReportRequest) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	p := ps.entry(id, report.GetInstance())
+	p = ps.entry(id, lineage, report.GetInstance())
 	before, p.report = p.report, report
-	return before
+	p.reported = time.Now()
+	ps.announce()
+	return p, before
+}
+
+// announce tells who waits for reports that there is one, or that one will not
+// come. The caller holds the lock.
+func (ps *proxies) announce() {
+	close(ps.news)
+	ps.news = make(chan struct{})
+}
+
+// changed returns a channel that is closed with the next report, or when a
+// proxy goes.
+func (ps *proxies) changed() <-chan struct{} {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.news
 }
 
 // entry returns the line of a proxy. A workload that claims too many instances
 // gets a line that is not kept.
-func (ps *proxies) entry(id identity.ID, instance string) *proxy {
-	p := ps.byID[id][instance]
-	if p != nil {
-		return p
+func (ps *proxies) entry(id identity.ID, lineage, instance string) *proxy {
+	p := &proxy{id: id, lineage: lineage, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
+	if known := ps.byID[id][p.key()]; known != nil {
+		return known
 	}
-	p = &proxy{id: id, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
 	if ps.byID[id] == nil {
-		ps.byID[id] = map[string]*proxy{}
+		ps.byID[id] = map[proxyKey]*proxy{}
 	}
-	if len(ps.byID[id]) < maxInstances {
-		ps.byID[id][instance] = p
+	if lineage != "" || len(ps.byID[id]) < maxInstances {
+		ps.byID[id][p.key()] = p
 	}
 	return p
 }
 
-// forget drops proxies that went away long ago.
-func (ps *proxies) forget() {
+func (p *proxy) key() proxyKey {
+	if p.lineage != "" {
+		return proxyKey{lineage: p.lineage}
+	}
+	return proxyKey{instance: p.instance}
+}
+
+// forget drops proxies that went away long ago, and whose certificates have
+// ended: as long as they have not, the rotation counts on what they told.
+func (ps *proxies) forget(live map[string]bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, instances := range ps.byID {
-		for name, p := range instances {
-			if p.streams == 0 && time.Since(p.changed) > forgetAfter {
-				delete(instances, name)
+		for key, p := range instances {
+			if p.gone() && !live[p.lineage] {
+				delete(instances, key)
 			}
 		}
 	}
 }
+
+// gone reports whether the proxy is not worth showing any more.
+func (p *proxy) gone() bool { return p.streams == 0 && time.Since(p.changed) > forgetAfter }
 
 // status tells of each proxy, sorted by name and instance; latest returns the
 // latest generation of a workload, or nil.
@@ -119,7 +164,9 @@ func (ps *proxies) status(latest func(identity.ID) *generation) []ProxyStatus {
 	for id, instances := range ps.byID {
 		g := latest(id)
 		for _, p := range instances {
-			out = append(out, p.status(g))
+			if !p.gone() {
+				out = append(out, p.status(g))
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b ProxyStatus) int {
@@ -139,6 +186,11 @@ func (p *proxy) status(latest *generation) ProxyStatus {
 		AgentVersion:   p.report.GetAgentVersion(),
 		Held:           p.report.GetHeldRevision(),
 		Acknowledged:   p.report.GetAcknowledgedRevision(),
+		Lineage:        p.lineage,
+		Trust:          p.report.GetTrustSequence(),
+		Certificate:    certificateStatus(p.report),
+		ClockAhead:     p.clockAhead().Seconds(),
+		Problems:       slices.Clone(p.report.GetProblems()),
 	}
 	if latest != nil {
 		s.Latest = latest.revision
@@ -148,6 +200,15 @@ func (p *proxy) status(latest *generation) ProxyStatus {
 	}
 	slices.SortFunc(s.Types, func(a, b TypeStatus) int { return cmp.Compare(a.TypeURL, b.TypeURL) })
 	return s
+}
+
+// clockAhead is how far the agent's clock is ahead of this one, as far as its
+// last report can tell, which was under way for a while.
+func (p *proxy) clockAhead() time.Duration {
+	if p.report.GetNow() == nil {
+		return 0
+	}
+	return p.report.GetNow().AsTime().Sub(p.reported)
 }
 
 // typeStatus compares what Envoy acknowledged with what there is.
@@ -170,8 +231,13 @@ func typeStatus(t *chancerypb.TypeStatus, latest *generation) TypeStatus {
 func trim(report *chancerypb.ReportRequest) {
 	for _, text := range []*string{
 		&report.Instance, &report.AcknowledgedRevision, &report.HeldRevision, &report.EnvoyVersion, &report.AgentVersion,
+		&report.SvidSerial, &report.SvidAuthority,
 	} {
 		*text = bounded(*text, maxName)
+	}
+	report.Problems = report.Problems[:min(len(report.Problems), maxProblems)]
+	for i := range report.Problems {
+		report.Problems[i] = bounded(report.Problems[i], maxName)
 	}
 	report.Types = report.Types[:min(len(report.Types), maxTypes)]
 	for _, t := range report.Types {

@@ -12,21 +12,22 @@ import (
 
 // Report implements the ControlPlane service.
 func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
-	id, err := s.caller(ctx)
+	who, err := s.caller(ctx)
 	if err != nil {
 		return nil, err
 	}
+	id := who.ID
 	trim(report)
 	if rejects(report) && !s.rejections.allow(id) {
 		return nil, errTooManyRejections
 	}
-	before := s.proxies.note(id, report)
+	proxy, before := s.proxies.note(id, who.certificate.Lineage, report)
 	s.acknowledged(id, report.GetAcknowledgedRevision())
 	for _, t := range report.GetTypes() {
 		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
 			s.rejected(rejection{
 				ID:       id,
-				Instance: report.GetInstance(),
+				Instance: proxy.instance,
 				By:       "envoy",
 				Revision: report.GetHeldRevision(),
 				TypeURL:  t.GetTypeUrl(),

@@ -17,8 +17,10 @@ type Status struct {
 	Documents  DocumentsStatus    `json:"documents"`
 	Quarantine []QuarantineStatus `json:"quarantine"`
 	Views      []ViewStatus       `json:"views"`
-	Services   []ServiceStatus    `json:"services"`
-	Providers  []ProviderStatus   `json:"providers"`
+	// Authority is nil until there are valid documents.
+	Authority *AuthorityStatus `json:"authority,omitempty"`
+	Services  []ServiceStatus  `json:"services"`
+	Providers []ProviderStatus `json:"providers"`
 }
 
 // DocumentsStatus says how the documents are.
@@ -74,6 +76,19 @@ type ServiceStatus struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// InstanceStatus is where one instance of a service runs, as the registry says.
+type InstanceStatus struct {
+	Service string `json:"service"`
+	ID      string `json:"id"`
+	// Address is where the service itself listens, and Mesh where its sidecar
+	// does, empty if it has none.
+	Address string `json:"address"`
+	Mesh    string `json:"mesh,omitempty"`
+	// MTLS says that its sidecar demands mutual TLS of all but the networks
+	// that its document lists, and that nobody shall reach it past that.
+	MTLS bool `json:"mtls"`
+}
+
 // ProviderStatus says how the keys of an identity provider are.
 type ProviderStatus struct {
 	Name   string `json:"name"`
@@ -120,6 +135,32 @@ type ProxyStatus struct {
 	Held         string       `json:"held,omitempty"`
 	Acknowledged string       `json:"acknowledged,omitempty"`
 	Types        []TypeStatus `json:"types"`
+	// Lineage of the certificates that the agent connects with; empty if it
+	// connects without.
+	Lineage string `json:"lineage,omitempty"`
+	// Trust is the sequence of the trust that agent and Envoy have taken.
+	Trust uint64 `json:"trust"`
+	// Certificate is what agent and Envoy use; nil until the agent has said.
+	Certificate *CertificateStatus `json:"certificate,omitempty"`
+	// ClockAhead is how many seconds the agent's clock is ahead of the control
+	// plane's.
+	ClockAhead float64 `json:"clockAheadSeconds"`
+	// Problems is what is wrong with identity and trust, for people.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// CertificateStatus is how the certificate of a proxy stands.
+type CertificateStatus struct {
+	Serial string `json:"serial"`
+	// Authority that signed it, and how that stands: "active", "tainted" and so
+	// on, empty when it is not trusted.
+	Authority      string    `json:"authority"`
+	AuthorityState string    `json:"authorityState"`
+	Expires        time.Time `json:"expires,omitzero"`
+	// Renews is when the agent is going to renew it.
+	Renews time.Time `json:"renews,omitzero"`
+	// Revoked is when it was.
+	Revoked time.Time `json:"revoked,omitzero"`
 }
 
 // TypeStatus is how a proxy stands with one type.

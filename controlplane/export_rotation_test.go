@@ -1,0 +1,46 @@
+package controlplane
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chancery-mesh/chancery/identity/ca"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+)
+
+// RotateEvery is how often the rotation looks.
+const RotateEvery = rotateEvery
+
+// Rotation is a rotation with a book of its own.
+type Rotation struct{ *rotation }
+
+// NewRotation returns one that has heard of no proxy.
+func NewRotation(log *slog.Logger, r prometheus.Registerer) Rotation {
+	return Rotation{newRotation(newProxies(), log, newMetrics(r), func(StepStatus, string, error) {})}
+}
+
+// Run is run, at one CA.
+func (r Rotation) Run(ctx context.Context, a *ca.CA) {
+	r.run(ctx, func() authorities { return a })
+}
+
+// Plan is plan.
+func (r Rotation) Plan(a *ca.CA) []StepStatus { return r.plan(a) }
+
+// Command is command.
+func (r Rotation) Command(a *ca.CA, step Step, authority string, force bool) error {
+	return r.command(a, step, authority, force, "test")
+}
+
+// Connect and Note are a stream, until it disconnects, and a report of the agent
+// that has a certificate.
+func (r Rotation) Connect(c ca.Certificate) (disconnect func()) {
+	p := r.proxies.connect(c.ID, c.Lineage, "1")
+	return func() { r.proxies.disconnect(p) }
+}
+
+func (r Rotation) Note(c ca.Certificate, report *chancerypb.ReportRequest) {
+	r.proxies.note(c.ID, c.Lineage, report)
+}
