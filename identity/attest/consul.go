@@ -133,6 +133,8 @@ func (a *Consul) open(nonce, service, serviceID string, key [sha256.Size]byte) (
 // nonce that [Consul.Challenge] gave for key, and if only who may write the
 // service can have written it. It waits a little for Consul to have it. A nonce
 // is good once; by is who asks.
+//
+// The error says the same to all; what it wraps, and the audit log, have why.
 func (a *Consul) Verify(ctx context.Context, p Proof, key crypto.PublicKey, by string) error {
 	err := a.verify(ctx, p, key)
 	e := audit.Event{
@@ -141,11 +143,23 @@ func (a *Consul) Verify(ctx context.Context, p Proof, key crypto.PublicKey, by s
 	}
 	if err != nil {
 		e.Outcome, e.Reason = audit.Refused, err.Error()
-		err = fmt.Errorf("consul does not show that the agent may write service %q: %w", p.Service, err)
+		err = &notShown{err}
 	}
 	a.audit.Record(e)
 	return err
 }
+
+// notShown says to all the same: what Consul has, and whether it answers, is
+// not for those to know who have proved nothing.
+type notShown struct{ reason error }
+
+// Error implements error.
+func (*notShown) Error() string {
+	return "consul does not show that this agent may write its service; the control plane's audit log says why"
+}
+
+// Unwrap returns the reason.
+func (e *notShown) Unwrap() error { return e.reason }
 
 func (a *Consul) verify(ctx context.Context, p Proof, key crypto.PublicKey) error {
 	if err := checkInstance(p.Service, p.ServiceID); err != nil {

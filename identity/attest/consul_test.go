@@ -3,6 +3,7 @@ package attest_test
 import (
 	"context"
 	"crypto"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -72,12 +73,18 @@ func newConsul(t *testing.T, c attest.ConsulConfig) *attest.Consul {
 	return a
 }
 
-// verify does not wait for registrations that will not come.
+// verify returns why a proof is refused, which who proves does not hear. It
+// does not wait long for registrations that will not come.
 func verify(t *testing.T, a *attest.Consul, p attest.Proof, key crypto.PublicKey) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	return a.Verify(ctx, p, key, "127.0.0.1")
+	err := a.Verify(ctx, p, key, "127.0.0.1")
+	const heard = "consul does not show that this agent may write its service; the control plane's audit log says why"
+	if err != nil && err.Error() != heard {
+		t.Errorf("the agent hears %q", err)
+	}
+	return errors.Unwrap(err)
 }
 
 const readAll = `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 )
+
+// amendTimeout bounds one change at the local Consul agent.
+const amendTimeout = 5 * time.Second
 
 // Proof is what an agent shows by Consul: the nonce, in the registration of one
 // instance of a service.
@@ -36,6 +40,8 @@ func Prove(ctx context.Context, client *api.Client, p Proof) (cleanup func(conte
 
 // amend changes the metadata of a registration.
 func amend(ctx context.Context, client *api.Client, p Proof, change func(map[string]string)) error {
+	ctx, cancel := context.WithTimeout(ctx, amendTimeout)
+	defer cancel()
 	service, _, err := client.Agent().Service(p.ServiceID, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
 		return refusal(p, "read", err)
