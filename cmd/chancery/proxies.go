@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,14 +20,18 @@ func newProxiesCommand() *cobra.Command {
 		Long: `Proxies shows, for each Envoy and type of resource, whether it acknowledged what
 there is (ACKED), has not answered yet (PENDING), holds an older state (STALE),
 or rejected it (NACKED), and then in Envoy's own words why, and which document
-is in quarantine for it: its previous version stays in force until it changes.`,
+is in quarantine for it: its previous version stays in force until it changes.
+
+It shows as well when the certificate that agent and Envoy use ends and is
+renewed, how the authority stands that signed it, and how far the agent's clock
+is from the control plane's; below the table, what is wrong with any of these.`,
 		Example: `  chancery proxies
   chancery proxies -o json`,
 		Args: cobra.NoArgs,
 		RunE: running(func(cmd *cobra.Command, _ []string) error {
 			proxies, err := f.client().Proxies(cmd.Context())
 			if err != nil {
-				return f.unreachable(err)
+				return f.fault(err, "chancery status")
 			}
 			if f.output == "json" {
 				return writeJSON(cmd.OutOrStdout(), proxies)
@@ -53,7 +58,7 @@ func writeProxies(w io.Writer, proxies []controlplane.ProxyStatus) error {
 	for _, column := range proxyColumns {
 		header = append(header, column.title)
 	}
-	fmt.Fprintln(t, strings.Join(append(header, "REVISION"), "\t"))
+	fmt.Fprintln(t, strings.Join(append(header, "ENDS", "RENEWS", "AUTHORITY", "CLOCK", "REVISION"), "\t"))
 	for _, p := range proxies {
 		states := make(map[string]controlplane.State, len(p.Types))
 		for _, s := range p.Types {
@@ -63,7 +68,9 @@ func writeProxies(w io.Writer, proxies []controlplane.ProxyStatus) error {
 		for _, column := range proxyColumns {
 			row = append(row, orElse(string(states[column.typeURL]), "-"))
 		}
-		fmt.Fprintln(t, strings.Join(append(row, orElse(p.Acknowledged, "-")), "\t"))
+		row = append(row, certificateColumns(p.Certificate)...)
+		row = append(row, clock(p), orElse(p.Acknowledged, "-"))
+		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -74,8 +81,34 @@ func writeProxies(w io.Writer, proxies []controlplane.ProxyStatus) error {
 				writeRejection(w, p, s)
 			}
 		}
+		for _, problem := range p.Problems {
+			fmt.Fprintf(w, "\n%s %s: %s\n", p.Name, p.Instance, problem)
+		}
 	}
 	return nil
+}
+
+// certificateColumns are its end, its renewal and its authority.
+func certificateColumns(c *controlplane.CertificateStatus) []string {
+	if c == nil {
+		return []string{"-", "-", "-"}
+	}
+	ends := until(c.Expires)
+	switch {
+	case !c.Revoked.IsZero():
+		ends = "REVOKED"
+	case !c.Expires.After(time.Now()):
+		ends = "ENDED"
+	}
+	return []string{ends, until(c.Renews), orElse(c.AuthorityState, "NOT TRUSTED")}
+}
+
+// clock is how far the agent's is from the control plane's.
+func clock(p controlplane.ProxyStatus) string {
+	if p.Certificate == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%+.1fs", p.ClockAhead)
 }
 
 func writeRejection(w io.Writer, p controlplane.ProxyStatus, s controlplane.TypeStatus) {

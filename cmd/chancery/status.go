@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,18 +20,57 @@ import (
 type adminFlags struct {
 	runDir string
 	output outputFlag
+	wait   time.Duration
 }
 
 func (f *adminFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.runDir, "run", defaultRunDir, "the control plane's directory for sockets")
+	f.addRun(cmd)
 	f.output.add(cmd)
+}
+
+func (f *adminFlags) addRun(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.runDir, "run", defaultRunDir, "the control plane's directory for sockets")
+}
+
+func (f *adminFlags) addWait(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.wait, "wait", 0, "how long to wait for a control plane that is just starting")
 }
 
 func (f *adminFlags) client() *controlplane.AdminClient { return controlplane.NewAdminClient(f.runDir) }
 
-// unreachable adds the way out when nobody answers.
-func (f *adminFlags) unreachable(err error) error {
-	return &faultError{err: err, hint: fmt.Sprintf("is the control plane running? chancery serve --run %s …", f.runDir)}
+// await returns a client once the control plane is there, or must be.
+func (f *adminFlags) await(ctx context.Context) (*controlplane.AdminClient, error) {
+	client := f.client()
+	ctx, cancel := context.WithTimeout(ctx, f.wait)
+	defer cancel()
+	if f.wait > 0 {
+		if err := client.Await(ctx); err != nil {
+			return nil, f.fault(err, "chancery status")
+		}
+	}
+	return client, nil
+}
+
+// fault adds the way out: a command that shows what is there if the control
+// plane answered, and how to start it otherwise.
+func (f *adminFlags) fault(err error, command string) error {
+	hint := fmt.Sprintf("is the control plane running? chancery serve --run %s …", f.runDir)
+	answer, answered := errors.AsType[*controlplane.AnswerError](err)
+	switch {
+	case answered && answer.Status == http.StatusServiceUnavailable:
+		hint = f.command("chancery status")
+	case answered:
+		hint = f.command(command)
+	}
+	return &faultError{err: err, hint: hint}
+}
+
+// command is a command to copy, for the same control plane.
+func (f *adminFlags) command(command string) string {
+	if f.runDir != defaultRunDir {
+		command += " --run " + f.runDir
+	}
+	return command
 }
 
 func newStatusCommand() *cobra.Command {
@@ -47,7 +89,7 @@ when it is not, or does not answer.`,
 		RunE: running(func(cmd *cobra.Command, _ []string) error {
 			status, err := f.client().Status(cmd.Context())
 			if err != nil {
-				return f.unreachable(err)
+				return f.fault(err, "chancery status")
 			}
 			if f.output == "json" {
 				err = writeJSON(cmd.OutOrStdout(), status)
@@ -93,6 +135,15 @@ func writeStatus(w io.Writer, s controlplane.Status) error {
 		}
 		fmt.Fprintf(t, "view\t%s\trevision %s (%s), %s\n", v.Name, v.Revision, proven, count(v.Streams, "agent"))
 	}
+	if a := s.Authority; a != nil {
+		fmt.Fprintf(t, "trust\t%d\tspiffe://%s, %s, %s\n", a.Sequence, a.TrustDomain, count(len(a.Roots), "root"), certificates(*a))
+		for _, issuer := range a.Issuers {
+			fmt.Fprintf(t, "authority\t%s\t%s, ends in %s\n", issuer.ID, issuer.State, until(issuer.Expires))
+		}
+		for _, step := range a.Next {
+			fmt.Fprintf(t, "rotation\t%s\t%s\n", step.Step, when(step))
+		}
+	}
 	for _, service := range s.Services {
 		fmt.Fprintf(t, "service\t%s\t%s%s\n", service.Name, count(service.Instances, "instance"), held(service))
 	}
@@ -127,6 +178,26 @@ func age(t time.Time) string {
 		return "never"
 	}
 	return time.Since(t).Round(time.Second).String()
+}
+
+// until says how long it is till then.
+func until(t time.Time) string {
+	d := time.Until(t)
+	if d <= 0 {
+		return "0s"
+	}
+	return round(d)
+}
+
+// round leaves out what nobody wants to know.
+func round(d time.Duration) string {
+	switch {
+	case d > 48*time.Hour:
+		return fmt.Sprintf("%dd", int(d/(24*time.Hour)))
+	case d > 2*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d/time.Hour), int(d%time.Hour/time.Minute))
+	}
+	return d.Round(time.Second).String()
 }
 
 func orElse(s, otherwise string) string {
