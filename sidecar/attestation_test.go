@@ -38,10 +38,9 @@ type authority struct {
 
 	t  *testing.T
 	ca *ca.CA
+	mu sync.Mutex
 	// own is the control plane's certificate.
 	own *identity.SVID
-
-	mu sync.Mutex
 	// skew sets the clock of the authority apart.
 	skew atomic.Int64
 	// ttl is the life of the next certificates.
@@ -89,7 +88,19 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 // SVID implements identity.Source.
-func (a *authority) SVID() *identity.SVID { return a.own }
+func (a *authority) SVID() *identity.SVID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.own
+}
+
+// replace gives the control plane a certificate of the authority that is active.
+func (a *authority) replace() {
+	own := a.issue(identity.ControlPlane)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.own = own
+}
 
 // Trust implements identity.Source.
 func (a *authority) Trust() *identity.Trust {
