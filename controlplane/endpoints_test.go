@@ -17,7 +17,7 @@ import (
 )
 
 // ports returns the ports of the one assignment in a response.
-func ports(t *testing.T, resp *discoveryv3.DeltaDiscoveryResponse) []uint32 {
+func ports(t testing.TB, resp *discoveryv3.DeltaDiscoveryResponse) []uint32 {
 	t.Helper()
 	var assignment endpointv3.ClusterLoadAssignment
 	decode(t, resp, &assignment)

@@ -27,7 +27,7 @@ import (
 	"github.com/chancery-mesh/chancery/passport"
 )
 
-func newCSR(t *testing.T) (csr []byte, key *ecdsa.PrivateKey) {
+func newCSR(t testing.TB) (csr []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

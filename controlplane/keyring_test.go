@@ -108,7 +108,7 @@ func (r *rig) provider() (*xdstest.Client, *chancerypb.Provider) {
 	return c, nextProvider(r.t, c)
 }
 
-func nextProvider(t *testing.T, c *xdstest.Client) *chancerypb.Provider {
+func nextProvider(t testing.TB, c *xdstest.Client) *chancerypb.Provider {
 	t.Helper()
 	var p chancerypb.Provider
 	decode(t, c.NextACK(), &p)

@@ -99,7 +99,7 @@ func shop() map[string]string {
 
 // rig is a control plane with its surroundings.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	docs     string
 	run      string
 	state    string
@@ -113,7 +113,7 @@ type rig struct {
 }
 
 // start runs a control plane on documents by file name, until the test ends.
-func start(t *testing.T, docs map[string]string) *rig {
+func start(t testing.TB, docs map[string]string) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cp") // short: socket paths are bounded
 	if err != nil {

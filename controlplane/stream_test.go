@@ -52,7 +52,7 @@ func subscribeAll(c *xdstest.Client, h held) (got []string) {
 }
 
 // expect compares what is in a response.
-func expect(t *testing.T, resp *discoveryv3.DeltaDiscoveryResponse, typeURL string, want ...string) {
+func expect(t testing.TB, resp *discoveryv3.DeltaDiscoveryResponse, typeURL string, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, xdstest.Summary(resp)); diff != "" || resp.GetTypeUrl() != typeURL {
 		t.Errorf("response of %s (-want +got):\n%s", resp.GetTypeUrl(), diff)
@@ -60,7 +60,7 @@ func expect(t *testing.T, resp *discoveryv3.DeltaDiscoveryResponse, typeURL stri
 }
 
 // decode returns the one resource of a response.
-func decode(t *testing.T, resp *discoveryv3.DeltaDiscoveryResponse, m proto.Message) {
+func decode(t testing.TB, resp *discoveryv3.DeltaDiscoveryResponse, m proto.Message) {
 	t.Helper()
 	if len(resp.GetResources()) != 1 {
 		t.Fatalf("response has %d resources", len(resp.GetResources()))

@@ -25,13 +25,13 @@ const patience = 10 * time.Second
 
 // Dial connects to a gRPC server, which may be just starting, until the test
 // ends.
-func Dial(t *testing.T, target string, options ...grpc.DialOption) *grpc.ClientConn {
+func Dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	return DialWith(t, target, insecure.NewCredentials(), options...)
 }
 
 // DialWith is Dial with credentials.
-func DialWith(t *testing.T, target string, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
+func DialWith(t testing.TB, target string, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	options = append(options,
 		grpc.WithTransportCredentials(creds),
@@ -46,7 +46,7 @@ func DialWith(t *testing.T, target string, creds credentials.TransportCredential
 
 // Client is one stream.
 type Client struct {
-	t      *testing.T
+	t      testing.TB
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	cancel context.CancelFunc
 	sent   bool
@@ -55,7 +55,7 @@ type Client struct {
 }
 
 // Open opens a stream until the test ends.
-func Open(t *testing.T, conn *grpc.ClientConn) *Client {
+func Open(t testing.TB, conn *grpc.ClientConn) *Client {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
