@@ -15,6 +15,7 @@ import (
 	"github.com/chancery-mesh/chancery/discovery/consul"
 	"github.com/chancery-mesh/chancery/discovery/file"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/identity/attest"
 )
 
 const (
@@ -28,6 +29,10 @@ type serveFlags struct {
 	networks                                 []string
 	holdFor                                  time.Duration
 	agentUID                                 uint32
+	listen                                   string
+	attest                                   []string
+	withoutACLs                              bool
+	authority                                authorityFlags
 	logFlags
 }
 
@@ -44,11 +49,17 @@ CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT and so on. With
 "--registry file:PATH", a YAML file or a directory of them says where services
 run; see the package documentation of discovery/file.
 
-Each agent has a socket of its own, whose path says who it is:
-<run>/service/<name>/control.sock and <run>/gateway/<name>/control.sock. Give
-each workload its own directory and no other: agents that share a user and a
-view of the file system can pass for each other.`,
-		Example: `  chancery serve --documents ./mesh --registry consul
+The certificate authority makes its own root, or works under yours: give a root
+and its key, which is used only when an authority is prepared and may be away
+otherwise; or an issuing certificate, its root and its key; or, for a key that is
+in an HSM or a vault, a program that signs: it reads a SHA-256 digest (32 bytes)
+from standard input, finds the key's identifier in CHANCERY_KEY_ID, and writes an
+ECDSA signature (ASN.1 DER) to standard output. Keys are ECDSA, in PEM, mode 0600.
+
+Agents connect to --listen by mutual TLS. An agent's first certificate is for a
+join token ("chancery token create"), or, with "--attest consul", for what Consul
+lets it write: the registration of its own service.`,
+		Example: `  chancery serve --documents ./mesh --registry consul --listen 10.0.0.5:8600 --attest token,consul
   chancery serve --documents ./mesh --registry file:registry.yaml --run ./run --state ./state --http 127.0.0.1:9464`,
 		Args: cobra.NoArgs,
 		RunE: running(func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }),
@@ -61,7 +72,11 @@ view of the file system can pass for each other.`,
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz and /metrics (default none)")
 	flags.StringSliceVar(&f.networks, "networks", nil, "networks that instances may be in, such as 10.0.0.0/8 (default any but link-local and multicast)")
 	flags.DurationVar(&f.holdFor, "hold-for", time.Hour, "how long to disbelieve that half of all instances vanished at once (Consul)")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:8600", "address that agents connect to, by mutual TLS")
+	flags.StringSliceVar(&f.attest, "attest", []string{"token"}, "how agents may prove who they are without a certificate: token, consul")
+	flags.BoolVar(&f.withoutACLs, "consul-without-acls", false, "believe registrations also where Consul lets anybody write them. For tests")
 	flags.Uint32Var(&f.agentUID, "agent-uid", 0, "further user that agents run as")
+	f.authority.add(flags)
 	f.logFlags.add(cmd)
 	_ = cmd.MarkFlagRequired("documents")
 	_ = cmd.MarkFlagRequired("registry")
@@ -73,8 +88,16 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	authority, err := f.authority.config()
+	if err != nil {
+		return err
+	}
 	metrics := newMetricsRegistry()
 	registry, err := f.openRegistry(logger, metrics)
+	if err != nil {
+		return err
+	}
+	consulAttestation, err := f.attestation(logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -85,6 +108,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		RunDir:          f.runDir,
 		StateDir:        f.state,
 		AgentUID:        f.agentUID,
+		Listen:          f.listen,
+		Consul:          consulAttestation,
+		Authority:       authority,
 		Version:         version(),
 		Logger:          logger,
 		Registerer:      metrics,
@@ -94,6 +120,21 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	return runWithHTTP(cmd.Context(), server.Run, f.http, server.Handler())
+}
+
+// attestation returns what agents prove themselves by beside join tokens.
+func (f *serveFlags) attestation(logger *slog.Logger, metrics prometheus.Registerer) (*attest.ConsulConfig, error) {
+	var config *attest.ConsulConfig
+	for _, how := range f.attest {
+		switch how {
+		case "token":
+		case "consul":
+			config = &attest.ConsulConfig{WithoutACLs: f.withoutACLs, Logger: logger, Registerer: metrics}
+		default:
+			return nil, fmt.Errorf("--attest %q: write token, consul, or both with a comma", how)
+		}
+	}
+	return config, nil
 }
 
 func (f *serveFlags) openRegistry(logger *slog.Logger, metrics prometheus.Registerer) (discovery.Registry, error) {

@@ -1,0 +1,53 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/chancery-mesh/chancery/controlplane"
+)
+
+// Mesh judges what a control plane tells of itself and of its proxies.
+func Mesh(status controlplane.Status, proxies []controlplane.ProxyStatus) []Finding {
+	var found []Finding
+	if status.NotReady != "" {
+		found = append(found, problem("control plane", "chancery status", "is not ready: %s", status.NotReady))
+	}
+	if !status.Documents.Valid {
+		found = append(found, problem(status.Documents.Dir, "chancery validate "+status.Documents.Dir, "documents are not valid: earlier ones are in force"))
+	}
+	for _, p := range proxies {
+		found = append(found, proxy(p)...)
+	}
+	return found
+}
+
+func proxy(p controlplane.ProxyStatus) []Finding {
+	where := fmt.Sprintf("%s %s", p.Name, p.Instance)
+	var found []Finding
+	if !p.Connected {
+		found = append(found, note(where, "look at its log, unless it is meant to be away", "is not connected to the control plane"))
+	}
+	for _, what := range p.Problems {
+		found = append(found, problem(where, "chancery proxies, and the agent's log", "%s", what))
+	}
+	return found
+}
+
+// Instances reads what the control plane tells of where services run. What it
+// cannot read is a finding.
+func Instances(told []controlplane.InstanceStatus) (instances []Instance, found []Finding) {
+	for _, t := range told {
+		i := Instance{Service: t.Service, ID: t.ID, MTLS: t.MTLS}
+		var err error
+		if i.Address, err = netip.ParseAddrPort(t.Address); err == nil && t.Mesh != "" {
+			i.Mesh, err = netip.ParseAddrPort(t.Mesh)
+		}
+		if err != nil {
+			found = append(found, problem(i.String(), "register it with an IP address and a port", "%v", err))
+			continue
+		}
+		instances = append(instances, i)
+	}
+	return instances, found
+}
