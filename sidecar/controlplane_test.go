@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/attest"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/passport"
@@ -44,6 +45,8 @@ type controlPlane struct {
 	sets        map[string]*xds.Collection
 	server      *grpc.Server
 	credentials *identity.ServerCredentials
+	// consul verifies who joins by Consul, in tests of that.
+	consul *attest.Consul
 
 	mu          sync.Mutex
 	nacks       []string

@@ -49,6 +49,8 @@ type credentials struct {
 	log       *slog.Logger
 	// connect is called with each new certificate.
 	connect func(context.Context) error
+	// touch has the control plane told.
+	touch func()
 
 	current atomic.Pointer[certificate]
 	// served are the certificates that Envoy was given.
@@ -85,9 +87,10 @@ func (c *credentials) watch() <-chan struct{} {
 
 func (c *credentials) notify() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	close(c.changed)
 	c.changed = make(chan struct{})
+	c.mu.Unlock()
+	c.touch()
 }
 
 // load takes over what an earlier agent left. Only the Passport key is required

@@ -66,7 +66,8 @@ func NewCredentials(dir string, id identity.ID, client chancerypb.ControlPlaneCl
 	a := &Agent{config: Config{StateDir: dir, Identity: id, ControlPlane: "localhost:0", Logger: log}, log: log}
 	a.problems = &problems{changed: func() {}}
 	a.metrics = newMetrics(func() bool { return false })
-	a.downstream = newDownstream(newBook(log, a.metrics.nacks), a.problems)
+	a.book = newBook(log, a.metrics.nacks)
+	a.downstream = newDownstream(a.book, a.problems)
 	c := a.newCredentials()
 	c.client = client
 	c.connect = func(context.Context) error { return nil }

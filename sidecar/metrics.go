@@ -44,7 +44,7 @@ func newMetrics(envoyConnected func() bool) *metrics {
 		}),
 		enrollments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "chancery_svid_enrollments_total",
-			Help: "Attempts at a certificate, by method (renew, token, consul) and outcome (ok, failed).",
+			Help: "Attempts at a certificate, by method (renew or join) and outcome (ok, failed).",
 		}, []string{"method", "outcome"}),
 		trust: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chancery_trust_sequence",

@@ -179,7 +179,7 @@ func (a *Agent) connection() *connection {
 	}
 	return newConnection(a.config.ControlPlane, &watchedCredentials{
 		TransportCredentials: identity.ClientCredentials(a.credentials),
-		failed:               a.credentials.handshakeFailed,
+		failed:               a.credentials.handshake,
 	})
 }
 

@@ -19,7 +19,7 @@ func (a *Agent) newCredentials() *credentials {
 		dir: cfg.StateDir, id: cfg.Identity, secrets: secrets, trust: t,
 		joiner:   &joiner{config: cfg.Join, target: cfg.ControlPlane, id: cfg.Identity, trust: t, log: a.log},
 		sockets:  socketMode(strings.Contains(cfg.ControlPlane, "/")),
-		problems: a.problems, metrics: a.metrics, log: a.log,
+		problems: a.problems, metrics: a.metrics, log: a.log, touch: a.book.touch,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	if cfg.Identity.Role == identity.RoleGateway {
@@ -54,7 +54,6 @@ func (a *Agent) trustChanged() {
 		a.log.Error("trust refused by the policy decision point", "err", err)
 	}
 	a.credentials.trustChanged()
-	a.book.touch()
 }
 
 // usedTrust returns the sequence of the oldest Trust that is in use here: the
