@@ -16,8 +16,15 @@ func Mesh(status controlplane.Status, proxies []controlplane.ProxyStatus) []Find
 	if !status.Documents.Valid {
 		found = append(found, problem(status.Documents.Dir, "chancery validate "+status.Documents.Dir, "documents are not valid: earlier ones are in force"))
 	}
+	back := map[[2]string]bool{}
 	for _, p := range proxies {
-		found = append(found, proxy(p)...)
+		back[[2]string{p.Name, p.Instance}] = p.Connected || back[[2]string{p.Name, p.Instance}]
+	}
+	for _, p := range proxies {
+		// What went away and joined anew is well.
+		if p.Connected || !back[[2]string{p.Name, p.Instance}] {
+			found = append(found, proxy(p)...)
+		}
 	}
 	return found
 }

@@ -13,7 +13,10 @@ import (
 func TestMesh(t *testing.T) {
 	t.Parallel()
 	well := controlplane.Status{Documents: controlplane.DocumentsStatus{Dir: "mesh", Valid: true}}
-	expect(t, doctor.Mesh(well, []controlplane.ProxyStatus{{Name: "service/orders", Instance: "a", Connected: true}}))
+	expect(t, doctor.Mesh(well, []controlplane.ProxyStatus{
+		{Name: "service/orders", Instance: "a", Connected: true},
+		{Name: "service/orders", Instance: "a", Problems: []string{"certificate 4f was revoked"}}, // and it joined anew
+	}))
 
 	ill := controlplane.Status{NotReady: "no endpoints", Documents: controlplane.DocumentsStatus{Dir: "mesh"}}
 	const overdue = "certificate 5b ends at 12:00 and should have been renewed at 11:30"
