@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test test-all test-compose demo bench check format generate tools clean
+.PHONY: help build test test-all test-compose demo bench bench-rotation check format generate tools clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
@@ -17,7 +17,7 @@ REGISTRY ?= file
 PACKAGES ?= ./...
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/chancery and bin/shop
 	$(GO_BUILD) -o bin/ ./cmd/chancery ./examples/shop
@@ -31,6 +31,9 @@ demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
 
 bench: build ## measure Consul write -> Envoy routes by it; the last line is JSON
 	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
+
+bench-rotation: build ## requests while certificates, authorities and keys rotate; the last line is JSON
+	scripts/with envoy -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench -rotation -registry file
 
 check: ## formatters, linters, generated files
 	$$(scripts/tool golangci-lint) run

@@ -22,9 +22,14 @@ func newBench(ctx context.Context, mesh *rig.Rig, rate int) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
+	outside, err := mesh.TLS("")
+	if err != nil {
+		return nil, err
+	}
 	b := &bench{Rig: mesh, load: rig.Load{
 		Rate:   rate,
-		URL:    fmt.Sprintf("http://%s/orders/7", mesh.Gateway.Listen),
+		URL:    mesh.Gateway.URL("/orders/7"),
+		TLS:    outside,
 		Header: http.Header{"Authorization": {"Bearer " + token}},
 	}}
 	return b, rig.Until(ctx, 15*time.Second, b.serves)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -48,7 +47,7 @@ func (b *bench) envoy(ctx context.Context, f *figures) error {
 // while requests without a token knock as often as good ones come.
 func (b *bench) agent(ctx context.Context, f *figures) error {
 	knock := b.load
-	knock.URL, knock.Header = fmt.Sprintf("http://%s/orders/unchecked", b.Gateway.Listen), http.Header{}
+	knock.URL, knock.Header = b.Gateway.URL("/orders/unchecked"), http.Header{}
 	knocking, traffic := knock.Start(ctx), b.load.Start(ctx)
 	err := errors.Join(flow(ctx), b.Gateway.Kill(), b.Gateway.Start(), b.Gateway.Ready(ctx, 10*time.Second), flow(ctx))
 	knocking.Stop()

@@ -37,6 +37,7 @@ func run(ctx context.Context) (err error) {
 	changes := flag.Int("changes", 210, "writes to the registry that are timed")
 	repeats := flag.Int("repeats", 20, "changes of a document that are timed, of each kind")
 	rate := flag.Int("rate", 100, "requests per second meanwhile")
+	rotates := flag.Bool("rotation", false, "measure requests while certificates, authorities and keys rotate instead")
 	flag.Parse()
 
 	programs, cleanup, err := programs(ctx)
@@ -47,9 +48,14 @@ func run(ctx context.Context) (err error) {
 	if *registry == "" {
 		*registry = choose(programs)
 	}
+	config := demo.Mesh(programs, *registry)
+	if *rotates {
+		fmt.Printf("registry %s, %d requests/s\n\n", *registry, rotationRate)
+		return rotation(ctx, config)
+	}
 	fmt.Printf("registry %s, %d requests/s\n\n", *registry, *rate)
 
-	mesh, err := rig.Start(ctx, demo.Mesh(programs, *registry))
+	mesh, err := rig.Start(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@
 //	shop service     one instance of orders, inventory or payments
 //	shop issuer      the OpenID provider
 //	shop token       write a token of the issuer to a file, for curl
+//	shop certificate write a certificate for a gateway, and its authority's
 //	shop health      exit 0 if a URL answers well, for health checks
 //	shop welcome     say what to try in docker-compose.yml
 package main
@@ -19,7 +20,7 @@ import (
 	"syscall"
 )
 
-const usage = "usage: shop demo|service|issuer|token|health|welcome [flags]; shop COMMAND -h tells them"
+const usage = "usage: shop demo|service|issuer|token|certificate|health|welcome [flags]; shop COMMAND -h tells them"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -37,7 +38,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, *flag.FlagSet, []string) error{
 		"demo": runDemo, "service": runService, "issuer": runIssuer, "token": runToken, "health": runHealth,
-		"welcome": runWelcome,
+		"welcome": runWelcome, "certificate": runCertificate,
 	}
 	if len(args) == 0 {
 		return errors.New(usage)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -25,37 +27,47 @@ type Agent struct {
 	admin *http.Client
 }
 
-func (r *Rig) startGateway(ctx context.Context, listen netip.AddrPort) error {
-	var err error
-	r.Gateway, err = r.runAgent("gateway", "public", "public", listen)
+func (r *Rig) startGateway(ctx context.Context, name string, listen netip.AddrPort) error {
+	token, err := r.Token(ctx, "gateway", name, name)
 	if err != nil {
 		return err
 	}
-	return r.Gateway.Ready(ctx, 15*time.Second)
+	a, err := r.runAgent("", name, listen, "gateway", "--name", name, "--certificates", r.CertificatesDir(), "--join-token-file", token)
+	if err != nil {
+		return err
+	}
+	r.Gateways[name] = a
+	return a.Ready(ctx, 15*time.Second)
 }
 
-// runAgent starts the agent of a gateway or of one instance of a service.
-func (r *Rig) runAgent(role, name, instance string, listen netip.AddrPort, args ...string) (*Agent, error) {
+// runAgent starts the agent of a gateway, or of one instance of a service; args
+// begin with the command.
+func (r *Rig) runAgent(service, instance string, listen netip.AddrPort, args ...string) (*Agent, error) {
 	http, err := r.ports.next()
 	if err != nil {
 		return nil, err
 	}
-	command, named := "gateway", "--name"
-	if role == "service" {
-		command, named = "sidecar", "--service"
-	}
 	a := &Agent{Listen: listen, HTTP: http, State: r.stateDir(instance)}
 	a.mark = filepath.Join(r.dir, "agent-"+instance)
 	a.admin = unixClient(filepath.Join(a.State, "admin.sock"))
-	all := append([]string{
-		command, named, name, "--instance", instance,
-		"--control", filepath.Join(r.RunDir(), role, name, "control.sock"),
+	args = append(args, "--instance", instance, "--control-plane", r.listen.String(),
 		"--state", a.State, "--http", http.String(),
-	}, args...)
-	all = append(all, "--", r.programs.Envoy, "--concurrency", "1", "--log-level", "warn")
-	a.Process, err = r.run("agent-"+instance, r.programs.Chancery, all...)
+		"--", r.programs.Envoy, "--concurrency", "1", "--log-level", "warn")
+	a.Process, err = r.runFor(service, "agent-"+instance, r.programs.Chancery, args...)
 	return a, err
 }
+
+// Agents returns the agents of all gateways and instances.
+func (r *Rig) Agents() []*Agent {
+	agents := slices.Collect(maps.Values(r.Gateways))
+	for _, i := range r.instances {
+		agents = append(agents, i.Agent)
+	}
+	return agents
+}
+
+// URL returns where a path of a gateway is.
+func (a *Agent) URL(path string) string { return "https://" + a.Listen.String() + path }
 
 // Ready waits until the agent and its Envoy can take traffic.
 func (a *Agent) Ready(ctx context.Context, within time.Duration) error {

@@ -47,8 +47,14 @@ func (r *Rig) startInstance(ctx context.Context, serviceName, id string, registe
 		}
 	}
 	inbound, application, outbound := addresses[0], addresses[1], addresses[2]
-	agent, err := r.runAgent("service", serviceName, id, inbound,
-		"--inbound", inbound.String(), "--application", application.String(), "--outbound", outbound.String())
+	joins, err := r.joins(ctx, Entry{Service: serviceName, ID: id, Address: application, Mesh: inbound}, register)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := r.runAgent(serviceName, id, inbound, append([]string{
+		"sidecar", "--service", serviceName,
+		"--inbound", inbound.String(), "--application", application.String(), "--outbound", outbound.String(),
+	}, joins...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +71,7 @@ func (r *Rig) startInstance(ctx context.Context, serviceName, id string, registe
 	if register {
 		args = append(args, "-register", "consul", "-advertise", "127.0.0.1", "-mesh", inbound.String())
 	}
-	if i.App, err = r.run(id, r.programs.Shop, args...); err != nil {
+	if i.App, err = r.runFor(serviceName, id, r.programs.Shop, args...); err != nil {
 		return nil, err
 	}
 	return i, Until(ctx, 5*time.Second, func(ctx context.Context) error {

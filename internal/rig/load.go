@@ -2,8 +2,10 @@ package rig
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +21,10 @@ type Load struct {
 	URL  string
 	// Header of every request.
 	Header http.Header
+	// TLS says how to speak to the gateway.
+	TLS *tls.Config
+	// Fresh makes every Fresh-th request open a connection of its own; 0 is none.
+	Fresh int
 }
 
 // Sample is what became of one request.
@@ -32,6 +38,8 @@ type Sample struct {
 	Fault string
 	// RequestID is how the mesh's logs call the request.
 	RequestID string
+	// Fresh says that it went over a new connection.
+	Fresh bool
 }
 
 // Traffic is a load under way.
@@ -55,19 +63,32 @@ func (l Load) Start(ctx context.Context) *Traffic {
 }
 
 // Once sends one request of the load.
-func (l Load) Once(ctx context.Context) Sample { return l.send(ctx, http.DefaultClient) }
+func (l Load) Once(ctx context.Context) Sample {
+	client := l.client(false)
+	defer client.CloseIdleConnections()
+	return l.send(ctx, client)
+}
+
+// client returns one that keeps its connections, or one that never does.
+func (l Load) client(fresh bool) *http.Client {
+	return &http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: l.Rate, DisableKeepAlives: fresh, TLSClientConfig: l.TLS},
+	}
+}
 
 func (l Load) run(ctx context.Context, t *Traffic) {
-	client := &http.Client{
-		Timeout:   5 * time.Second,
-		Transport: &http.Transport{MaxIdleConnsPerHost: l.Rate},
-	}
-	defer client.CloseIdleConnections()
+	kept, fresh := l.client(false), l.client(true)
+	defer kept.CloseIdleConnections()
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	start := time.Now()
-	for n := time.Duration(0); ; n++ {
-		due := start.Add(n * time.Second / time.Duration(l.Rate))
+	for n := 0; ; n++ {
+		due := start.Add(time.Duration(n) * time.Second / time.Duration(l.Rate))
+		client := kept
+		if l.Fresh > 0 && n%l.Fresh == 0 {
+			client = fresh
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -87,6 +108,9 @@ func (onceOnly) Read([]byte) (int, error) { return 0, io.EOF }
 func (l Load) send(ctx context.Context, client *http.Client) (s Sample) {
 	s.At = time.Now()
 	defer func() { s.Took = time.Since(s.At) }()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { s.Fresh = !c.Reused },
+	})
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL, onceOnly{})
 	if err != nil {
 		s.Fault = err.Error()

@@ -53,10 +53,12 @@ func TestLoadNeverRepeats(t *testing.T) {
 	}))
 	defer server.Close()
 	l := Load{URL: server.URL}
-	if s := l.Once(t.Context()); s.Fault != "" {
-		t.Fatal(s.Fault)
+	client := l.client(false)
+	defer client.CloseIdleConnections()
+	if s := l.send(t.Context(), client); s.Fault != "" || !s.Fresh {
+		t.Fatal(s)
 	}
-	if s := l.Once(t.Context()); s.Fault == "" {
+	if s := l.send(t.Context(), client); s.Fault == "" || s.Fresh {
 		t.Error("the failure was hidden")
 	}
 	if got := n.Load(); got != 2 {

@@ -7,9 +7,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"time"
-
-	"github.com/hashicorp/consul/api"
 )
 
 // Entry is one instance as a registry tells of it.
@@ -29,8 +26,14 @@ type Registry interface {
 
 	// selfRegister says that applications put themselves in.
 	selfRegister() bool
-	// environment tells every program where the registry is.
-	environment() []string
+	// attests says that it can vouch for an agent: it lets each register its own
+	// service alone.
+	attests() bool
+	// announce puts an entry in that is not to get traffic yet.
+	announce(ctx context.Context, e Entry) error
+	// environment tells a program, of a service unless that is empty, where the
+	// registry is.
+	environment(service string) []string
 }
 
 func (r *Rig) startRegistry(ctx context.Context, kind string) error {
@@ -52,9 +55,11 @@ type fileRegistry struct {
 	entries []Entry
 }
 
-func (f *fileRegistry) Flag() string        { return "file:" + f.path }
-func (*fileRegistry) selfRegister() bool    { return false }
-func (*fileRegistry) environment() []string { return nil }
+func (f *fileRegistry) Flag() string                        { return "file:" + f.path }
+func (*fileRegistry) selfRegister() bool                    { return false }
+func (*fileRegistry) attests() bool                         { return false }
+func (*fileRegistry) announce(context.Context, Entry) error { return nil }
+func (*fileRegistry) environment(string) []string           { return nil }
 
 func (f *fileRegistry) Put(_ context.Context, e Entry) error {
 	f.drop(e)
@@ -86,58 +91,4 @@ func (f *fileRegistry) write() error {
 		return err
 	}
 	return replaceFile(f.path, string(data))
-}
-
-// consulRegistry is a Consul agent of our own.
-type consulRegistry struct {
-	address string
-	agent   *api.Agent
-}
-
-func (r *Rig) startConsul(ctx context.Context) error {
-	var addresses [4]netip.AddrPort
-	for i := range addresses {
-		var err error
-		if addresses[i], err = r.ports.next(); err != nil {
-			return err
-		}
-	}
-	port := func(i int) string { return fmt.Sprint(addresses[i].Port()) }
-	_, err := r.run("consul", r.programs.Consul, "agent", "-dev", "-log-level", "warn",
-		"-bind", "127.0.0.1", "-client", "127.0.0.1", "-http-port", port(0),
-		"-serf-lan-port", port(1), "-serf-wan-port", port(2), "-server-port", port(3),
-		"-grpc-port", "-1", "-grpc-tls-port", "-1", "-dns-port", "-1")
-	if err != nil {
-		return err
-	}
-	client, err := api.NewClient(&api.Config{Address: addresses[0].String()})
-	if err != nil {
-		return err
-	}
-	r.Registry = &consulRegistry{address: addresses[0].String(), agent: client.Agent()}
-	return Until(ctx, 20*time.Second, func(context.Context) error {
-		leader, err := client.Status().Leader()
-		if err == nil && leader == "" {
-			err = fmt.Errorf("consul has no leader")
-		}
-		return err
-	})
-}
-
-func (*consulRegistry) Flag() string            { return "consul" }
-func (*consulRegistry) selfRegister() bool      { return true }
-func (c *consulRegistry) environment() []string { return []string{"CONSUL_HTTP_ADDR=" + c.address} }
-
-func (c *consulRegistry) Put(ctx context.Context, e Entry) error {
-	return c.agent.ServiceRegisterOpts(&api.AgentServiceRegistration{
-		ID: e.ID, Name: e.Service,
-		Address: e.Address.Addr().String(), Port: int(e.Address.Port()),
-		TaggedAddresses: map[string]api.ServiceAddress{
-			"mesh": {Address: e.Mesh.Addr().String(), Port: int(e.Mesh.Port())},
-		},
-	}, api.ServiceRegisterOpts{}.WithContext(ctx))
-}
-
-func (c *consulRegistry) Remove(ctx context.Context, e Entry) error {
-	return c.agent.ServiceDeregisterOpts(e.ID, new(api.QueryOptions).WithContext(ctx))
 }

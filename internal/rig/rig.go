@@ -12,9 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/chancery-mesh/chancery/examples/shop/outside"
 )
 
 // Config says what to run.
@@ -22,23 +26,33 @@ type Config struct {
 	Programs Programs
 	// Registry is "file" or "consul".
 	Registry string
-	// Documents of the mesh, in which Gateway and Issuer are the addresses
-	// that stand for those the rig chooses.
-	Documents       fs.FS
-	Gateway, Issuer string
+	// Documents of the mesh, in which the addresses of Gateways and Issuer stand
+	// for those the rig chooses.
+	Documents fs.FS
+	Gateways  []Edge
+	Issuer    string
 	// Services that get one instance each, upstreams first.
 	Services []string
+	// Replace has pairs of what stands in the documents and what shall.
+	Replace []string
 }
+
+// Edge is a gateway of the documents, and the address that it has there.
+type Edge struct{ Name, Address string }
 
 // Rig is a running mesh.
 type Rig struct {
 	Documents    *Documents
 	Registry     Registry
 	ControlPlane *Process
-	Gateway      *Agent
-	Issuer       *Issuer
+	// Gateway is the first of Gateways.
+	Gateway  *Agent
+	Gateways map[string]*Agent
+	Issuer   *Issuer
 
 	programs  Programs
+	listen    netip.AddrPort
+	outside   *outside.Authority
 	dir       string
 	ports     ports
 	processes []*Process
@@ -52,7 +66,7 @@ func Start(ctx context.Context, c Config) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{programs: c.Programs, dir: dir}
+	r := &Rig{programs: c.Programs, dir: dir, Gateways: map[string]*Agent{}}
 	if err := r.start(ctx, c); err != nil {
 		return nil, errors.Join(r.Explain(ctx, err), r.Close())
 	}
@@ -60,7 +74,7 @@ func Start(ctx context.Context, c Config) (*Rig, error) {
 }
 
 func (r *Rig) start(ctx context.Context, c Config) error {
-	for _, d := range []string{"log", "state", "registry"} {
+	for _, d := range []string{"log", "state", "registry", "tokens"} {
 		if err := os.Mkdir(filepath.Join(r.dir, d), 0o700); err != nil {
 			return err
 		}
@@ -71,21 +85,22 @@ func (r *Rig) start(ctx context.Context, c Config) error {
 	if err := r.startRegistry(ctx, c.Registry); err != nil {
 		return err
 	}
-	gateway, err := r.ports.next()
+	if err := r.makeCertificates(c.Gateways); err != nil {
+		return err
+	}
+	listen, err := r.writeDocuments(c)
 	if err != nil {
 		return err
 	}
-	r.Documents, err = writeDocuments(filepath.Join(r.dir, "documents"), c.Documents,
-		strings.NewReplacer(c.Gateway, gateway.String(), c.Issuer, r.Issuer.Address.String()))
-	if err != nil {
+	if err := r.startControlPlane(ctx); err != nil {
 		return err
 	}
-	if err := r.startControlPlane(); err != nil {
-		return err
+	for _, g := range c.Gateways {
+		if err := r.startGateway(ctx, g.Name, listen[g.Name]); err != nil {
+			return err
+		}
 	}
-	if err := r.startGateway(ctx, gateway); err != nil {
-		return err
-	}
+	r.Gateway = r.Gateways[c.Gateways[0].Name]
 	for _, service := range c.Services {
 		if _, err := r.StartInstance(ctx, service, service+"-1"); err != nil {
 			return err
@@ -94,12 +109,40 @@ func (r *Rig) start(ctx context.Context, c Config) error {
 	return nil
 }
 
-func (r *Rig) startControlPlane() error {
+// writeDocuments returns where each gateway listens.
+func (r *Rig) writeDocuments(c Config) (map[string]netip.AddrPort, error) {
+	listen := map[string]netip.AddrPort{}
+	replace := append(slices.Clone(c.Replace), c.Issuer, r.Issuer.Address.String())
+	for _, g := range c.Gateways {
+		address, err := r.ports.next()
+		if err != nil {
+			return nil, err
+		}
+		listen[g.Name] = address
+		replace = append(replace, g.Address, address.String())
+	}
 	var err error
-	r.ControlPlane, err = r.run("control-plane", r.programs.Chancery, "serve",
+	r.Documents, err = writeDocuments(filepath.Join(r.dir, "documents"), c.Documents, strings.NewReplacer(replace...))
+	return listen, err
+}
+
+func (r *Rig) startControlPlane(ctx context.Context) error {
+	var err error
+	if r.listen, err = r.ports.next(); err != nil {
+		return err
+	}
+	args := []string{
+		"serve", "--listen", r.listen.String(),
 		"--documents", r.Documents.Dir, "--registry", r.Registry.Flag(),
-		"--run", r.RunDir(), "--state", r.stateDir("control-plane"))
-	return err
+		"--run", r.RunDir(), "--state", r.stateDir("control-plane"),
+	}
+	if r.Registry.attests() {
+		args = append(args, "--attest", "token,consul")
+	}
+	if r.ControlPlane, err = r.run("control-plane", r.programs.Chancery, args...); err != nil {
+		return err
+	}
+	return r.trustControlPlane(ctx)
 }
 
 // RunDir returns where the control plane keeps its sockets.
@@ -112,13 +155,18 @@ func (r *Rig) Dir() string { return r.dir }
 
 // run starts a program under a name of its own.
 func (r *Rig) run(name, path string, args ...string) (*Process, error) {
+	return r.runFor("", name, path, args...)
+}
+
+// runFor does the same for an instance of a service, which may register it.
+func (r *Rig) runFor(service, name, path string, args ...string) (*Process, error) {
 	p := &Process{
 		Name: name, path: path, args: args,
 		env: environment(mark + filepath.Join(r.dir, name)),
 		log: filepath.Join(r.dir, "log", name),
 	}
 	if r.Registry != nil {
-		p.env = append(p.env, r.Registry.environment()...)
+		p.env = append(p.env, r.Registry.environment(service)...)
 	}
 	r.processes = append(r.processes, p)
 	return p, p.Start()

@@ -30,7 +30,8 @@ type Config struct {
 func Mesh(programs rig.Programs, registry string) rig.Config {
 	return rig.Config{
 		Programs: programs, Registry: registry,
-		Documents: shopmesh.Documents, Gateway: shopmesh.Gateway, Issuer: shopmesh.Issuer,
+		Documents: shopmesh.Documents, Issuer: shopmesh.Issuer,
+		Gateways: []rig.Edge{{Name: "public", Address: shopmesh.Public}, {Name: "partners", Address: shopmesh.Partners}},
 		Services: []string{"inventory", "payments", "orders"},
 	}
 }
@@ -39,7 +40,7 @@ func Mesh(programs rig.Programs, registry string) rig.Config {
 // all that it started.
 func Run(ctx context.Context, c Config) (err error) {
 	start := time.Now()
-	fmt.Fprintf(c.Out, "Starting the shop: registry (%s), control plane, gateway, three services with sidecars\n", c.Registry)
+	fmt.Fprintf(c.Out, "Starting the shop: registry (%s), control plane, two gateways, three services with sidecars\n", c.Registry)
 	r, err := rig.Start(ctx, Mesh(c.Programs, c.Registry))
 	if err != nil {
 		return err

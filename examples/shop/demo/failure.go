@@ -58,7 +58,7 @@ func controlPlaneBack(ctx context.Context, s *shop) (string, error) {
 // agentKilled restarts the agent at once, as a supervisor would. Beside the
 // good traffic, requests without a token knock all the time: none may come in.
 func agentKilled(ctx context.Context, s *shop) (string, error) {
-	knocking := rig.Load{Rate: 50, URL: fmt.Sprintf("http://%s/orders/unchecked", s.Gateway.Listen), Header: http.Header{}}.Start(ctx)
+	knocking := rig.Load{Rate: 50, URL: s.Gateway.URL("/orders/unchecked"), TLS: s.tls, Header: http.Header{}}.Start(ctx)
 	traffic := s.traffic(ctx)
 	err := errors.Join(s.moreReach(ctx, 10), s.Gateway.Kill(), s.Gateway.Start(), s.Gateway.Ready(ctx, 10*time.Second), s.moreReach(ctx, 30))
 	knocking.Stop()

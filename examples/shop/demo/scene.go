@@ -21,6 +21,7 @@ type chapter struct {
 var chapters = []chapter{
 	{"Who may come in", credentials},
 	{"Who speaks for whom", passports},
+	{"Which workload it is", identities},
 	{"Which way", paths},
 	{"How much", limits},
 	{"What changes", changes},

@@ -1,7 +1,9 @@
 package demo
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,7 +19,10 @@ import (
 // shop is the running mesh as its clients see it.
 type shop struct {
 	*rig.Rig
-	client *http.Client
+	// tls is how clients from outside speak to the public gateway.
+	tls *tls.Config
+	// thief is the certificate that was stolen from orders.
+	thief *tls.Certificate
 	// token belongs to ada, who is in sales.
 	token string
 }
@@ -28,7 +33,11 @@ func newShop(ctx context.Context, r *rig.Rig) (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shop{Rig: r, client: &http.Client{Timeout: 10 * time.Second}, token: token}
+	outside, err := r.TLS("")
+	if err != nil {
+		return nil, err
+	}
+	s := &shop{Rig: r, tls: outside, token: token}
 	for _, ready := range []request{
 		{path: "/orders/7", token: token},
 		{method: http.MethodPost, path: "/payments/7/refund", token: token},
@@ -48,9 +57,13 @@ type request struct {
 	path     string
 	token    string
 	passport string
-	// via is the address it is sent to, by default the gateway's; host is the
-	// service that a workload asks its sidecar for.
+	// via is the address that a workload sends it to in the clear, instead of
+	// the public gateway; host is the service that it asks for there.
 	via, host string
+	// at is who is asked over TLS, by default the public gateway, by somebody
+	// with this certificate and this trust.
+	at  *rig.Agent
+	tls *tls.Config
 }
 
 // reply is what comes back.
@@ -65,12 +78,23 @@ type reply struct {
 func (r reply) String() string { return fmt.Sprint(r.status) }
 
 func (s *shop) send(ctx context.Context, q request) (reply, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: cmp.Or(q.tls, s.tls),
+		// Sidecars speak nothing else.
+		ForceAttemptHTTP2: q.tls != nil && len(q.tls.NextProtos) > 0,
+	}}
+	return s.sendBy(ctx, client, q)
+}
+
+// sendBy sends by a client of the caller's.
+func (s *shop) sendBy(ctx context.Context, client *http.Client, q request) (reply, error) {
+	scheme := "http"
 	if q.via == "" {
-		q.via = s.Gateway.Listen.String()
+		scheme, q.via = "https", cmp.Or(q.at, s.Gateway).Listen.String()
 	}
 	r := &http.Request{
 		Method: q.method, Host: q.host, Header: http.Header{},
-		URL: &url.URL{Scheme: "http", Host: q.via, Opaque: q.path}, // Opaque is not tidied
+		URL: &url.URL{Scheme: scheme, Host: q.via, Opaque: q.path}, // Opaque is not tidied
 	}
 	if q.token != "" {
 		r.Header.Set("Authorization", "Bearer "+q.token)
@@ -78,7 +102,7 @@ func (s *shop) send(ctx context.Context, q request) (reply, error) {
 	if q.passport != "" {
 		r.Header.Set(passport.Header, q.passport)
 	}
-	resp, err := s.client.Do(r.WithContext(ctx))
+	resp, err := client.Do(r.WithContext(ctx))
 	if err != nil {
 		return reply{}, err
 	}
@@ -124,8 +148,7 @@ func (s *shop) reaching(ctx context.Context, name string, do func() error) (int,
 // traffic asks for an order all the time, which needs two services.
 func (s *shop) traffic(ctx context.Context) *rig.Traffic {
 	return rig.Load{
-		Rate:   50,
-		URL:    fmt.Sprintf("http://%s/orders/7", s.Gateway.Listen),
+		Rate: 50, URL: s.Gateway.URL("/orders/7"), TLS: s.tls,
 		Header: http.Header{"Authorization": {"Bearer " + s.token}},
 	}.Start(ctx)
 }

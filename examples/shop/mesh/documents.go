@@ -3,15 +3,16 @@ package mesh
 
 import "embed"
 
-// Documents are the files beside this one. They say where the gateway listens
-// and where the issuer is, [Gateway] and [Issuer], for whoever puts the two
-// elsewhere.
+// Documents are the files beside this one. They say where the gateways listen
+// and where the issuer is, [Public], [Partners] and [Issuer], for whoever puts
+// them elsewhere.
 //
 //go:embed *.yaml
 var Documents embed.FS
 
 // The addresses that stand in the documents.
 const (
-	Gateway = "127.0.0.1:8080"
-	Issuer  = "127.0.0.1:9000"
+	Public   = "127.0.0.1:8443"
+	Partners = "127.0.0.1:8444"
+	Issuer   = "127.0.0.1:9000"
 )
