@@ -5,17 +5,21 @@
 package compose_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-const gateway = "http://127.0.0.1:8080"
+const gateway = "https://127.0.0.1:8443"
 
 func TestCompose(t *testing.T) {
 	t.Cleanup(func() {
@@ -26,6 +30,7 @@ func TestCompose(t *testing.T) {
 	})
 	// It returns once welcome starts, which waits until all the others are healthy.
 	compose(t, "up", "--detach")
+	trustGateway(t)
 
 	authorization := token(t, `{}`)
 	t.Run("welcome says where to send the first request", func(t *testing.T) {
@@ -54,6 +59,65 @@ func TestCompose(t *testing.T) {
 	t.Run("only the gateway is published, on loopback", tryPublished)
 	t.Run("no secret in the file", tryNoSecret)
 	t.Run("no service sees what is its agent's", tryApart)
+	t.Run("control plane and agents share nothing but a token each", tryShared)
+	t.Run("the control plane tells of mutual TLS with each agent", tryIdentities)
+}
+
+// client trusts the gateway's authority, and nobody else.
+var client *http.Client
+
+func trustGateway(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "outside.ca.crt")
+	compose(t, "cp", "gateway:/certificates/outside.ca.crt", file)
+	bundle, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		t.Fatalf("no certificate in %s", bundle)
+	}
+	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+}
+
+// tryShared checks that no volume of the control plane's is an agent's as well,
+// but for the one that its join token came in.
+func tryShared(t *testing.T) {
+	all := services(t)
+	for name, agent := range all {
+		if name == "control-plane" {
+			continue
+		}
+		for _, v := range agent.Volumes {
+			shared := slices.ContainsFunc(all["control-plane"].Volumes, func(own volume) bool { return own.Source == v.Source })
+			if shared && (!strings.HasSuffix(v.Source, "-token") || !v.ReadOnly) {
+				t.Errorf("%s and the control plane share %+v", name, v)
+			}
+		}
+	}
+}
+
+// tryIdentities checks that each proxy is there by a certificate.
+func tryIdentities(t *testing.T) {
+	out := compose(t, "exec", "-T", "control-plane", "/usr/local/bin/chancery", "proxies", "-o", "json")
+	var proxies []struct {
+		Name        string `json:"name"`
+		Certificate struct {
+			Serial string `json:"serial"`
+		} `json:"certificate"`
+	}
+	if err := json.Unmarshal([]byte(out), &proxies); err != nil {
+		t.Fatal(err)
+	}
+	if len(proxies) != 4 {
+		t.Errorf("%d proxies: %s", len(proxies), out)
+	}
+	for _, p := range proxies {
+		if p.Certificate.Serial == "" {
+			t.Errorf("%s has no certificate", p.Name)
+		}
+	}
 }
 
 // answer is what the shop's services say that they received.
@@ -136,10 +200,12 @@ type service struct {
 	Ports []struct {
 		HostIP string `json:"host_ip"`
 	} `json:"ports"`
-	Volumes []struct {
-		Source   string `json:"source"`
-		ReadOnly bool   `json:"read_only"`
-	} `json:"volumes"`
+	Volumes []volume `json:"volumes"`
+}
+
+type volume struct {
+	Source   string `json:"source"`
+	ReadOnly bool   `json:"read_only"`
 }
 
 func services(t *testing.T) map[string]service {
@@ -169,7 +235,7 @@ func request(t *testing.T, method, path, authorization string) (status int, body
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
