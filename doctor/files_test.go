@@ -26,7 +26,7 @@ func TestFiles(t *testing.T) {
 	}
 	write("svid.pem", 0o600)
 	write("passport-keys.json", 0o644)
-	if err := os.Mkdir(filepath.Join(dir, "service"), 0o711); err != nil { //nolint:gosec // as the run directory's
+	if err := os.Mkdir(filepath.Join(dir, "service"), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, doctor.Files(dir))
