@@ -96,7 +96,7 @@ func (j *joiner) knownCredentials() (grpccredentials.TransportCredentials, error
 	case t != nil:
 		return identity.ClientCredentials(onlyTrust{t}), nil
 	}
-	return nil, errors.New("nothing to verify the control plane by: give --trust-bundle with the output of \"chancery ca show --pem\"")
+	return nil, errors.New("nothing to verify the control plane by: give --trust-bundle with the output of \"chancery ca bundle\"")
 }
 
 // tokenCredentials verify it by what came with the token, unless an operator
