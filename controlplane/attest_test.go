@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,13 +18,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/attest"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/consultest"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
 
@@ -199,6 +203,56 @@ func TestConsulIsNotAttestedByUnlessConfigured(t *testing.T) {
 		if status.Code(err) != codes.Unimplemented {
 			t.Error(err)
 		}
+	}
+}
+
+// An agent proves by the registration of its service, and gets what it proved.
+// Another's registration, or another key, is no proof.
+func TestJoinWithConsul(t *testing.T) {
+	t.Parallel()
+	server := consultest.StartWithACLs(t)
+	r := start(t, shop(), func(c *controlplane.Config) {
+		c.Consul = &attest.ConsulConfig{API: server.Token(t, `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`)}
+	})
+	mine, err := attest.NewConsulClient(server.ServiceToken(t, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mine.Agent().ServiceRegister(&api.AgentServiceRegistration{Name: "orders", ID: "orders-1", Port: 9000}); err != nil {
+		t.Fatal(err)
+	}
+	client := chancerypb.NewAttestationClient(r.stranger(r.token(orders)))
+	csr, key := newCSR(t)
+	challenge, err := client.ChallengeConsul(t.Context(), &chancerypb.ChallengeConsulRequest{Service: "orders", ServiceId: "orders-1", Csr: csr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cleanup, err := attest.Prove(t.Context(), mine, attest.Proof{Service: "orders", ServiceID: "orders-1", Nonce: challenge.GetNonce()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cleanup(context.Background()) })
+	join := func(service string, csr []byte) (*chancerypb.EnrollResponse, error) {
+		return client.JoinWithConsul(t.Context(), &chancerypb.JoinWithConsulRequest{
+			Service: service, ServiceId: "orders-1", Nonce: challenge.GetNonce(), Enroll: &chancerypb.EnrollRequest{Csr: csr},
+		})
+	}
+	other, _ := newCSR(t)
+	for name, attempt := range map[string]func() (*chancerypb.EnrollResponse, error){
+		"another service": func() (*chancerypb.EnrollResponse, error) { return join("inventory", csr) },
+		"another key":     func() (*chancerypb.EnrollResponse, error) { return join("orders", other) },
+	} {
+		if _, err := attempt(); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	resp, err := join("orders", csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.check(resp, orders, key)
+	if _, err := join("orders", csr); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("the nonce once more: %v", err)
 	}
 }
 

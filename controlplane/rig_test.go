@@ -109,18 +109,19 @@ type rig struct {
 	server   *controlplane.Server
 	admin    *controlplane.AdminClient
 	svids    map[identity.ID]*identity.SVID
+	options  []func(*controlplane.Config)
 	stop     func()
 }
 
 // start runs a control plane on documents by file name, until the test ends.
-func start(t testing.TB, docs map[string]string) *rig {
+func start(t testing.TB, docs map[string]string, options ...func(*controlplane.Config)) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cp") // short: socket paths are bounded
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, docs: dir + "/docs", run: dir + "/run", state: dir + "/state", svids: map[identity.ID]*identity.SVID{}}
+	r := &rig{t: t, docs: dir + "/docs", run: dir + "/run", state: dir + "/state", svids: map[identity.ID]*identity.SVID{}, options: options}
 	if err := os.Mkdir(r.docs, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func (r *rig) with(t *testing.T) *rig {
 }
 
 func (r *rig) config() controlplane.Config {
-	return controlplane.Config{
+	config := controlplane.Config{
 		Documents:       r.docs,
 		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
 		Registry:        r.registry,
@@ -180,6 +181,10 @@ func (r *rig) config() controlplane.Config {
 		Registerer:      r.metrics,
 		Gatherer:        r.metrics,
 	}
+	for _, change := range r.options {
+		change(&config)
+	}
+	return config
 }
 
 // write puts a document's file in place.
