@@ -18,7 +18,7 @@ var identities = []scene{
 	{"a process without a certificate asks inventory's sidecar", "no handshake, nothing reaches inventory", noCertificate},
 	{"payments' certificate asks orders, which names other callers", "403, nothing reaches orders", refusedByIdentity},
 	{"a partner asks for orders without its client certificate", "no handshake at the gateway", partnerUnknown},
-	{"a partner with its certificate asks orders, that inventory", "200; 401 there: not for partners' Passports", partnersPassport},
+	{"a partner with its certificate asks orders, that inventory", "200; 401 there, not for such Passports", partnersPassport},
 	{"orders' key is stolen and asks inventory; then revoked", "200; then 403, no new handshake, in 2s", stolenKey},
 	{"orders joins again", "ada gets 200, the thief nothing", joinedAgain},
 }
