@@ -12,14 +12,12 @@ const alarms = 6
 
 // watchExpiry is loud when the certificate nears its end and was not renewed.
 func (c *credentials) watchExpiry(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		changed := c.watch()
 		s := c.current.Load()
 		var alarm <-chan time.Time
-		var timer *time.Timer
 		if at, ok := s.nextAlarm(time.Now()); ok {
-			timer = time.NewTimer(time.Until(at))
-			alarm = timer.C
+			alarm = time.After(time.Until(at))
 		}
 		select {
 		case <-ctx.Done():
@@ -27,13 +25,8 @@ func (c *credentials) watchExpiry(ctx context.Context) error {
 		case <-alarm:
 			c.alarm(ctx, s)
 		}
-		if timer != nil {
-			timer.Stop()
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 func (c *credentials) alarm(ctx context.Context, s *certificate) {
@@ -43,15 +36,8 @@ func (c *credentials) alarm(ctx context.Context, s *certificate) {
 		text = fmt.Sprintf("ended at %s: no connection of this workload is taken any more", s.Expires().Format(time.RFC3339))
 	}
 	c.problems.set(problemCertificate, text)
-	c.log.ErrorContext(ctx, "certificate "+certificateState(left), "spiffe_id", s.SPIFFEID(), "serial", s.Serial(),
+	c.log.ErrorContext(ctx, "certificate not renewed in time", "spiffe_id", s.SPIFFEID(), "serial", s.Serial(),
 		"expires", s.Expires(), "left", left, "err", c.failure())
-}
-
-func certificateState(left time.Duration) string {
-	if left <= 0 {
-		return "has ended"
-	}
-	return "nears its end without renewal"
 }
 
 // nextAlarm returns when to be loud next if the certificate stays.

@@ -12,7 +12,11 @@
 //     tells it to the control plane.
 //   - disk keeps the last good state, so that agent and Envoy start without a
 //     control plane.
-//   - credentials keeps the certificate, and a gateway's key for Passports.
+//   - credentials keeps the workload's certificate: joiner proves who it is for
+//     the first one, and each is renewed in time by the one before. A gateway's
+//     keys for Passports are passportKeys.
+//   - trust keeps what others are verified by, which never goes back.
+//   - connection is that to the control plane, with the newest certificate.
 //   - supervisor runs Envoy, which lives on when the agent dies.
 //
 // It refuses to know what the configuration means: it translates nothing and
@@ -44,7 +48,7 @@ import (
 // Logger are required.
 type Config struct {
 	// Identity is the gateway or service. The control plane knows it by the
-	// connection; here it says what the certificate must name.
+	// certificate; here it says what that must name.
 	Identity identity.ID
 	// Instance tells the instances of one service apart for people; by
 	// default the host's name.

@@ -158,11 +158,3 @@ func (t *trust) since() time.Time {
 	defer t.mu.Unlock()
 	return t.taken
 }
-
-// sequence returns that of the current Trust, 0 for none.
-func (t *trust) sequence() uint64 {
-	if current := t.current.Load(); current != nil {
-		return current.Sequence()
-	}
-	return 0
-}
