@@ -96,7 +96,7 @@ func refused(ctx context.Context, conn net.Conn) error {
 	defer cancel()
 	client := tls.Client(conn, &tls.Config{
 		InsecureSkipVerify: true, //nolint:gosec // nothing is sent; whom the other side lets in is what is asked
-		NextProtos:         []string{"h2"},
+		NextProtos:         []string{"h2", "http/1.1"},
 	})
 	if err := client.HandshakeContext(ctx); err != nil {
 		return err

@@ -19,7 +19,8 @@ func TestReach(t *testing.T) {
 	t.Cleanup(clear.Close)
 	closed := listen(t, "127.0.0.1")
 	_ = closed.Close()
-	strict, lenient := sidecar(t, tls.RequireAnyClientCert), sidecar(t, tls.RequestClientCert)
+	strict, lenient := sidecar(t, tls.RequireAnyClientCert, true), sidecar(t, tls.RequestClientCert, true)
+	silent := sidecar(t, tls.RequestClientCert, false)
 
 	tests := map[string]struct {
 		instance doctor.Instance
@@ -32,6 +33,7 @@ func TestReach(t *testing.T) {
 		"sidecar is away":          {doctor.Instance{Address: at(closed), Mesh: at(closed)}, []finding{{doctor.Note, "orders/1", "cannot be reached"}}},
 		"sidecar speaks no TLS":    {doctor.Instance{Address: at(closed), Mesh: at(clear.Listener)}, []finding{{doctor.Problem, "orders/1", "does not speak TLS"}}},
 		"sidecar lets everyone in": {doctor.Instance{Address: at(closed), Mesh: lenient}, []finding{{doctor.Problem, "orders/1", "without a certificate is let in"}}},
+		"and waits to be asked":    {doctor.Instance{Address: at(closed), Mesh: silent}, []finding{{doctor.Problem, "orders/1", "without a certificate is let in"}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +54,7 @@ func TestReachFromOutside(t *testing.T) {
 	t.Parallel()
 	application := listen(t, outside(t))
 	go serve(application)
-	i := doctor.Instance{Service: "orders", ID: "1", MTLS: true, Address: at(application), Mesh: sidecar(t, tls.RequireAnyClientCert)}
+	i := doctor.Instance{Service: "orders", ID: "1", MTLS: true, Address: at(application), Mesh: sidecar(t, tls.RequireAnyClientCert, true)}
 	expect(t, doctor.Reach(t.Context(), []doctor.Instance{i}), finding{doctor.Problem, "orders/1", "not asked who they are"})
 }
 
@@ -72,12 +74,12 @@ func outside(t *testing.T) string {
 	return ""
 }
 
-// sidecar speaks HTTP/2 over TLS to clients that show what auth demands.
-func sidecar(t *testing.T, auth tls.ClientAuthType) netip.AddrPort {
+// sidecar speaks TLS to clients that show what auth demands, and then either
+// HTTP/2, whose server speaks first, or HTTP/1.1.
+func sidecar(t *testing.T, auth tls.ClientAuthType, http2 bool) netip.AddrPort {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
-	s.EnableHTTP2 = true
-	s.Config.ErrorLog = nil
+	s.EnableHTTP2 = http2
 	s.TLS = &tls.Config{ClientAuth: auth, MinVersion: tls.VersionTLS13}
 	s.StartTLS()
 	t.Cleanup(s.Close)
