@@ -137,7 +137,7 @@ func (a *authority) JoinWithToken(_ context.Context, req *chancerypb.JoinWithTok
 	bound, known := a.tokens[req.GetToken()]
 	if !known || (bound != nil && !bound.(*ecdsa.PublicKey).Equal(key)) {
 		a.mu.Unlock()
-		return nil, status.Error(codes.PermissionDenied, "token is spent")
+		return nil, status.Error(codes.Unauthenticated, "token is spent")
 	}
 	a.tokens[req.GetToken()] = key
 	a.joins++

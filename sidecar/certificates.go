@@ -112,6 +112,23 @@ func (c *certificates) forget(name string) {
 	c.problem(name, "")
 }
 
+// ready reports which secrets listeners ask for that Envoy cannot have.
+func (c *certificates) ready() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	served := c.secrets.Versions()
+	var missing []error
+	for _, name := range slices.Sorted(maps.Keys(c.wanted)) {
+		if _, ok := served[name]; !ok {
+			missing = append(missing, fmt.Errorf("no %s", name))
+		}
+	}
+	return errors.Join(missing...)
+}
+
 // run reads the files whenever something happens to them, until ctx ends.
 func (c *certificates) run(ctx context.Context) error {
 	if c == nil {

@@ -191,6 +191,9 @@ func TestCertificatesAreServedByName(t *testing.T) {
 			}
 			if bad := len(test.want) == 0 && len(test.ask) == 1; bad {
 				eventually(t, "it is told", func() error { return has(cp.lastReport().GetProblems(), test.ask[0]) })
+				if err := a.Ready(); err == nil || !strings.Contains(err.Error(), "no "+test.ask[0]) {
+					t.Errorf("the agent's readiness: %v", err)
+				}
 			}
 		})
 	}

@@ -231,7 +231,9 @@ func (c *credentials) obtain(ctx context.Context) error {
 			return nil
 		}
 		c.log.ErrorContext(ctx, "no new certificate", "err", err)
-		pause.max = c.patience()
+		if pause.max = c.patience(); errors.Is(err, errNoToken) {
+			pause.max = time.Second // nobody is asked until there is one
+		}
 		if !pause.wait(ctx) {
 			return ctx.Err()
 		}

@@ -90,7 +90,7 @@ func (a *Agent) Ready() error {
 	if !a.rollout.ready() {
 		missing = append(missing, errors.New("no revision acknowledged by envoy yet"))
 	}
-	return errors.Join(missing...)
+	return errors.Join(append(missing, a.certificates.ready())...)
 }
 
 // Status returns the agent's present state.

@@ -190,7 +190,7 @@ func TestRefusedTokenIsTriedOnce(t *testing.T) {
 	cp.spend(spent, newKey(t).Public())
 	writeToken("%s", 0o600)(t, a.config.Join.TokenFile, spent)
 	a.start()
-	eventually(t, "it is told", hasProblem(a, "there is no fresh one"))
+	eventually(t, "it is told", hasProblem(a, "the last one was refused"))
 	if n := cp.attempted(); n != 1 {
 		t.Errorf("%d attempts with a token that was refused", n)
 	}

@@ -34,12 +34,15 @@ func (p *tokenProver) prove(ctx context.Context, client chancerypb.AttestationCl
 	switch status.Code(err) {
 	case codes.OK:
 		return resp, nil
-	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound:
+	case codes.Unauthenticated, codes.InvalidArgument:
 		p.spent, p.spentReason = p.token, err
-	default: // nobody said that the token is bad
+	default: // nobody said that the token is bad; the workload's document may yet come
 	}
 	return nil, fmt.Errorf("join with token: %w", err)
 }
+
+// errNoToken says that there is no join token to send, yet.
+var errNoToken = errors.New("join token")
 
 // token returns the join token, unless it was refused before.
 func (j *joiner) token() (string, error) {
@@ -47,7 +50,7 @@ func (j *joiner) token() (string, error) {
 	if j.config.TokenFile != "" {
 		text, err := readPrivate(j.config.TokenFile)
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf(`join token: no file %q: write the output of "chancery token create" there`, j.config.TokenFile)
+			return "", fmt.Errorf(`%w: no file %q: write the output of "chancery token create" there`, errNoToken, j.config.TokenFile)
 		}
 		if err != nil {
 			return "", fmt.Errorf("join token: %w", err)
@@ -57,11 +60,11 @@ func (j *joiner) token() (string, error) {
 	token = strings.TrimSpace(token)
 	switch {
 	case token == "":
-		return "", errors.New("join token: it is empty")
+		return "", fmt.Errorf("%w: it is empty", errNoToken)
 	case len(token) > maxToken || len(strings.Fields(token)) != 1:
 		return "", errors.New("join token: it is not one word, as \"chancery token create\" writes it")
 	case token == j.spent:
-		return "", fmt.Errorf("join token was refused, and there is no fresh one: %w", j.spentReason)
+		return "", fmt.Errorf("%w: the last one was refused: %w", errNoToken, j.spentReason)
 	}
 	return token, nil
 }
