@@ -14,7 +14,7 @@ ARG VERSION=(devel)
 RUN --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X 'main.buildVersion=$VERSION'" -o /bin/ ./cmd/chancery ./examples/shop
 # A new volume takes owner and mode from the directory that it is mounted on.
-RUN mkdir -m 700 -p /state/chancery
+RUN mkdir -m 700 -p /state/chancery /outside/certificates
 
 FROM scratch AS chancery
 COPY --from=build /bin/chancery /usr/local/bin/chancery
@@ -30,5 +30,6 @@ ENTRYPOINT ["/usr/local/bin/chancery"]
 
 FROM scratch AS shop
 COPY --from=build /bin/shop /usr/local/bin/shop
+COPY --from=build --chown=65532:65532 /outside/ /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/shop"]
