@@ -113,7 +113,7 @@ func (s *Server) Ready() error {
 	if served == nil {
 		return errors.New("there are no valid documents yet")
 	}
-	return errors.Join(s.sockets.ready(), s.cfg.Registry.Ready())
+	return s.cfg.Registry.Ready()
 }
 
 // Status tells how the control plane is.

@@ -216,6 +216,7 @@ func TestNewRefuses(t *testing.T) {
 		"no documents":          func(c *controlplane.Config) { c.Documents = "" },
 		"no registry":           func(c *controlplane.Config) { c.Registry = nil },
 		"no run directory":      func(c *controlplane.Config) { c.RunDir = "" },
+		"no address":            func(c *controlplane.Config) { c.Listen = "" },
 		"no state directory":    func(c *controlplane.Config) { c.StateDir = "" },
 		"no expressions":        func(c *controlplane.Config) { c.CheckExpression = nil },
 		"a state that all read": func(c *controlplane.Config) { c.StateDir = loose },

@@ -110,8 +110,6 @@ func (s *Server) apply(q quarantine) error {
 	s.views.set(next)
 	s.passports.use(m.TrustDomain, s.views.scopes(nil))
 	s.settle(m)
-	s.workloads = workloads(m)
-	s.sockets.use(s.workloads)
 	s.saved.changed()
 	return nil
 }

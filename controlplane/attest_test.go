@@ -185,7 +185,7 @@ func TestAttemptsAreLimited(t *testing.T) {
 	if limited < 10 {
 		t.Errorf("%d of 30 attempts were too many", limited)
 	}
-	if _, err := r.enroll(inventory, nil); err != nil {
+	if _, err := r.enroll(inventory); err != nil {
 		t.Errorf("a renewal from the same address: %v", err)
 	}
 }

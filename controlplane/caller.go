@@ -23,6 +23,7 @@ var (
 // caller is the workload at the other end of a call.
 type caller struct {
 	identity.ID
+	connection *connection
 	// certificate is what the ledger knows of the one that it showed.
 	certificate ca.Certificate
 }
@@ -42,28 +43,18 @@ func (s *Server) caller(ctx context.Context) (caller, error) {
 // identify returns who calls, by its certificate alone, which must be good now:
 // that it was in the handshake is not enough.
 func (s *Server) identify(ctx context.Context) (caller, error) {
-	if c, ok := connectionOf(ctx); ok {
-		if c.isStranger() {
-			return caller{}, errStranger
-		}
-		return s.holder(c.peer)
-	}
-	peer, ok := identity.PeerFromContext(ctx) // of a socket
-	if !ok {
+	conn, ok := connectionOf(ctx)
+	if !ok || conn.isStranger() {
 		return caller{}, errStranger
 	}
-	return caller{ID: peer.ID}, nil
-}
-
-// holder returns who holds a peer's certificate.
-func (s *Server) holder(p identity.Peer) (caller, error) {
+	p := conn.peer
 	authority, _ := s.authority()
 	c, known := authority.Find(p.Certificate.SerialNumber.Text(16))
 	switch {
 	case !known, c.ID != p.ID, !c.Revoked.IsZero(), !time.Now().Before(c.Expires), !isGood(s.self.Trust(), p):
 		return caller{}, errAttest
 	}
-	return caller{ID: p.ID, certificate: c}, nil
+	return caller{ID: p.ID, connection: conn, certificate: c}, nil
 }
 
 // openMethods begins the names of the methods that are open to strangers.
@@ -87,7 +78,8 @@ func admitStream(server any, stream grpc.ServerStream, info *grpc.StreamServerIn
 }
 
 func admit(ctx context.Context, method string) error {
-	if c, ok := connectionOf(ctx); ok && c.isStranger() && !strings.HasPrefix(method, openMethods) {
+	c, ok := connectionOf(ctx)
+	if !ok || c.isStranger() && !strings.HasPrefix(method, openMethods) {
 		return errStranger
 	}
 	return nil

@@ -4,14 +4,15 @@
 //	cp, err := controlplane.New(controlplane.Config{
 //		Documents: "/etc/chancery",
 //		Registry:  registry,
+//		Listen:    "10.0.0.5:8600",
 //		RunDir:    "/run/chancery",
 //		StateDir:  "/var/lib/chancery",
 //	})
 //	...
 //	err = cp.Run(ctx) // until ctx ends
 //
-// Who an agent is comes from the socket that it connects to, and never from
-// what it says. It sees the view of its gateway or service alone; of what all
+// Who an agent is comes from the certificate that it connects with, and never
+// from what it says. It sees the view of its gateway or service alone; of what all
 // views share (endpoints, identity providers, Passport keys), only the names
 // that its view refers to. A document that goes takes its streams along.
 //
@@ -63,18 +64,14 @@ type Config struct {
 	CheckExpression func(source string) []mesh.ExpressionFault
 	// Registry says where services run; required. The server runs it.
 	Registry discovery.Registry
-	// RunDir is where the sockets are; required. See [identity.SocketPath]
-	// and [AdminSocket].
+	// RunDir is where the [AdminSocket] is; required.
 	RunDir string
-	// Listen is the TCP address that agents connect to, with mutual TLS; empty
-	// is none.
+	// Listen is the TCP address that agents connect to, with mutual TLS;
+	// required.
 	Listen string
 	// StateDir keeps what must outlive the process, the certificate
 	// authority's key among it; required, mode 0700.
 	StateDir string
-	// AgentUID is a further user that agents run as, who is given their
-	// directories (which takes root); 0 is none but root and this user.
-	AgentUID uint32
 	// Authority is for the certificate authority.
 	Authority AuthorityConfig
 	// Consul lets agents of services prove in Consul who they are; nil does
@@ -103,12 +100,11 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	started time.Time
-	// grpc serves TCP, local the sockets.
-	grpc, local *grpc.Server
-	address     atomic.Pointer[net.Addr]
-	self        *self
-	door        *door
-	trusts      xds.Collection
+	grpc    *grpc.Server
+	address atomic.Pointer[net.Addr]
+	self    *self
+	door    *door
+	trusts  xds.Collection
 	// trusting is held by who makes a Trust that of all connections.
 	trusting sync.Mutex
 
@@ -121,7 +117,6 @@ type Server struct {
 	tokens      *attest.Tokens
 	consul      *attest.Consul
 	audit       *audit.Log
-	sockets     *sockets
 	enrollments limits[identity.ID]
 	renewals    limits[string]
 	rejections  limits[identity.ID]
@@ -134,11 +129,10 @@ type Server struct {
 	saved     *stateFile
 	// opened is closed once there is an authority; leaf is how long workloads'
 	// certificates live.
-	opened    chan struct{}
-	ca        *ca.CA
-	leaf      time.Duration
-	workloads []identity.ID
-	wanted    []string
+	opened chan struct{}
+	ca     *ca.CA
+	leaf   time.Duration
+	wanted []string
 }
 
 // New returns a control plane that [Server.Run] starts.
@@ -148,6 +142,7 @@ func New(cfg Config) (*Server, error) {
 		"CheckExpression": cfg.CheckExpression == nil,
 		"Registry":        cfg.Registry == nil,
 		"RunDir":          cfg.RunDir == "",
+		"Listen":          cfg.Listen == "",
 		"StateDir":        cfg.StateDir == "",
 	} {
 		if missing {
@@ -229,9 +224,6 @@ func New(cfg Config) (*Server, error) {
 		log.Error("documents of an earlier process not used", "err", err)
 	}
 	s.door = newDoor(s.self, m)
-	s.grpc, s.local = s.newGRPC(s.door), s.newGRPC(identity.Credentials())
-	s.sockets = newSockets(log, s.local.Serve, func(id identity.ID) (net.Listener, error) {
-		return identity.Listen(cfg.RunDir, id, cfg.AgentUID)
-	})
+	s.grpc = s.newGRPC()
 	return s, nil
 }

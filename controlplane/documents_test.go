@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/chancery-mesh/chancery/controlplane"
-	"github.com/chancery-mesh/chancery/identity"
 )
 
 func TestBadChangeLeavesEverythingAsItWas(t *testing.T) {
@@ -131,41 +130,6 @@ func TestServingIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestSocketsFollowTheDocuments(t *testing.T) {
-	t.Parallel()
-	r := start(t, shop())
-	extra := identity.ID{Role: identity.RoleService, Name: "extra"}
-	r.write("extra", "kind: Service\nname: extra\n")
-	subscribeAll(r.open(extra), held{})
-	r.remove("extra")
-	r.until("its socket is gone", func() bool { _, err := os.Stat(identity.SocketPath(r.run, extra)); return os.IsNotExist(err) })
-	r.stop()
-	for _, path := range []string{identity.SocketPath(r.run, orders), r.run + "/admin.sock"} {
-		if _, err := os.Stat(path); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", path, err)
-		}
-	}
-}
-
-func TestSocketThatCannotBeOpened(t *testing.T) {
-	t.Parallel()
-	r := start(t, shop())
-	r.dial(orders)
-	r.stop()
-	// Others could enter.
-	if err := os.Chmod(r.run+"/service/orders", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	r.start()
-	subscribeAll(r.open(inventory), held{}) // keeps no other from it
-	if err := r.server.Ready(); err == nil || !strings.Contains(err.Error(), "service/orders") {
-		t.Errorf("Ready: %v", err)
-	}
-	if s := r.status(); !strings.Contains(s.NotReady, "service/orders") {
-		t.Errorf("status %+v", s)
-	}
-}
-
 func TestOnlyOneControlPlaneForARunDirectory(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())
@@ -182,5 +146,9 @@ func TestOnlyOneControlPlaneForARunDirectory(t *testing.T) {
 	}
 	if err := first.Ready(); err != nil {
 		t.Error(err)
+	}
+	r.stop()
+	if _, err := os.Stat(controlplane.AdminSocket(r.run)); !os.IsNotExist(err) {
+		t.Errorf("the admin socket is left: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -25,7 +24,7 @@ func (s *Server) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	if !s.renewals.allow(renewer(who)) || !s.enrollments.allow(who.ID) {
+	if !s.renewals.allow(who.certificate.Lineage) || !s.enrollments.allow(who.ID) {
 		return nil, errTooManyEnrollments
 	}
 	return s.issue(ctx, req, ca.Request{
@@ -38,9 +37,6 @@ func (s *Server) Enroll(ctx context.Context, req *chancerypb.EnrollRequest) (_ *
 // errTooManyEnrollments is temporary.
 var errTooManyEnrollments = status.Error(codes.ResourceExhausted, "too many enrollments: try again later")
 
-// renewer is who is counted as one: an agent.
-func renewer(who caller) string { return cmp.Or(who.certificate.Lineage, who.ID.String()) }
-
 // issue signs the certificate of a workload that has proved who it is, and
 // endorses the Passport keys that come with it.
 func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want ca.Request) (*chancerypb.EnrollResponse, error) {
@@ -48,7 +44,7 @@ func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want 
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	keys := passportKeysOf(req)
+	keys := req.GetPassportKeys()
 	if len(keys) > 0 && want.ID.Role != identity.RoleGateway {
 		return nil, status.Error(codes.PermissionDenied, "only gateways sign Passports")
 	}
@@ -69,8 +65,7 @@ func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want 
 	s.metrics.enrollments.WithLabelValues(string(want.ID.Role)).Inc()
 	s.log.InfoContext(ctx, "certificate signed", "workload", want.ID.String(),
 		"serial", certificate.Serial, "lineage", certificate.Lineage, "expires", certificate.Expires)
-	trust := authority.Trust()
-	return &chancerypb.EnrollResponse{Chain: chain, Bundle: trust.GetRoots(), SpiffeId: certificate.SPIFFEID, Trust: trust}, nil
+	return &chancerypb.EnrollResponse{Chain: chain, SpiffeId: certificate.SPIFFEID, Trust: authority.Trust()}, nil
 }
 
 // notSigned says what an agent is told when its certificate is not signed.
@@ -80,14 +75,6 @@ func (s *Server) notSigned(ctx context.Context, id identity.ID, err error) error
 		return errAttest
 	}
 	return status.Error(codes.Internal, "certificate not signed")
-}
-
-// passportKeysOf returns the Passport keys of a request.
-func passportKeysOf(req *chancerypb.EnrollRequest) [][]byte {
-	if keys := req.GetPassportKeys(); len(keys) > 0 || len(req.GetPassportKey()) == 0 {
-		return keys
-	}
-	return [][]byte{req.GetPassportKey()}
 }
 
 // endorse takes a gateway's Passport keys for as long as its certificate.

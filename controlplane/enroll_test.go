@@ -59,11 +59,11 @@ func newPassportKey(t *testing.T) (jwk []byte, id string) {
 }
 
 // enroll enrolls as a workload.
-func (r *rig) enroll(id identity.ID, passportKey []byte) (*chancerypb.EnrollResponse, error) {
+func (r *rig) enroll(id identity.ID, passportKeys ...[]byte) (*chancerypb.EnrollResponse, error) {
 	r.t.Helper()
 	csr, _ := newCSR(r.t)
 	return chancerypb.NewControlPlaneClient(r.dial(id)).Enroll(r.t.Context(),
-		&chancerypb.EnrollRequest{Csr: csr, PassportKey: passportKey})
+		&chancerypb.EnrollRequest{Csr: csr, PassportKeys: passportKeys})
 }
 
 func TestEnroll(t *testing.T) {
@@ -89,11 +89,11 @@ func TestEnroll(t *testing.T) {
 
 	r.stop()
 	r.start()
-	again, err := r.enroll(orders, nil)
+	again, err := r.enroll(orders)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(again.GetBundle()[0]) != string(resp.GetBundle()[0]) {
+	if string(again.GetTrust().GetRoots()[0]) != string(resp.GetTrust().GetRoots()[0]) {
 		t.Error("a restart made another root")
 	}
 }
@@ -138,22 +138,26 @@ func TestEnrollRefuses(t *testing.T) {
 	withPrivate := strings.Replace(string(jwk), "{", `{"d":"`+base64.RawURLEncoding.EncodeToString(make([]byte, 32))+`",`, 1)
 	csr, _ := newCSR(t)
 	tests := map[string]struct {
-		id   identity.ID
-		req  *chancerypb.EnrollRequest
-		want codes.Code
+		id       identity.ID
+		csr, key []byte
+		want     codes.Code
 	}{
-		"no request":                    {orders, &chancerypb.EnrollRequest{}, codes.InvalidArgument},
-		"a broken request":              {orders, &chancerypb.EnrollRequest{Csr: csr[:len(csr)-1]}, codes.InvalidArgument},
-		"a service that would mint":     {orders, &chancerypb.EnrollRequest{Csr: csr, PassportKey: jwk}, codes.PermissionDenied},
-		"a key with its private half":   {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(withPrivate)}, codes.InvalidArgument},
-		"a key of another kind":         {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: es256}, codes.InvalidArgument},
-		"a symmetric key":               {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(`{"kty":"oct","k":"AAAA"}`)}, codes.InvalidArgument},
-		"a key under another name":      {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(strings.Replace(string(jwk), `"kid":"`, `"kid":"x`, 1))}, codes.InvalidArgument},
-		"a key that belongs to another": {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte(strings.Replace(string(jwk), "{", `{"owner":"spiffe://shop.example/gateway/other",`, 1))}, codes.InvalidArgument},
-		"garbage":                       {gateway, &chancerypb.EnrollRequest{Csr: csr, PassportKey: []byte("garbage")}, codes.InvalidArgument},
+		"no request":                    {orders, nil, nil, codes.InvalidArgument},
+		"a broken request":              {orders, csr[:len(csr)-1], nil, codes.InvalidArgument},
+		"a service that would mint":     {orders, csr, jwk, codes.PermissionDenied},
+		"a key with its private half":   {gateway, csr, []byte(withPrivate), codes.InvalidArgument},
+		"a key of another kind":         {gateway, csr, es256, codes.InvalidArgument},
+		"a symmetric key":               {gateway, csr, []byte(`{"kty":"oct","k":"AAAA"}`), codes.InvalidArgument},
+		"a key under another name":      {gateway, csr, []byte(strings.Replace(string(jwk), `"kid":"`, `"kid":"x`, 1)), codes.InvalidArgument},
+		"a key that belongs to another": {gateway, csr, []byte(strings.Replace(string(jwk), "{", `{"owner":"spiffe://shop.example/gateway/other",`, 1)), codes.InvalidArgument},
+		"garbage":                       {gateway, csr, []byte("garbage"), codes.InvalidArgument},
 	}
 	for name, tt := range tests {
-		_, err := chancerypb.NewControlPlaneClient(r.dial(tt.id)).Enroll(t.Context(), tt.req)
+		req := &chancerypb.EnrollRequest{Csr: tt.csr}
+		if tt.key != nil {
+			req.PassportKeys = [][]byte{tt.key}
+		}
+		_, err := chancerypb.NewControlPlaneClient(r.dial(tt.id)).Enroll(t.Context(), req)
 		if status.Code(err) != tt.want {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
@@ -169,7 +173,7 @@ func TestEnrollmentsAreLimited(t *testing.T) {
 	client := chancerypb.NewControlPlaneClient(r.dial(orders))
 	for range 1000 {
 		if _, err := client.Enroll(t.Context(), &chancerypb.EnrollRequest{}); status.Code(err) == codes.ResourceExhausted {
-			if _, err := r.enroll(inventory, nil); err != nil {
+			if _, err := r.enroll(inventory); err != nil {
 				t.Errorf("another workload: %v", err)
 			}
 			return

@@ -86,8 +86,8 @@ func (k Keyring) Run(ctx context.Context) { k.run(ctx) }
 func Tidy(s *Server) { s.tidy() }
 
 // Connect is a proxy's stream that begins, and then ends.
-func Connect(s *Server, id identity.ID, instance string) (disconnect func()) {
-	p := s.proxies.connect(id, "", instance)
+func Connect(s *Server, id identity.ID, lineage string) (disconnect func()) {
+	p := s.proxies.connect(id, lineage, lineage)
 	return func() { s.proxies.disconnect(p) }
 }
 

@@ -218,7 +218,7 @@ func (s *Server) live() map[string]bool {
 func (ps *proxies) instance(c ca.Certificate) (name string, connected bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if p := ps.byID[c.ID][proxyKey{lineage: c.Lineage}]; p != nil {
+	if p := ps.byID[c.ID][c.Lineage]; p != nil {
 		return p.instance, p.streams > 0
 	}
 	return "", false

@@ -14,9 +14,6 @@ import (
 const (
 	// forgetAfter is how long a proxy that went away is still shown.
 	forgetAfter = 10 * time.Minute
-	// maxInstances bounds the instances that agents without a certificate of
-	// one workload can claim to be. Those with one are as many as certificates.
-	maxInstances = 1000
 	// maxText bounds what a proxy says of one type, maxRejected the names in
 	// it, maxName any name, maxTypes the types, and maxProblems its problems.
 	maxText     = 8 << 10
@@ -30,15 +27,12 @@ const (
 // stands with what it was sent. It is kept because go-control-plane counts a
 // version as delivered also when it was rejected.
 type proxies struct {
-	mu   sync.Mutex
-	byID map[identity.ID]map[proxyKey]*proxy
+	mu sync.Mutex
+	// byID has those of a workload by the lineage of their certificates.
+	byID map[identity.ID]map[string]*proxy
 	// news is closed with the next report, or when a proxy goes.
 	news chan struct{}
 }
-
-// proxyKey tells the proxies of one workload apart: by the lineage of their
-// certificates, or else by what they call themselves.
-type proxyKey struct{ lineage, instance string }
 
 // proxy is one line of the book; the book's lock guards it, but for what names
 // it.
@@ -58,7 +52,7 @@ type proxy struct {
 }
 
 func newProxies() *proxies {
-	return &proxies{byID: map[identity.ID]map[proxyKey]*proxy{}, news: make(chan struct{})}
+	return &proxies{byID: map[identity.ID]map[string]*proxy{}, news: make(chan struct{})}
 }
 
 // connect notes that a proxy opened a stream. What it calls itself is for
@@ -69,7 +63,7 @@ func (ps *proxies) connect(id identity.ID, lineage, instance string) *proxy {
 	instance = bounded(instance, maxName)
 	p := ps.entry(id, lineage, instance)
 	if p.streams == 0 && p.instance != instance { // it was given another name
-		delete(ps.byID[id], p.key())
+		delete(ps.byID[id], lineage)
 		p = ps.entry(id, lineage, instance)
 	}
 	p.streams++
@@ -115,27 +109,17 @@ func (ps *proxies) changed() <-chan struct{} {
 	return ps.news
 }
 
-// entry returns the line of a proxy. A workload that claims too many instances
-// gets a line that is not kept.
+// entry returns the line of a proxy.
 func (ps *proxies) entry(id identity.ID, lineage, instance string) *proxy {
-	p := &proxy{id: id, lineage: lineage, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
-	if known := ps.byID[id][p.key()]; known != nil {
+	if known := ps.byID[id][lineage]; known != nil {
 		return known
 	}
 	if ps.byID[id] == nil {
-		ps.byID[id] = map[proxyKey]*proxy{}
+		ps.byID[id] = map[string]*proxy{}
 	}
-	if lineage != "" || len(ps.byID[id]) < maxInstances {
-		ps.byID[id][p.key()] = p
-	}
+	p := &proxy{id: id, lineage: lineage, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
+	ps.byID[id][lineage] = p
 	return p
-}
-
-func (p *proxy) key() proxyKey {
-	if p.lineage != "" {
-		return proxyKey{lineage: p.lineage}
-	}
-	return proxyKey{instance: p.instance}
 }
 
 // forget drops proxies that went away long ago, and whose certificates have
@@ -144,9 +128,9 @@ func (ps *proxies) forget(live map[string]bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, instances := range ps.byID {
-		for key, p := range instances {
-			if p.gone() && !live[p.lineage] {
-				delete(instances, key)
+		for lineage, p := range instances {
+			if p.gone() && !live[lineage] {
+				delete(instances, lineage)
 			}
 		}
 	}

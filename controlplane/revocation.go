@@ -154,7 +154,7 @@ func (ps *proxies) before(sequence uint64, except []string) (connected int, wait
 	defer ps.mu.Unlock()
 	for id, instances := range ps.byID {
 		for _, p := range instances {
-			if p.streams == 0 || p.lineage != "" && slices.Contains(except, p.lineage) {
+			if p.streams == 0 || slices.Contains(except, p.lineage) {
 				continue
 			}
 			connected++

@@ -176,7 +176,7 @@ func (r *rotation) waiting(a authorities, whyNot func(ca.Certificate, *proxy) (s
 	defer r.proxies.mu.Unlock()
 	var waiting []WaitingProxy
 	for _, c := range live {
-		p := r.proxies.byID[c.ID][proxyKey{lineage: c.Lineage}]
+		p := r.proxies.byID[c.ID][c.Lineage]
 		reason, since := whyNot(c, p)
 		if reason == "" {
 			continue

@@ -12,7 +12,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -24,8 +23,8 @@ const (
 	// drainTime bounds how long calls may go on while the control plane
 	// stops.
 	drainTime = 5 * time.Second
-	// upkeepEvery is how often documents that could not be served and sockets
-	// that could not be opened are tried again, and what has ended is dropped.
+	// upkeepEvery is how often documents that could not be served are tried
+	// again, and what has ended is dropped.
 	upkeepEvery = 10 * time.Second
 	// maxMessage bounds what an agent may send at once.
 	maxMessage = 4 << 20
@@ -38,7 +37,7 @@ const (
 // Run serves until ctx ends, and returns nil then. It stops in order: no new
 // connections, then no more streams and calls, then what they were about.
 func (s *Server) Run(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.RunDir, 0o711); err != nil { //nolint:gosec // agents of another user pass through
+	if err := os.MkdirAll(s.cfg.RunDir, 0o700); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
 	admin, err := unixsocket.Listen(AdminSocket(s.cfg.RunDir))
@@ -74,11 +73,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(work.Wait(), s.closeCA(), s.audit.Close())
 }
 
-// listen opens the address that agents connect to; nil if there is none.
+// listen opens the address that agents connect to.
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
-	if s.cfg.Listen == "" {
-		return nil, nil //nolint:nilnil // no listener is no error
-	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
@@ -100,9 +96,6 @@ func (s *Server) Addr() net.Addr {
 // serveAgents serves agents as soon as the control plane can say who it is.
 // Until then, connections wait.
 func (s *Server) serveAgents(ctx context.Context, l net.Listener, ready <-chan struct{}) error {
-	if l == nil {
-		return nil
-	}
 	select {
 	case <-ctx.Done():
 		return l.Close()
@@ -114,9 +107,9 @@ func (s *Server) serveAgents(ctx context.Context, l net.Listener, ready <-chan s
 	return nil
 }
 
-func (s *Server) newGRPC(creds credentials.TransportCredentials) *grpc.Server {
+func (s *Server) newGRPC() *grpc.Server {
 	server := grpc.NewServer(
-		grpc.Creds(creds),
+		grpc.Creds(s.door),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(connectTime),
@@ -136,19 +129,11 @@ func (s *Server) newGRPC(creds credentials.TransportCredentials) *grpc.Server {
 
 // stop ends what agents see of the control plane.
 func (s *Server) stop() {
-	s.sockets.close()
-	s.views.end(errStopping)
 	s.door.close()
-	var servers sync.WaitGroup
-	for _, server := range []*grpc.Server{s.grpc, s.local} {
-		servers.Go(func() {
-			force := time.AfterFunc(drainTime, server.Stop)
-			defer force.Stop()
-			server.GracefulStop()
-		})
-	}
-	servers.Wait()
-	s.sockets.serving.Wait()
+	s.views.end(errStopping)
+	force := time.AfterFunc(drainTime, s.grpc.Stop)
+	defer force.Stop()
+	s.grpc.GracefulStop()
 }
 
 // upkeep does what nothing else causes.
@@ -177,7 +162,4 @@ func (s *Server) tidy() {
 	}
 	s.proxies.forget(s.live())
 	s.retry()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sockets.use(s.workloads)
 }

@@ -135,9 +135,8 @@ type ProxyStatus struct {
 	Held         string       `json:"held,omitempty"`
 	Acknowledged string       `json:"acknowledged,omitempty"`
 	Types        []TypeStatus `json:"types"`
-	// Lineage of the certificates that the agent connects with; empty if it
-	// connects without.
-	Lineage string `json:"lineage,omitempty"`
+	// Lineage of the certificates that the agent connects with.
+	Lineage string `json:"lineage"`
 	// Trust is the sequence of the trust that agent and Envoy have taken.
 	Trust uint64 `json:"trust"`
 	// Certificate is what agent and Envoy use; nil until the agent has said.

@@ -88,12 +88,10 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 	if err != nil {
 		return err
 	}
-	if c, ok := connectionOf(rpc.Context()); ok {
-		if !c.streams.Allow() {
-			return errTooManyStreams
-		}
-		rpc = &impatientStream{rpc, c, s.log}
+	if !who.connection.streams.Allow() {
+		return errTooManyStreams
 	}
+	rpc = &impatientStream{rpc, who.connection, s.log}
 	ctx, end := context.WithCancelCause(rpc.Context())
 	defer end(nil)
 	str := &stream{id: who.ID, lineage: who.certificate.Lineage, end: end, server: s, sent: map[string][]sentResponse{}}

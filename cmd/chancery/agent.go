@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +21,7 @@ import (
 // agentFlags are the flags of the agents of gateways and services.
 type agentFlags struct {
 	name, instance, state, http    string
-	controlPlane, socket           string
+	controlPlane                   string
 	inbound, outbound, application string
 	passportKeys                   string
 	workloadSocket                 string
@@ -98,17 +97,14 @@ func (f *agentFlags) add(cmd *cobra.Command, name string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.instance, "instance", "", "name of this instance, for people (default the host's name)")
 	flags.StringVar(&f.controlPlane, "control-plane", "", "host and port of the control plane (required)")
-	flags.StringVar(&f.socket, "control", "", "the workload's Unix socket at the control plane, instead")
 	flags.StringVar(&f.state, "state", "", "directory for keys, sockets and the last good state; belongs to this agent alone (required)")
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz, /status and /metrics (default none)")
 	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for Envoy's connections to end at shutdown")
 	f.joinFlags.add(cmd)
 	f.logFlags.add(cmd)
-	for _, required := range []string{name, "state"} {
+	for _, required := range []string{name, "control-plane", "state"} {
 		_ = cmd.MarkFlagRequired(required)
 	}
-	cmd.MarkFlagsOneRequired("control-plane", "control")
-	cmd.MarkFlagsMutuallyExclusive("control-plane", "control")
 }
 
 func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []string) error {
@@ -123,11 +119,6 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	uid, err := f.uid()
 	if err != nil {
 		return err
-	}
-	if f.socket != "" {
-		if f.controlPlane, err = filepath.Abs(f.socket); err != nil {
-			return err
-		}
 	}
 	join, err := f.join(cmd, role)
 	if err != nil {

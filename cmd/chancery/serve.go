@@ -28,7 +28,6 @@ type serveFlags struct {
 	documents, registry, runDir, state, http string
 	networks                                 []string
 	holdFor                                  time.Duration
-	agentUID                                 uint32
 	listen                                   string
 	attest                                   []string
 	withoutACLs                              bool
@@ -67,7 +66,7 @@ lets it write: the registration of its own service.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.documents, "documents", "", "directory of the documents (required)")
 	flags.StringVar(&f.registry, "registry", "", `"consul", or "file:" and the path of a file or directory (required)`)
-	flags.StringVar(&f.runDir, "run", defaultRunDir, "directory for sockets")
+	flags.StringVar(&f.runDir, "run", defaultRunDir, "directory for the socket of the other commands")
 	flags.StringVar(&f.state, "state", defaultStateDir, "directory for the certificate authority and the last good state")
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz and /metrics (default none)")
 	flags.StringSliceVar(&f.networks, "networks", nil, "networks that instances may be in, such as 10.0.0.0/8 (default any but link-local and multicast)")
@@ -75,7 +74,6 @@ lets it write: the registration of its own service.`,
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8600", "address that agents connect to, by mutual TLS")
 	flags.StringSliceVar(&f.attest, "attest", []string{"token"}, "how agents may prove who they are without a certificate: token, consul")
 	flags.BoolVar(&f.withoutACLs, "consul-without-acls", false, "believe registrations also where Consul lets anybody write them. For tests")
-	flags.Uint32Var(&f.agentUID, "agent-uid", 0, "further user that agents run as")
 	f.authority.add(flags)
 	f.logFlags.add(cmd)
 	_ = cmd.MarkFlagRequired("documents")
@@ -107,7 +105,6 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		Registry:        registry,
 		RunDir:          f.runDir,
 		StateDir:        f.state,
-		AgentUID:        f.agentUID,
 		Listen:          f.listen,
 		Consul:          consulAttestation,
 		Authority:       authority,

@@ -29,7 +29,7 @@ func (f *adminFlags) add(cmd *cobra.Command) {
 }
 
 func (f *adminFlags) addRun(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.runDir, "run", defaultRunDir, "the control plane's directory for sockets")
+	cmd.Flags().StringVar(&f.runDir, "run", defaultRunDir, "the control plane's directory for its socket")
 }
 
 func (f *adminFlags) addWait(cmd *cobra.Command) {
