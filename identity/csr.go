@@ -24,7 +24,7 @@ func PublicKey(csr []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse certificate signing request: %w", err)
 	}
-	if err := checkKey(req.PublicKey); err != nil {
+	if err := CheckKey(req.PublicKey); err != nil {
 		return nil, err
 	}
 	if err := req.CheckSignature(); err != nil {
@@ -32,8 +32,6 @@ func PublicKey(csr []byte) (crypto.PublicKey, error) {
 	}
 	return req.PublicKey, nil
 }
-
-func checkKey(pub crypto.PublicKey) error { return CheckKey(pub) }
 
 // CheckKey refuses a public key of a kind that no certificate is signed for:
 // it accepts what agents make, and its bigger sister.

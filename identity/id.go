@@ -93,7 +93,7 @@ func ParseSPIFFE(trustDomain, s string) (ID, error) {
 type Peer struct {
 	// ID is zero for a client that showed no certificate.
 	ID ID
-	// Certificate is what it showed, verified; nil on the sockets of [Listen].
+	// Certificate is what it showed, verified; nil if it showed none.
 	Certificate *x509.Certificate
 }
 

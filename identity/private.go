@@ -2,16 +2,14 @@ package identity
 
 import (
 	"fmt"
+	"io"
 	"os"
-	"slices"
 	"syscall"
 )
 
 // PrivateDir makes dir, and its parents, if need be, and returns an error
 // unless it is a directory of this process's user that nobody else can enter.
-func PrivateDir(dir string) error { return privateDir(dir, uint32(os.Geteuid())) }
-
-func privateDir(dir string, owners ...uint32) error {
+func PrivateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -22,21 +20,27 @@ func privateDir(dir string, owners ...uint32) error {
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%s must be a directory with mode 0700, not %v", dir, info.Mode())
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !slices.Contains(owners, stat.Uid) {
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != uint32(os.Geteuid()) {
 		return fmt.Errorf("%s belongs to another user", dir)
 	}
 	return nil
 }
 
-// ReadPrivate reads a regular file, not a link to one, that its owner alone can
-// read.
+// ReadPrivate reads a regular file that its owner alone can read: it holds a
+// secret, or vouches for something. A link to one is as good, since secrets are
+// mounted as links; what counts is the file that is opened.
 func ReadPrivate(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not make it wait
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s must be a file with mode 0600, not %v", path, info.Mode())
 	}
-	return os.ReadFile(path)
+	return io.ReadAll(f)
 }

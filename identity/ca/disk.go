@@ -3,7 +3,6 @@ package ca
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -66,23 +65,6 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// readPrivate reads a regular file that its owner alone can read.
-func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s must be a file with mode 0600, not %v", path, info.Mode())
-	}
-	return io.ReadAll(f)
 }
 
 // lockDir takes the lock of a directory, or says that another process has it.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/scrypt"
+
+	"github.com/chancery-mesh/chancery/identity"
 )
 
 const (
@@ -28,7 +30,7 @@ type KeyProtection []byte
 // ReadKeyProtection reads a passphrase or key from a file that its owner alone
 // can read. White space around it does not count.
 func ReadKeyProtection(path string) (KeyProtection, error) {
-	data, err := readPrivate(path)
+	data, err := identity.ReadPrivate(path)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
 )
 
 // ledgerFile has one line per certificate and per revocation: the CRC-32 of
@@ -54,7 +56,7 @@ func parseEntry(line []byte) (entry, error) {
 // openLedger reads the ledger; only the first start of a CA may find none.
 func openLedger(cfg Config, first bool) (*ledger, *certificates, error) {
 	path := filepath.Join(cfg.Dir, ledgerFile)
-	data, err := readPrivate(path)
+	data, err := identity.ReadPrivate(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && first:
 	case errors.Is(err, fs.ErrNotExist):

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"github.com/chancery-mesh/chancery/identity"
 )
 
 // stateFile holds roots, authorities and their private keys, together, so that
@@ -54,7 +56,7 @@ func (s *store) encrypted() bool { return len(s.cfg.Key) > 0 }
 
 // read returns the state on disk, nil if there is none yet.
 func (s *store) read() (*state, error) {
-	data, err := readPrivate(s.path)
+	data, err := identity.ReadPrivate(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

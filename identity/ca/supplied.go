@@ -68,7 +68,7 @@ func (s *Supplied) read() (cert, top *x509.Certificate, key crypto.Signer, err e
 		key, err = s.signer(cert)
 		return cert, top, key, err
 	}
-	data, err = readPrivate(s.Key)
+	data, err = identity.ReadPrivate(s.Key)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
@@ -30,7 +31,7 @@ func (ca *CA) trustPath() string { return filepath.Join(ca.cfg.Dir, trustFile) }
 
 // readTrust reads the Trust that was published last.
 func (ca *CA) readTrust() error {
-	data, err := readPrivate(ca.trustPath())
+	data, err := identity.ReadPrivate(ca.trustPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		if a := ca.state.authorities; len(a) > 1 || a[0].Sequence > 1 || ca.ledger.size > 0 {
 			return fmt.Errorf("%s is missing, and agents would refuse a Trust that begins anew: restore it from a backup", ca.trustPath())
