@@ -112,15 +112,6 @@ func (s *shop) newThief() (*thief, error) {
 	}}}, err
 }
 
-// asks sends on the open connection.
-func (t *thief) asks(ctx context.Context, s *shop) (reply, error) {
-	stolen, err := s.stolen(ctx)
-	if err != nil {
-		return reply{}, err
-	}
-	return s.sendBy(ctx, t.client, s.inventory(nil, stolen))
-}
-
 func stolenKey(ctx context.Context, s *shop) (string, error) {
 	stolen, err := s.stolen(ctx)
 	if err != nil {
@@ -185,7 +176,7 @@ func (s *shop) svid(service string) (*tls.Certificate, error) {
 
 // anyServer presents a certificate, unless it is nil, and cares for nothing.
 func anyServer(certificate *tls.Certificate) *tls.Config {
-	config := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}} //nolint:gosec // a thief does not ask for papers
+	config := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
 	if certificate != nil {
 		config.Certificates = []tls.Certificate{*certificate}
 	}
