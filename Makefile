@@ -33,6 +33,8 @@ bench: build ## measure Consul write -> Envoy routes by it; the last line is JSO
 	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
 
 bench-rotation: build ## requests while certificates, authorities and keys rotate; the last line is JSON
+	@echo "a thousand agents renew at once:"
+	@go test -run=- -bench=ThousandRenewals -benchtime=1x ./controlplane | grep -E "^Benchmark|FAIL"
 	scripts/with envoy -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench -rotation -registry file
 
 check: ## formatters, linters, generated files

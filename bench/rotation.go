@@ -82,7 +82,7 @@ func rotation(ctx context.Context, config rig.Config) (err error) {
 }
 
 func rotate(ctx context.Context, mesh *rig.Rig) (f rotationFigures, err error) {
-	b, err := newBench(ctx, mesh, rotationRate/5)
+	b, err := newBench(ctx, mesh, rotationRate/10)
 	if err != nil {
 		return f, err
 	}
