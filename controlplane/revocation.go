@@ -21,7 +21,8 @@ const revocationWait = 2 * time.Second
 type Revocation struct {
 	Service string `json:"service,omitempty"`
 	Gateway string `json:"gateway,omitempty"`
-	// Serial is in hex. What was renewed from the certificate goes with it.
+	// Serial is in hex. All certificates of its lineage go with it: those that
+	// one attestation began.
 	Serial string `json:"serial,omitempty"`
 	// Reason is kept in the ledger.
 	Reason string `json:"reason,omitempty"`

@@ -18,8 +18,9 @@ func newRevokeCommand() *cobra.Command {
 		Use:   "revoke (--service NAME | --gateway NAME | --serial HEX)",
 		Short: "Revoke certificates",
 		Long: `Revoke ends the trust in all certificates that a service or gateway has, or in
-one certificate and all that were renewed from it. Proxies refuse new connections
-and the next request on open ones, the control plane hangs up, and Passports of a
+those of one agent: a serial number stands for all certificates that its agent,
+or whoever stole one, renewed since it joined. Proxies refuse new connections and
+the next request on open ones, the control plane hangs up, and Passports of a
 gateway's keys are refused. Only a new attestation, with a new join token say,
 brings the workload back.
 

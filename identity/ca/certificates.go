@@ -9,7 +9,8 @@ import (
 // certificates are those of the ledger that have not ended, in memory.
 type certificates struct {
 	bySerial map[string]*held
-	children map[string][]string // serials by parent's serial
+	// lineages are the same by lineage.
+	lineages map[string][]*held
 	issued   uint64
 }
 
@@ -20,7 +21,7 @@ type held struct {
 }
 
 func newCertificates() *certificates {
-	return &certificates{bySerial: map[string]*held{}, children: map[string][]string{}}
+	return &certificates{bySerial: map[string]*held{}, lineages: map[string][]*held{}}
 }
 
 func (cs *certificates) add(c Certificate) {
@@ -28,10 +29,9 @@ func (cs *certificates) add(c Certificate) {
 		return // written twice, around a compaction
 	}
 	cs.issued++
-	cs.bySerial[c.Serial] = &held{Certificate: c, order: cs.issued}
-	if c.Parent != "" {
-		cs.children[c.Parent] = append(cs.children[c.Parent], c.Serial)
-	}
+	h := &held{Certificate: c, order: cs.issued}
+	cs.bySerial[c.Serial] = h
+	cs.lineages[c.Lineage] = append(cs.lineages[c.Lineage], h)
 }
 
 func (cs *certificates) find(serial string) *held { return cs.bySerial[serial] }
@@ -42,9 +42,9 @@ func (cs *certificates) drop(serial string) {
 		return
 	}
 	delete(cs.bySerial, serial)
-	left := slices.DeleteFunc(cs.children[c.Parent], func(s string) bool { return s == serial })
-	if cs.children[c.Parent] = left; len(left) == 0 {
-		delete(cs.children, c.Parent)
+	left := slices.DeleteFunc(cs.lineages[c.Lineage], func(h *held) bool { return h == c })
+	if cs.lineages[c.Lineage] = left; len(left) == 0 {
+		delete(cs.lineages, c.Lineage)
 	}
 }
 
@@ -70,11 +70,15 @@ func (cs *certificates) revoke(serials []string, at time.Time, reason string) {
 	}
 }
 
-// descendants returns a serial and all that were renewed from it.
-func (cs *certificates) descendants(serial string) []string {
-	all := []string{serial}
-	for n := 0; n < len(all); n++ {
-		all = append(all, cs.children[all[n]]...)
+// related returns the serials of all certificates in the lineage of one; none
+// if there is no such certificate.
+func (cs *certificates) related(serial string) (all []string) {
+	c := cs.bySerial[serial]
+	if c == nil {
+		return nil
+	}
+	for _, h := range cs.lineages[c.Lineage] {
+		all = append(all, h.Serial)
 	}
 	return all
 }

@@ -16,15 +16,11 @@ const maxReason = 256
 var ErrUnknown = errors.New("not in the ledger")
 
 // RevokeSerial revokes the certificate with a serial, in lower-case hex, and
-// all that were renewed from it. It returns them once that is on disk and in
+// all others of its lineage: whoever has a key may have renewed from any
+// certificate before. It returns those that live once that is on disk and in
 // Trust. Called again, it does the same. errors.Is finds [ErrUnknown].
 func (ca *CA) RevokeSerial(serial, reason string) ([]Certificate, error) {
-	revoked, err := ca.revoke(reason, func() []string {
-		if ca.certificates.find(serial) == nil {
-			return nil
-		}
-		return ca.certificates.descendants(serial)
-	})
+	revoked, err := ca.revoke(reason, func() []string { return ca.certificates.related(serial) })
 	if err != nil {
 		return nil, fmt.Errorf("revoke certificate %q: %w", serial, err)
 	}
