@@ -7,6 +7,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
@@ -104,6 +105,34 @@ func TestRejectedProvidersThatStay(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 		})
+	}
+}
+
+// One gateway that rejects a provider, or says what it was never sent, undoes it
+// for nobody else.
+func TestProviderGoesBackWhenAllGatewaysRejectIt(t *testing.T) {
+	t.Parallel()
+	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs["partner"] = strings.NewReplacer("name: public", "name: partner", ":8080", ":8081").Replace(docs["public"])
+	r := start(t, docs)
+	partner := identity.ID{Role: identity.RoleGateway, Name: "partner"}
+	c, p := r.provider()
+	withKeys(t, c, p)
+	other := r.open(partner)
+	other.Subscribe(providerType, "staff")
+	withKeys(t, other, nextProvider(t, other))
+	r.write("staff", withAudience(docs, "new"))
+	audience(t, other, "new", "no")
+	for _, id := range []identity.ID{orders, partner, gateway} {
+		r.reject(id, providerType, "no", "staff") // nobody's Envoy was sent it
+	}
+	if q := r.status().Quarantine; len(q) != 0 {
+		t.Errorf("quarantine %+v", q)
+	}
+	audience(t, c, "new", "no")
+	audience(t, c, "shop-api", "")
+	if q := r.status().Quarantine; len(q) != 1 {
+		t.Errorf("quarantine %+v", q)
 	}
 }
 

@@ -204,6 +204,7 @@ func New(cfg Config) (*Server, error) {
 			dir:        cfg.Documents,
 			options:    mesh.Options{CheckExpression: cfg.CheckExpression},
 			quarantine: quarantine{},
+			refused:    map[mesh.DocumentID]refusals{},
 		},
 	}
 	s.rotation = newRotation(s.proxies, log, m, s.recordStep)

@@ -27,6 +27,8 @@ type documents struct {
 	// accepted are the documents of identity providers, each as agents took it
 	// last.
 	accepted mesh.Documents
+	// refused are those of them that agents did not take.
+	refused map[mesh.DocumentID]refusals
 	// served is what views are made of that have nothing of their own in
 	// quarantine; nil before the first.
 	served *content

@@ -21,6 +21,8 @@ type rejection struct {
 	TypeURL  string   `json:"typeURL"`
 	Names    []string `json:"names"`
 	Text     string   `json:"text"`
+	// versions are what was sent of the names; nil when that is not known.
+	versions map[string]string
 }
 
 func (r rejection) proxy() string { return strings.TrimSuffix(r.ID.String()+"/"+r.Instance, "/") }
@@ -110,7 +112,7 @@ func (s *Server) rejected(r rejection) {
 	view := r.ID
 	likely, all := s.views.suspects(r)
 	if r.TypeURL == providerType {
-		view, likely = everybody, s.documents.suspects(r.Names)
+		view, likely = everybody, s.providersRejected(r.ID, r.versions)
 	}
 	s.log.Error("resources rejected", "node_id", r.proxy(), "by", r.By, "type_url", r.TypeURL,
 		"resources", r.Names, "revision", r.Revision, "documents", names(likely), "err", r.Text)

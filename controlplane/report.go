@@ -4,11 +4,16 @@ import (
 	"context"
 	"slices"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
+
+// envoyTypes are those that Envoy answers for, by its agent's report; the agent
+// answers for all others itself, on its stream.
+var envoyTypes = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, resource.EndpointType}
 
 // Report implements the ControlPlane service.
 func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (*chancerypb.ReportResponse, error) {
@@ -24,7 +29,7 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 	proxy, before := s.proxies.note(id, who.certificate.Lineage, report)
 	s.acknowledged(id, report.GetAcknowledgedRevision())
 	for _, t := range report.GetTypes() {
-		if t.GetState() == chancerypb.TypeStatus_NACKED && isNews(before, report.GetHeldRevision(), t) {
+		if isRejected(t) && isNews(before, report.GetHeldRevision(), t) {
 			s.rejected(rejection{
 				ID:       id,
 				Instance: proxy.instance,
@@ -43,9 +48,12 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 var errTooManyRejections = status.Error(codes.ResourceExhausted, "too many rejections: try again later")
 
 func rejects(report *chancerypb.ReportRequest) bool {
-	return slices.ContainsFunc(report.GetTypes(), func(t *chancerypb.TypeStatus) bool {
-		return t.GetState() == chancerypb.TypeStatus_NACKED
-	})
+	return slices.ContainsFunc(report.GetTypes(), isRejected)
+}
+
+// isRejected reports whether Envoy rejected something that it is sent at all.
+func isRejected(t *chancerypb.TypeStatus) bool {
+	return t.GetState() == chancerypb.TypeStatus_NACKED && slices.Contains(envoyTypes, t.GetTypeUrl())
 }
 
 // isNews reports whether a NACK is not one that was told before.

@@ -51,7 +51,7 @@ func TestWhatIsProvenOutlivesTheProcess(t *testing.T) {
 		r.restart(nil)
 	}
 	r.dial(orders)
-	r.reject(orders, policyType, "it is the view's own document", orders.String())
+	r.reject(orders, resource.RouteType, "it is the view's own document", "inbound")
 	if got := r.revised(orders, second); got != first {
 		t.Errorf("revision %s, want %s", got, first)
 	}
@@ -63,7 +63,7 @@ func TestQuarantineOutlivesTheProcess(t *testing.T) {
 	first := r.accept(orders)
 	r.write("orders", strings.Replace(ordersYAML, `"true"`, `"false"`, 1))
 	second := r.revised(orders, first)
-	r.reject(orders, policyType, "no", orders.String())
+	r.reject(orders, resource.RouteType, "no", "inbound")
 	r.revised(orders, second)
 	before := r.status().Quarantine
 	if len(before) != 1 {
@@ -89,7 +89,7 @@ func TestSpoiltQuarantineIsNotUsed(t *testing.T) {
 	first := r.accept(orders)
 	r.write("orders", strings.Replace(ordersYAML, `"true"`, `"false"`, 1))
 	second := r.revised(orders, first)
-	r.reject(orders, policyType, "no", orders.String())
+	r.reject(orders, resource.RouteType, "no", "inbound")
 	r.revised(orders, second)
 	r.spoil(func(s string) string { return strings.ReplaceAll(s, `"previous":"`, `"previous":"0`) })
 	if q := r.status().Quarantine; len(q) != 0 || !r.log.has("what service/orders had before is lost") {

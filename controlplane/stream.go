@@ -167,6 +167,7 @@ func (str *stream) reject(typeURL string, sent sentResponse, why string) error {
 		TypeURL:  typeURL,
 		Names:    slices.Sorted(maps.Keys(sent.versions)),
 		Text:     why,
+		versions: sent.versions,
 	}
 	str.server.proxies.rejected(str.proxy, r)
 	if !str.server.rejections.allow(str.id) {

@@ -140,6 +140,19 @@ func (vs *views) has(id identity.ID) bool {
 	return vs.byID[id] != nil
 }
 
+// referring returns whose views refer to a shared resource.
+func (vs *views) referring(typeURL, name string) []identity.ID {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	var ids []identity.ID
+	for id, v := range vs.byID {
+		if v.may(typeURL, name) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // acknowledged notes that a proxy took a revision whole.
 // It reports whether that was news.
 func (vs *views) acknowledged(id identity.ID, revision string) bool {
