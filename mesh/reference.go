@@ -83,10 +83,10 @@ func describe(f field) (word string, inner reflect.Type) {
 		word = scalarWords[t]
 	case t.Kind() == reflect.Struct:
 		return "mapping", t
+	case t.Kind() == reflect.Slice && scalarWords[t.Elem()] != "": // some are structs
+		return "list of " + scalarWords[t.Elem()] + "s", nil
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return "list of mappings", t.Elem()
-	case t.Kind() == reflect.Slice && scalarWords[t.Elem()] != "":
-		return "list of " + scalarWords[t.Elem()] + "s", nil
 	case t.Kind() == reflect.Slice:
 		return "list of strings", nil
 	case t.Kind() == reflect.Uint32:
