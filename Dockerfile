@@ -2,8 +2,8 @@
 #   chancery        the control plane
 #   chancery-envoy  an agent with its Envoy: gateway or sidecar
 #   shop            the demo's services and token issuer
-# All run as user 65532: the control plane hands a workload's socket to that
-# user alone.
+# All run as user 65532, who alone can read the join tokens and keys in the
+# volumes that some of them share.
 
 FROM golang:1.26-bookworm AS build
 WORKDIR /src

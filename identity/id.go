@@ -6,13 +6,10 @@
 package identity
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"regexp"
 	"strings"
-
-	"google.golang.org/grpc/peer"
 )
 
 // Role is what a workload is.
@@ -99,13 +96,3 @@ type Peer struct {
 
 // AuthType implements credentials.AuthInfo.
 func (Peer) AuthType() string { return "chancery" }
-
-// PeerFromContext returns the authenticated peer of a gRPC call.
-func PeerFromContext(ctx context.Context) (Peer, bool) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return Peer{}, false
-	}
-	info, ok := p.AuthInfo.(Peer)
-	return info, ok && !info.ID.IsZero()
-}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,11 +27,13 @@ func PrivateDir(dir string) error {
 	return nil
 }
 
-// ReadPrivate reads a regular file that its owner alone can read: it holds a
-// secret, or vouches for something. A link to one is as good, since secrets are
-// mounted as links; what counts is the file that is opened.
+// ReadPrivate reads a regular file, not a link to one, that its owner alone can
+// read: it holds a secret, or vouches for something.
 func ReadPrivate(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not make it wait
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // a pipe does not make it wait
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%s must be a file with mode 0600, not a link to one: %w", path, err)
+	}
 	if err != nil {
 		return nil, err
 	}

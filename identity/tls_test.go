@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -459,8 +460,8 @@ func TestGRPC(t *testing.T) {
 	var callers []identity.Peer
 	server := grpc.NewServer(grpc.Creds(creds), grpc.UnaryInterceptor(
 		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			peer, _ := identity.PeerFromContext(ctx)
-			callers = append(callers, peer)
+			p, _ := peer.FromContext(ctx)
+			callers = append(callers, p.AuthInfo.(identity.Peer))
 			return next(ctx, req)
 		}))
 	healthpb.RegisterHealthServer(server, health.NewServer())

@@ -11,6 +11,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/identity"
@@ -136,7 +137,7 @@ func byType(resources []*xds.Resource) map[string][]*xds.Resource {
 }
 
 func (cp *controlPlane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	if p, ok := identity.PeerFromContext(s.Context()); !ok || p.ID != cp.id {
+	if p, _ := peer.FromContext(s.Context()); p.AuthInfo.(identity.Peer).ID != cp.id {
 		return errors.New("no stream for strangers")
 	}
 	return xds.Serve(s.Context(), s, cp, cp)

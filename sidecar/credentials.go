@@ -39,7 +39,6 @@ type credentials struct {
 	id      identity.ID
 	client  chancerypb.ControlPlaneClient
 	joiner  *joiner
-	sockets socketMode
 	secrets *xds.Collection
 	trust   *trust
 	// passports are nil but at a gateway.
@@ -101,7 +100,7 @@ func (c *credentials) load() error {
 			return err
 		}
 	}
-	if err := errors.Join(c.trust.load(), c.sockets.load(c.trust)); err != nil {
+	if err := c.trust.load(); err != nil {
 		return err
 	}
 	s, err := loadCertificate(c.dir, c.id)
@@ -181,7 +180,7 @@ func (c *credentials) lapsed() error {
 	case !time.Now().Before(s.Expires()):
 		return fmt.Errorf("certificate %s ended at %s", s.Serial(), s.Expires().Format(time.RFC3339))
 	case t == nil:
-		return c.sockets.withoutTrust()
+		return errors.New("there is no trust bundle to verify the control plane by")
 	}
 	return c.revoked(s.SVID, t)
 }

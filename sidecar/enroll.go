@@ -29,15 +29,14 @@ func (c *credentials) enroll(ctx context.Context) error {
 	if req.Csr, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key); err != nil {
 		return fmt.Errorf("make certificate request: %w", err)
 	}
-	joins := c.sockets.joins() || c.lapsed() != nil || c.refused.Load()
+	joins := c.lapsed() != nil || c.refused.Load()
 	if c.passports != nil {
 		if req.PassportKeys, err = c.passports.offer(joins); err != nil {
 			return err
 		}
-		req.PassportKey = req.PassportKeys[0]
 	}
 	ask := c.renew
-	if joins && !c.sockets.joins() {
+	if joins {
 		ask = c.join
 	}
 	resp, err := ask(ctx, req)
@@ -125,9 +124,6 @@ func (c *credentials) accept(ctx context.Context, key crypto.Signer, resp *chanc
 
 // believe takes the Trust of a response and checks the certificate by it.
 func (c *credentials) believe(resp *chancerypb.EnrollResponse, svid *identity.SVID, now time.Time) error {
-	if resp.GetTrust() == nil {
-		return c.sockets.takeBundle(c.trust, resp.GetBundle())
-	}
 	t, err := c.trust.newer(resp.GetTrust())
 	if err != nil {
 		return err

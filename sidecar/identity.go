@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/identity"
@@ -18,7 +17,6 @@ func (a *Agent) newCredentials() *credentials {
 	c := &credentials{
 		dir: cfg.StateDir, id: cfg.Identity, secrets: secrets, trust: t,
 		joiner:   &joiner{config: cfg.Join, target: cfg.ControlPlane, id: cfg.Identity, trust: t, log: a.log},
-		sockets:  socketMode(strings.Contains(cfg.ControlPlane, "/")),
 		problems: a.problems, metrics: a.metrics, log: a.log, touch: a.book.touch,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
@@ -48,7 +49,7 @@ var errNoToken = errors.New("join token")
 func (j *joiner) token() (string, error) {
 	token := j.config.Token
 	if j.config.TokenFile != "" {
-		text, err := readPrivate(j.config.TokenFile)
+		text, err := identity.ReadPrivate(j.config.TokenFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf(`%w: no file %q: write the output of "chancery token create" there`, errNoToken, j.config.TokenFile)
 		}

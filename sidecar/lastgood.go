@@ -15,6 +15,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
@@ -56,7 +57,7 @@ type snapshot struct {
 func openLastGood(dir string, log *slog.Logger) (*lastGood, error) {
 	l := &lastGood{dir: dir, log: log}
 	path := l.path("key")
-	key, err := readPrivate(path)
+	key, err := identity.ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, sha256.Size)
 		rand.Read(key)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -92,7 +93,7 @@ func (pk *passportKeys) signer() *passport.Signer {
 func (pk *passportKeys) load() error {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
-	text, err := readPrivate(pk.path)
+	text, err := identity.ReadPrivate(pk.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
 )
 
@@ -31,7 +32,7 @@ func (p *process) writePidfile(path string) error {
 
 // readPidfile finds the process of a pidfile if it is still alive.
 func readPidfile(path string) (*process, error) {
-	text, err := readPrivate(path)
+	text, err := identity.ReadPrivate(path)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,6 @@ func (a *Agent) parts(conn *connection, d *disk) []func(context.Context) error {
 		held:     a.held,
 		listener: &changes{agent: a, disk: d},
 		replaced: conn.replaced,
-		sockets:  a.credentials.sockets,
 		log:      a.log,
 	}
 	reports := &reporter{client: client, book: a.book, describe: a.describe, log: a.log}
@@ -174,9 +173,6 @@ func (a *Agent) restore() (*disk, error) {
 
 // connection returns the one to the control plane, which is not open yet.
 func (a *Agent) connection() *connection {
-	if a.credentials.sockets {
-		return newConnection("unix:"+a.config.ControlPlane, a.credentials.sockets.credentials())
-	}
 	return newConnection(a.config.ControlPlane, &watchedCredentials{
 		TransportCredentials: identity.ClientCredentials(a.credentials),
 		failed:               a.credentials.handshake,

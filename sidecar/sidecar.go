@@ -31,7 +31,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -53,8 +52,7 @@ type Config struct {
 	// Instance tells the instances of one service apart for people; by
 	// default the host's name.
 	Instance string
-	// ControlPlane is the control plane's address, host and port; or the path of
-	// the workload's socket there ([identity.SocketPath]), which has a slash.
+	// ControlPlane is the control plane's address, host and port.
 	ControlPlane string
 	// Join says how to prove the identity without a good certificate.
 	Join Join
@@ -159,7 +157,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.pdp = &pdp{
-		id: c.Identity, server: decider, held: a.held, trust: a.credentials.sockets.callers(),
+		id: c.Identity, server: decider, held: a.held,
 		keys: applicationKeys{path: c.PassportKeys, log: a.log},
 	}
 	a.endpoints = &endpoints{held: a.held, served: a.downstream.resources[resource.EndpointType]}
@@ -192,7 +190,7 @@ func (c *Config) complete() error {
 		return errors.New("no identity")
 	case c.ControlPlane == "":
 		return errors.New("no control plane")
-	case !strings.Contains(c.ControlPlane, "/") && !isHostPort(c.ControlPlane):
+	case !isHostPort(c.ControlPlane):
 		return fmt.Errorf("control plane %q: write host and port, such as control.shop.example:8600", c.ControlPlane)
 	case c.StateDir == "":
 		return errors.New("no state directory")

@@ -51,7 +51,7 @@ func newCertificate(s *identity.SVID, obtained time.Time) *certificate {
 // written.
 func loadCertificate(dir string, id identity.ID) (*certificate, error) {
 	path := filepath.Join(dir, certificateFile)
-	text, err := readPrivate(path)
+	text, err := identity.ReadPrivate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func pendingKey(dir string) (crypto.Signer, error) {
 
 // loadKey reads a private key, PKCS #8 in PEM.
 func loadKey[K any](path string) (none K, err error) {
-	text, err := readPrivate(path)
+	text, err := identity.ReadPrivate(path)
 	if err != nil {
 		return none, err
 	}

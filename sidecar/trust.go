@@ -44,7 +44,7 @@ type trust struct {
 // workload must prove once more who it is, to a control plane that it can
 // verify in another way.
 func (t *trust) load() error {
-	data, err := readPrivate(t.path)
+	data, err := identity.ReadPrivate(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -27,9 +27,7 @@ type upstream struct {
 	// replaced returns a channel that is closed when there is another connection
 	// to open streams on, on which the stream goes on.
 	replaced func(context.Context) <-chan struct{}
-	// sockets is a control plane that has no Trust.
-	sockets socketMode
-	log     *slog.Logger
+	log      *slog.Logger
 	// delivered is the id of the revision that the listener was last told of.
 	delivered string
 }
@@ -114,15 +112,13 @@ func (s *session) open() error {
 			return err
 		}
 	}
-	if !s.sockets {
-		err := s.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
-			TypeUrl:                 trustType,
-			ResourceNamesSubscribe:  []string{trustName},
-			InitialResourceVersions: s.held.set(trustType).versions(),
-		})
-		if err != nil {
-			return err
-		}
+	err := s.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl:                 trustType,
+		ResourceNamesSubscribe:  []string{trustName},
+		InitialResourceVersions: s.held.set(trustType).versions(),
+	})
+	if err != nil {
+		return err
 	}
 	return s.subscribe()
 }

@@ -24,6 +24,8 @@ type Certificate struct {
 	Issued      time.Time   `json:"issued"`
 	Expires     time.Time   `json:"expires"`
 	Fingerprint Fingerprint `json:"fingerprint"`
+	// Key is the SHA-256 of the public key (SPKI).
+	Key Fingerprint `json:"key,omitzero"`
 	// Revoked is when, zero for never, and Reason what the operator said.
 	Revoked time.Time `json:"revoked,omitzero"`
 	Reason  string    `json:"reason,omitempty"`
@@ -42,6 +44,7 @@ func newCertificate(leaf *x509.Certificate, req Request, authority string, now t
 		Issued:      now.UTC(),
 		Expires:     leaf.NotAfter,
 		Fingerprint: sha256.Sum256(leaf.Raw),
+		Key:         sha256.Sum256(leaf.RawSubjectPublicKeyInfo),
 	}
 }
 

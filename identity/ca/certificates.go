@@ -18,6 +18,14 @@ type certificates struct {
 type held struct {
 	Certificate
 	order uint64
+	// leaf is the certificate itself, DER, once it is on disk that there is
+	// one; nil when an earlier process signed it.
+	leaf []byte
+}
+
+// isYoung reports whether a certificate is too good to be renewed.
+func (c *Certificate) isYoung(now time.Time) bool {
+	return c.Revoked.IsZero() && now.Before(c.Issued.Add(c.Expires.Sub(c.Issued)/2))
 }
 
 func newCertificates() *certificates {

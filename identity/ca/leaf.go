@@ -24,14 +24,18 @@ type Request struct {
 	// TTL is the life asked for; the CA may give less.
 	TTL time.Duration
 	// Lineage and Parent are those of the certificate that this one renews:
-	// its lineage, and its serial. Both empty begin a new lineage.
+	// its lineage, and its serial. Both empty begin a new lineage. A lineage
+	// without a parent is begun, or goes on, by an attestation.
 	Lineage, Parent string
 }
 
 // Sign signs a certificate and returns its chain, DER, leaf first and root
 // last. It is in the ledger, on disk, when Sign returns. Everything in it but
 // the key is the CA's choice (X509-SVID section 4). errors.Is finds [ErrRevoked]
-// where the parent is revoked.
+// where the parent is revoked, and [ErrTooMany].
+//
+// A request that is repeated, since its answer was lost, say, gets the same
+// certificate again until that is past half of its life.
 func (ca *CA) Sign(req Request) ([][]byte, Certificate, error) {
 	chain, cert, err := ca.sign(req)
 	if err != nil {
@@ -51,8 +55,12 @@ func (ca *CA) sign(req Request) ([][]byte, Certificate, error) {
 	if err != nil {
 		return nil, Certificate{}, err
 	}
-	if err := ca.checkParent(req); err != nil {
+	again, err := ca.admit(req, by)
+	switch {
+	case err != nil:
 		return nil, Certificate{}, err
+	case again != nil:
+		return [][]byte{again.leaf, by.cert.Raw, by.root.Raw}, again.Certificate, nil
 	}
 	now := ca.cfg.Now()
 	leaf, err := ca.signLeaf(by, req, now)
@@ -60,7 +68,7 @@ func (ca *CA) sign(req Request) ([][]byte, Certificate, error) {
 		return nil, Certificate{}, err
 	}
 	cert := newCertificate(leaf, req, by.ID, now)
-	if err := ca.record(cert); err != nil {
+	if err := ca.record(cert, leaf.Raw); err != nil {
 		return nil, Certificate{}, err
 	}
 	return [][]byte{leaf.Raw, by.cert.Raw, by.root.Raw}, cert, nil

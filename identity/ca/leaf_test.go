@@ -140,21 +140,22 @@ func TestSignRefuses(t *testing.T) {
 	must(t, err)
 	good := newKey(t).Public()
 	for name, req := range map[string]ca.Request{
-		"no identity":             {Key: good},
-		"a role that is none":     {ID: identity.ID{Role: "root", Name: "a"}, Key: good},
-		"upper case":              {ID: identity.ID{Role: identity.RoleService, Name: "Orders"}, Key: good},
-		"another path":            {ID: identity.ID{Role: identity.RoleService, Name: "a/../orders"}, Key: good},
-		"encoded":                 {ID: identity.ID{Role: identity.RoleService, Name: "%6frders"}, Key: good},
-		"NUL":                     {ID: identity.ID{Role: identity.RoleService, Name: "orders\x00.evil"}, Key: good},
-		"RSA":                     {ID: orders, Key: weak.Public()},
-		"small curve":             {ID: orders, Key: small.Public()},
-		"no key":                  {ID: orders},
-		"unknown parent":          {ID: orders, Key: good, Lineage: cert.Lineage, Parent: "4242"},
-		"lineage without parent":  {ID: orders, Key: good, Lineage: cert.Lineage},
-		"parent without lineage":  {ID: orders, Key: good, Parent: cert.Serial},
-		"parent of another":       {ID: public, Key: good, Lineage: cert.Lineage, Parent: cert.Serial},
-		"parent in another line":  {ID: orders, Key: good, Lineage: revoked.Lineage, Parent: cert.Serial},
-		"parent that was revoked": {ID: orders, Key: good, Lineage: revoked.Lineage, Parent: revoked.Serial},
+		"no identity":              {Key: good},
+		"a role that is none":      {ID: identity.ID{Role: "root", Name: "a"}, Key: good},
+		"upper case":               {ID: identity.ID{Role: identity.RoleService, Name: "Orders"}, Key: good},
+		"another path":             {ID: identity.ID{Role: identity.RoleService, Name: "a/../orders"}, Key: good},
+		"encoded":                  {ID: identity.ID{Role: identity.RoleService, Name: "%6frders"}, Key: good},
+		"NUL":                      {ID: identity.ID{Role: identity.RoleService, Name: "orders\x00.evil"}, Key: good},
+		"RSA":                      {ID: orders, Key: weak.Public()},
+		"small curve":              {ID: orders, Key: small.Public()},
+		"no key":                   {ID: orders},
+		"unknown parent":           {ID: orders, Key: good, Lineage: cert.Lineage, Parent: "4242"},
+		"lineage of another":       {ID: public, Key: good, Lineage: cert.Lineage},
+		"lineage that was revoked": {ID: orders, Key: good, Lineage: revoked.Lineage},
+		"parent without lineage":   {ID: orders, Key: good, Parent: cert.Serial},
+		"parent of another":        {ID: public, Key: good, Lineage: cert.Lineage, Parent: cert.Serial},
+		"parent in another line":   {ID: orders, Key: good, Lineage: revoked.Lineage, Parent: cert.Serial},
+		"parent that was revoked":  {ID: orders, Key: good, Lineage: revoked.Lineage, Parent: revoked.Serial},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req.TTL = time.Hour

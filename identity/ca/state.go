@@ -31,6 +31,11 @@ func (s *state) active() (*issuer, error) {
 	return s.authorities[at], nil
 }
 
+// uses reports whether what the authority signed need not be renewed at once.
+func (s *state) uses(id string) bool {
+	return slices.ContainsFunc(s.authorities, func(i *issuer) bool { return i.ID == id && (i.State == Active || i.State == Old) })
+}
+
 // trusts reports whether Trust has the authority.
 func (s *state) trusts(id string) bool {
 	return slices.ContainsFunc(s.authorities, func(i *issuer) bool { return i.ID == id && i.trusted() })

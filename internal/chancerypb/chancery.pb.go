@@ -1159,8 +1159,6 @@ type EnrollRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PKCS #10, DER. Only its public key is used.
 	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
-	// Public JWK of the Passport signing key; gateways only.
-	PassportKey []byte `protobuf:"bytes,2,opt,name=passport_key,json=passportKey,proto3" json:"passport_key,omitempty"`
 	// Public JWKs of the keys that the gateway signs or is about to sign
 	// Passports with; gateways only.
 	PassportKeys  [][]byte `protobuf:"bytes,3,rep,name=passport_keys,json=passportKeys,proto3" json:"passport_keys,omitempty"`
@@ -1205,13 +1203,6 @@ func (x *EnrollRequest) GetCsr() []byte {
 	return nil
 }
 
-func (x *EnrollRequest) GetPassportKey() []byte {
-	if x != nil {
-		return x.PassportKey
-	}
-	return nil
-}
-
 func (x *EnrollRequest) GetPassportKeys() [][]byte {
 	if x != nil {
 		return x.PassportKeys
@@ -1222,9 +1213,7 @@ func (x *EnrollRequest) GetPassportKeys() [][]byte {
 type EnrollResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// DER certificates, leaf first.
-	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
-	// DER certificates of the trust bundle.
-	Bundle        [][]byte `protobuf:"bytes,2,rep,name=bundle,proto3" json:"bundle,omitempty"`
+	Chain         [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	SpiffeId      string   `protobuf:"bytes,3,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
 	Trust         *Trust   `protobuf:"bytes,4,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1264,13 +1253,6 @@ func (*EnrollResponse) Descriptor() ([]byte, []int) {
 func (x *EnrollResponse) GetChain() [][]byte {
 	if x != nil {
 		return x.Chain
-	}
-	return nil
-}
-
-func (x *EnrollResponse) GetBundle() [][]byte {
-	if x != nil {
-		return x.Bundle
 	}
 	return nil
 }
@@ -1646,16 +1628,14 @@ const file_chancery_proto_rawDesc = "" +
 	"\n" +
 	"service_id\x18\x02 \x01(\tR\tserviceId\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\tR\x05nonce\x122\n" +
-	"\x06enroll\x18\x04 \x01(\v2\x1a.chancery.v1.EnrollRequestR\x06enroll\"i\n" +
+	"\x06enroll\x18\x04 \x01(\v2\x1a.chancery.v1.EnrollRequestR\x06enroll\"L\n" +
 	"\rEnrollRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\x12!\n" +
-	"\fpassport_key\x18\x02 \x01(\fR\vpassportKey\x12#\n" +
-	"\rpassport_keys\x18\x03 \x03(\fR\fpassportKeys\"\x85\x01\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12#\n" +
+	"\rpassport_keys\x18\x03 \x03(\fR\fpassportKeysJ\x04\b\x02\x10\x03\"s\n" +
 	"\x0eEnrollResponse\x12\x14\n" +
-	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x16\n" +
-	"\x06bundle\x18\x02 \x03(\fR\x06bundle\x12\x1b\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1b\n" +
 	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\x12(\n" +
-	"\x05trust\x18\x04 \x01(\v2\x12.chancery.v1.TrustR\x05trust\"\xdc\x04\n" +
+	"\x05trust\x18\x04 \x01(\v2\x12.chancery.v1.TrustR\x05trustJ\x04\b\x02\x10\x03\"\xdc\x04\n" +
 	"\rReportRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x123\n" +
 	"\x15acknowledged_revision\x18\x02 \x01(\tR\x14acknowledgedRevision\x12#\n" +

@@ -42,8 +42,8 @@ const (
 // workload; one may later.
 // RESOURCE_EXHAUSTED, UNAVAILABLE: try again, later.
 type ControlPlaneClient interface {
-	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
-	// Passport key. Called again for each renewal.
+	// Enroll renews: it signs the workload's next certificate and, from a gateway,
+	// endorses its Passport keys.
 	Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
 	// Report tells how the agent's Envoy stands. Sent on every change.
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
@@ -91,8 +91,8 @@ func (c *controlPlaneClient) Report(ctx context.Context, in *ReportRequest, opts
 // workload; one may later.
 // RESOURCE_EXHAUSTED, UNAVAILABLE: try again, later.
 type ControlPlaneServer interface {
-	// Enroll renews: it signs the workload's certificate and, from a gateway, endorses its
-	// Passport key. Called again for each renewal.
+	// Enroll renews: it signs the workload's next certificate and, from a gateway,
+	// endorses its Passport keys.
 	Enroll(context.Context, *EnrollRequest) (*EnrollResponse, error)
 	// Report tells how the agent's Envoy stands. Sent on every change.
 	Report(context.Context, *ReportRequest) (*ReportResponse, error)
