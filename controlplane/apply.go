@@ -101,14 +101,13 @@ func (s *Server) apply(q quarantine) error {
 
 	// What views refer to is there before they are.
 	s.keyring.use(m.Providers)
-	s.passports.use(m.TrustDomain, s.views.scopes(next))
+	s.passports.use(m.TrustDomain, scopesOf(m), m.PassportLifetime+scopeGrace)
 	needed := s.views.services()
 	for _, g := range next {
 		needed = append(needed, g.needs[resource.EndpointType]...)
 	}
 	s.endpoints.use(needed, m)
 	s.views.set(next)
-	s.passports.use(m.TrustDomain, s.views.scopes(nil))
 	s.settle(m)
 	s.saved.changed()
 	return nil
@@ -132,6 +131,5 @@ func (s *Server) acknowledged(id identity.ID, revision string) {
 	s.saved.changed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passports.use(s.ca.TrustDomain(), s.views.scopes(nil))
 	s.settle(nil)
 }

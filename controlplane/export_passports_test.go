@@ -12,6 +12,9 @@ import (
 // Scope is what keys may speak for.
 type Scope struct{ Providers, Tenants []string }
 
+// ScopeOverlap is how long a scope goes on in tests.
+const ScopeOverlap = time.Minute
+
 // Passports returns the keys of a server.
 func Passports(s *Server) PassportKeys { return PassportKeys{s.passports} }
 
@@ -21,7 +24,14 @@ func (pk PassportKeys) UseScopes(trustDomain string, scopes map[string]Scope) {
 	for name, s := range scopes {
 		m[name] = scope{s.Providers, s.Tenants}
 	}
-	pk.use(trustDomain, m)
+	pk.use(trustDomain, m, ScopeOverlap)
+}
+
+// ExpireGrants is expireGrants.
+func (pk PassportKeys) ExpireGrants(now time.Time) {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	pk.expireGrants(now)
 }
 
 // EndorseFor is endorse.

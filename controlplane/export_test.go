@@ -46,7 +46,7 @@ func (pk PassportKeys) Use(trustDomain string, gateways []string) {
 	for _, g := range gateways {
 		m[g] = scope{}
 	}
-	pk.use(trustDomain, m)
+	pk.use(trustDomain, m, ScopeOverlap)
 }
 
 func (pk PassportKeys) Endorse(gateway string, jwk []byte) error {

@@ -48,7 +48,7 @@ type passportKeys struct {
 
 	mu          sync.Mutex
 	trustDomain string
-	scopes      map[string]scope
+	grants      map[string]grant
 	// endorsed are the keys of each gateway, the one renewed last at the end.
 	endorsed map[string][]endorsement
 	// revoked are the lineages that were revoked lately, and when: a request of
@@ -102,18 +102,25 @@ func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
 }
 
 // use makes exactly these gateways known, without a key if need be, and lets
-// their keys speak for no more than this.
-func (pk *passportKeys) use(trustDomain string, scopes map[string]scope) {
+// their keys speak for no more than this, and for an overlap than before.
+func (pk *passportKeys) use(trustDomain string, scopes map[string]scope, overlap time.Duration) {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
-	for name := range pk.scopes {
+	for name := range pk.grants {
 		if _, ok := scopes[name]; !ok {
 			pk.collection.Apply(nil, name)
 			pk.signing.Apply(nil, name)
 		}
 	}
-	pk.trustDomain, pk.scopes = trustDomain, scopes
-	for name := range scopes {
+	grants := map[string]grant{}
+	for name, s := range scopes {
+		grants[name] = grant{scope: s}
+		if had, ok := pk.grants[name]; ok {
+			grants[name] = had.change(s, overlap)
+		}
+	}
+	pk.trustDomain, pk.grants = trustDomain, grants
+	for name := range grants {
 		pk.publish(name)
 	}
 }
@@ -278,13 +285,15 @@ func (pk *passportKeys) run(ctx context.Context) {
 	}
 }
 
-// expire drops endorsements that have ended, and what they waited for.
+// expire drops endorsements and scopes that have ended, and what the former
+// waited for.
 func (pk *passportKeys) expire() {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	now := time.Now()
 	pk.forget(now)
 	maps.DeleteFunc(pk.revoked, func(_ string, at time.Time) bool { return now.Sub(at) > revokedTime })
+	pk.expireGrants(now)
 	ended := func(e endorsement) bool { return now.After(e.Until) }
 	for gateway, keys := range pk.endorsed {
 		if slices.ContainsFunc(keys, ended) {
@@ -296,6 +305,16 @@ func (pk *passportKeys) expire() {
 	}
 	pk.tryToSave()
 	maps.DeleteFunc(pk.lacking, func(id string, _ map[*taker]struct{}) bool { return !pk.isWaiting(id) })
+}
+
+// expireGrants drops scopes that have ended. The caller holds the lock.
+func (pk *passportKeys) expireGrants(now time.Time) {
+	for gateway, had := range pk.grants {
+		if left, changed := had.expire(now); changed {
+			pk.grants[gateway] = left
+			pk.publish(gateway)
+		}
+	}
 }
 
 // isWaiting reports whether a key is going to be ready.
@@ -327,12 +346,12 @@ func (pk *passportKeys) save() error {
 // publish puts a gateway's keys into the collection. The caller holds the
 // lock.
 func (pk *passportKeys) publish(gateway string) {
-	scope, known := pk.scopes[gateway]
+	grant, known := pk.grants[gateway]
 	if !known {
 		return
 	}
 	owner := gatewayID(gateway).SPIFFE(pk.trustDomain)
-	set, err := pk.keySet(gateway, owner, scope)
+	set, err := pk.keySet(gateway, owner, grant.total())
 	var jwks []byte
 	if err == nil {
 		jwks, err = json.Marshal(set)

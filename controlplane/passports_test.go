@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
 	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -264,6 +266,7 @@ func TestKeysSayWhomTheyMaySpeakFor(t *testing.T) {
 			t.Errorf("key %+v", got)
 		}
 		keys.UseScopes("shop.example", map[string]controlplane.Scope{"public": {Tenants: []string{"acme"}}})
+		keys.ExpireGrants(time.Now().Add(2 * controlplane.ScopeOverlap))
 		if got := published(t, keys)[id]; len(got.Providers) != 0 || !slices.Equal(got.Tenants, []string{"acme"}) {
 			t.Errorf("key %+v", got)
 		}
@@ -489,31 +492,66 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// A gateway's keys speak for whom any generation of its that is in use may let
-// in, and no longer than that.
-func TestKeysSpeakForAllGenerationsInUse(t *testing.T) {
+// A gateway's keys speak for whom its document says, and for a while for whom it
+// said before: the gateway cannot keep what was taken from it.
+func TestScopesFollowTheDocument(t *testing.T) {
 	t.Parallel()
-	idp := newIssuer(t, "down")
-	docs := withProvider(idp.URL)
+	docs := withProvider(newIssuer(t, "down").URL)
 	docs["public"] += "tenants: [acme]\n"
 	r := start(t, docs)
 	if _, err := r.enroll(gateway, newTestKey(t).jwk); err != nil {
 		t.Fatal(err)
 	}
-	speaks := func(providers, tenants []string) {
+	speaks := func(tenants ...string) {
 		t.Helper()
 		r.until("keys speak for "+strings.Join(tenants, ", "), func() bool {
 			for _, k := range published(t, controlplane.Passports(r.server)) {
-				return slices.Equal(k.Providers, providers) && slices.Equal(k.Tenants, tenants)
+				return slices.Equal(k.Providers, []string{"staff"}) && slices.Equal(k.Tenants, tenants)
 			}
 			return false
 		})
 	}
-	speaks([]string{"staff"}, []string{"acme"})
+	speaks("acme")
 	before := r.accept(gateway)
 	r.write("public", strings.Replace(docs["public"], "[acme]", "[globex]", 1))
 	r.revised(gateway, before)
-	speaks([]string{"staff"}, []string{"acme", "globex"})
-	r.accept(gateway)
-	speaks([]string{"staff"}, []string{"globex"})
+	speaks("acme", "globex")
+	r.reject(gateway, resource.RouteType, "no", routeConfig)
+	if got := r.view(gateway).Revision; got != before {
+		t.Errorf("revision %s in quarantine, was %s", got, before)
+	}
+	keys := controlplane.Passports(r.server)
+	keys.ExpireGrants(time.Now().Add(80 * time.Second))
+	speaks("acme", "globex")
+	keys.ExpireGrants(time.Now().Add(91 * time.Second)) // a Passport's life, and some
+	speaks("globex")
+}
+
+// What changes again while it overlaps ends no later for it.
+func TestFormerScopesEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := openPassportKeys(t, dir+"/keys.json")
+		jwk, id := newPassportKey(t)
+		endorse(t, keys, "a", jwk)
+		speaks := func(providers, tenants []string) {
+			t.Helper()
+			keys.Expire()
+			if k := published(t, keys)[id]; !slices.Equal(k.Providers, providers) || !slices.Equal(k.Tenants, tenants) {
+				t.Errorf("key %+v, want %v and %v", k, providers, tenants)
+			}
+		}
+		use := func(tenant string) {
+			keys.UseScopes("shop.example", map[string]controlplane.Scope{"public": {Tenants: []string{tenant}}})
+		}
+		use("acme")
+		time.Sleep(controlplane.ScopeOverlap / 2)
+		use("globex")
+		speaks([]string{"staff"}, nil) // any tenant's
+		time.Sleep(controlplane.ScopeOverlap/2 + 1)
+		speaks(nil, []string{"acme", "globex"})
+		time.Sleep(controlplane.ScopeOverlap / 2)
+		speaks(nil, []string{"globex"})
+	})
 }

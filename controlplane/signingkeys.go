@@ -218,7 +218,7 @@ func (pk *passportKeys) settle(gateway string) {
 
 // tell tells a gateway which of its keys are ready. The caller holds the lock.
 func (pk *passportKeys) tell(gateway string) {
-	if _, known := pk.scopes[gateway]; !known {
+	if _, known := pk.grants[gateway]; !known {
 		return
 	}
 	ready := []string{}
