@@ -145,7 +145,7 @@ func (r *Rig) startControlPlane(ctx context.Context) error {
 	return r.trustControlPlane(ctx)
 }
 
-// RunDir returns where the control plane keeps its sockets.
+// RunDir returns where the control plane has its admin socket.
 func (r *Rig) RunDir() string { return filepath.Join(r.dir, "run") }
 
 func (r *Rig) stateDir(name string) string { return filepath.Join(r.dir, "state", name) }
