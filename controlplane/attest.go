@@ -32,10 +32,11 @@ func (s *Server) JoinWithToken(ctx context.Context, req *chancerypb.JoinWithToke
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := s.tokens.Redeem(req.GetToken(), id, key, from); err != nil {
+	lineage, err := s.tokens.Redeem(req.GetToken(), id, key, from)
+	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
-	return s.join(ctx, id, from, req.GetEnroll())
+	return s.join(ctx, ca.Request{ID: id, Lineage: lineage}, from, req.GetEnroll())
 }
 
 // ChallengeConsul implements the Attestation service.
@@ -67,7 +68,7 @@ func (s *Server) JoinWithConsul(ctx context.Context, req *chancerypb.JoinWithCon
 	if err := s.consul.Verify(ctx, proof, key, from); err != nil {
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
-	return s.join(ctx, serviceID(req.GetService()), from, req.GetEnroll())
+	return s.join(ctx, ca.Request{ID: serviceID(req.GetService())}, from, req.GetEnroll())
 }
 
 // attempt admits an attempt to join, and returns where it comes from and the
@@ -87,13 +88,13 @@ func (s *Server) attempt(ctx context.Context, csr []byte) (from string, key cryp
 }
 
 // join gives a workload that has proved who it is its first certificate.
-func (s *Server) join(ctx context.Context, id identity.ID, from string, req *chancerypb.EnrollRequest) (resp *chancerypb.EnrollResponse, err error) {
-	defer func() { s.record("certificate issued at attestation", id.String(), from, "", err) }()
+func (s *Server) join(ctx context.Context, want ca.Request, from string, req *chancerypb.EnrollRequest) (resp *chancerypb.EnrollResponse, err error) {
+	defer func() { s.record("certificate issued at attestation", want.ID.String(), from, "", err) }()
 	switch {
-	case !s.views.has(id):
+	case !s.views.has(want.ID):
 		return nil, statusOf(errRemoved)
-	case !s.enrollments.allow(id):
+	case !s.enrollments.allow(want.ID):
 		return nil, errTooManyEnrollments
 	}
-	return s.issue(ctx, req, ca.Request{ID: id})
+	return s.issue(ctx, req, want)
 }

@@ -74,8 +74,12 @@ func TestJoinWithToken(t *testing.T) {
 	if err := report(t.Context(), r.dialWith(svid)); err != nil {
 		t.Errorf("with the certificate: %v", err)
 	}
-	if _, err := join(t, conn, token, "service/orders", csr); err != nil {
-		t.Errorf("the same agent again: %v", err)
+	again, err := join(t, conn, token, "service/orders", csr)
+	if err != nil {
+		t.Fatalf("the same agent again: %v", err)
+	}
+	if same := r.check(again, orders, key); same.Serial() != svid.Serial() {
+		t.Errorf("asked again it has another certificate, %s after %s", same.Serial(), svid.Serial())
 	}
 	other, _ := newCSR(t)
 	if _, err := join(t, conn, token, "service/orders", other); status.Code(err) != codes.Unauthenticated {

@@ -5,8 +5,10 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -57,6 +59,9 @@ func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want 
 	if err != nil {
 		return nil, s.notSigned(ctx, want.ID, err)
 	}
+	if other, forked := authority.Fork(certificate); forked {
+		s.reportFork(ctx, certificate, other)
+	}
 	if len(keys) > 0 {
 		if err := s.endorse(certificate, keys); err != nil {
 			return nil, err
@@ -71,10 +76,30 @@ func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want 
 // notSigned says what an agent is told when its certificate is not signed.
 func (s *Server) notSigned(ctx context.Context, id identity.ID, err error) error {
 	s.log.ErrorContext(ctx, "certificate not signed", "workload", id.String(), "err", err)
-	if errors.Is(err, ca.ErrRevoked) {
+	switch {
+	case errors.Is(err, ca.ErrRevoked):
 		return errAttest
+	case errors.Is(err, ca.ErrTooMany):
+		return errTooManyEnrollments
 	}
 	return status.Error(codes.Internal, "certificate not signed")
+}
+
+// reportFork is loud about a certificate that was renewed with two keys: one of
+// them is a thief's, and nobody can tell which.
+func (s *Server) reportFork(ctx context.Context, one, other ca.Certificate) {
+	const hint = "its key was stolen: chancery revoke --serial with any of these revokes them all; then let the agent join anew"
+	s.metrics.forks.Inc()
+	s.log.ErrorContext(ctx, "certificate renewed with two keys", "workload", one.ID.String(), "certificate", one.Parent,
+		"serial", one.Serial, "other", other.Serial, "lineage", one.Lineage, "hint", hint)
+	from := ""
+	if p, ok := peer.FromContext(ctx); ok {
+		from = p.Addr.String()
+	}
+	s.audit.Record(audit.Event{
+		Event: "certificate renewed with two keys", Subject: one.ID.String(), By: from, Outcome: audit.Done, Reason: hint,
+		Details: map[string]string{"certificate": one.Parent, "serial": one.Serial, "other": other.Serial},
+	})
 }
 
 // endorse takes a gateway's Passport keys for as long as its certificate.

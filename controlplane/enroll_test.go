@@ -182,6 +182,53 @@ func TestEnrollmentsAreLimited(t *testing.T) {
 	t.Error("a thousand enrollments in a row")
 }
 
+// A thief who renews what the agent renewed as well is heard of; an agent that
+// repeats what got no answer is not taken for one.
+func TestCertificateRenewedWithTwoKeys(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	client := chancerypb.NewControlPlaneClient(r.dial(orders))
+	csr, _ := newCSR(t)
+	for range 3 {
+		if _, err := client.Enroll(t.Context(), &chancerypb.EnrollRequest{Csr: csr}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const text = "certificate renewed with two keys"
+	if r.log.has(text) || r.metric("chancery_certificates_forked_total") != 0 {
+		t.Error("a repetition is taken for a theft")
+	}
+	if _, err := r.enroll(orders); err != nil {
+		t.Fatal(err)
+	}
+	record, err := os.ReadFile(r.state + "/audit.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.log.has(text) || !strings.Contains(string(record), text) || r.metric("chancery_certificates_forked_total") != 1 {
+		t.Errorf("log, audit or metric do not tell: %s", record)
+	}
+}
+
+// A stolen key gets a handful of certificates, and does not make the agent join
+// anew for want of another.
+func TestRenewalsOfOneLineageAreBounded(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	for n := range 12 {
+		_, err := r.enroll(orders)
+		if want := map[bool]codes.Code{true: codes.OK, false: codes.ResourceExhausted}[n < 8]; status.Code(err) != want {
+			t.Errorf("renewal %d: %v, want %v", n, err, want)
+		}
+	}
+	if n := len(controlplane.Authority(r.server).Live()); n != 2 { // the control plane's, and this
+		t.Errorf("%d are live", n)
+	}
+	if _, err := r.enroll(inventory); err != nil {
+		t.Errorf("another workload: %v", err)
+	}
+}
+
 func TestRejectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())

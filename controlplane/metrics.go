@@ -25,6 +25,7 @@ type metrics struct {
 	rotationForced   *prometheus.CounterVec
 	rotationFailures *prometheus.CounterVec
 	revoked          prometheus.Counter
+	forks            prometheus.Counter
 }
 
 // newMetrics registers the metrics with r; nil is with nobody.
@@ -103,6 +104,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		revoked: f.NewCounter(prometheus.CounterOpts{
 			Name: "chancery_certificates_revoked_total",
 			Help: "Certificates that operators revoked.",
+		}),
+		forks: f.NewCounter(prometheus.CounterOpts{
+			Name: "chancery_certificates_forked_total",
+			Help: "Certificates that were renewed with two keys, one of them a thief's.",
 		}),
 	}
 }

@@ -27,13 +27,14 @@ type recordJSON struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires"`
 	Used     time.Time `json:"used,omitzero"`
+	Lineage  string    `json:"lineage,omitempty"`
 	Hash     string    `json:"secret_sha256"`
 	Key      string    `json:"key_sha256,omitempty"`
 }
 
 func (r record) json() recordJSON {
 	j := recordJSON{
-		ID: r.ID, Workload: r.Workload.String(), Created: r.Created, Expires: r.Expires, Used: r.Used,
+		ID: r.ID, Workload: r.Workload.String(), Created: r.Created, Expires: r.Expires, Used: r.Used, Lineage: r.Lineage,
 		Hash: hex.EncodeToString(r.Hash[:]),
 	}
 	if !r.Used.IsZero() {
@@ -43,7 +44,7 @@ func (r record) json() recordJSON {
 }
 
 func (j recordJSON) record() (r record, err error) {
-	r.Token = Token{ID: j.ID, Created: j.Created, Expires: j.Expires, Used: j.Used}
+	r.Token = Token{ID: j.ID, Created: j.Created, Expires: j.Expires, Used: j.Used, Lineage: j.Lineage}
 	if r.Workload, err = identity.ParseWorkload(j.Workload); err != nil {
 		return record{}, err
 	}

@@ -36,6 +36,8 @@ type Token struct {
 	// Used is when an agent joined with it; zero: none did. From then on it is
 	// good for that agent's key alone.
 	Used time.Time
+	// Lineage is the one that its certificates are of, once it was used.
+	Lineage string
 }
 
 // Tokens are the join tokens of a mesh, kept in a file. They are safe for
@@ -110,6 +112,32 @@ func (t *Tokens) Delete(id, by string) error {
 	return nil
 }
 
+// DeleteUsed makes those of the used tokens useless that gone says, whether that
+// can be written down or not; the error is that it cannot.
+func (t *Tokens) DeleteUsed(gone func(Token) bool, by string) error {
+	t.mu.Lock()
+	left := maps.Clone(t.tokens)
+	maps.DeleteFunc(left, func(_ string, r record) bool { return !r.Used.IsZero() && gone(r.Token) })
+	var deleted []Token
+	for id, r := range t.tokens {
+		if _, ok := left[id]; !ok {
+			deleted = append(deleted, r.Token)
+		}
+	}
+	var err error
+	if len(deleted) > 0 {
+		t.tokens = left
+		if err = writeTokens(t.path, left); err != nil {
+			err = fmt.Errorf("delete join tokens: %w: %w", errDisk, err)
+		}
+	}
+	t.mu.Unlock()
+	for _, token := range deleted {
+		t.record("join token deleted", token.Workload, by, token.ID, err)
+	}
+	return err
+}
+
 // List returns the tokens that have not ended, the oldest first.
 func (t *Tokens) List() []Token {
 	t.mu.Lock()
@@ -130,33 +158,35 @@ func (t *Tokens) List() []Token {
 	return list
 }
 
-// Redeem returns nil if text is a token of workload that is good for key; by is
-// who asks. The first use binds the token to its key, on disk, so that an agent
-// that dies before it has its certificate can ask again, and nobody else can.
+// Redeem returns the lineage of the certificates that text is good for, if it is
+// a token of workload and for key; by is who asks. The first use binds the token
+// to its key and lineage, on disk, so that an agent that dies before it has its
+// certificate can ask again, and nobody else can; and so that whoever asks again
+// and again has no more than one agent.
 //
 // The error says the same to all, and what to do; the audit log has why.
-func (t *Tokens) Redeem(text string, workload identity.ID, key crypto.PublicKey, by string) error {
+func (t *Tokens) Redeem(text string, workload identity.ID, key crypto.PublicKey, by string) (lineage string, err error) {
 	print, err := fingerprint(key)
 	if err != nil {
-		return err
+		return "", err
 	}
 	parsed, err := parseToken(text)
 	if err == nil {
-		err = t.redeem(parsed, workload, print)
+		lineage, err = t.redeem(parsed, workload, print)
 	}
 	t.record("join token used", workload, by, parsed.ID, err)
 	switch {
 	case err == nil:
-		return nil
+		return lineage, nil
 	case errors.Is(err, errDisk):
-		return errors.New("join token cannot be used now: the control plane cannot write its state; try again")
+		return "", errors.New("join token cannot be used now: the control plane cannot write its state; try again")
 	}
-	return fmt.Errorf("join token refused; ask for a new one: chancery token create --%s %s", workload.Role, workload.Name)
+	return "", fmt.Errorf("join token refused; ask for a new one: chancery token create --%s %s", workload.Role, workload.Name)
 }
 
-func (t *Tokens) redeem(text tokenText, workload identity.ID, key [sha256.Size]byte) error {
+func (t *Tokens) redeem(text tokenText, workload identity.ID, key [sha256.Size]byte) (lineage string, err error) {
 	bound := false
-	err := t.change(func(tokens map[string]record) error {
+	err = t.change(func(tokens map[string]record) error {
 		r, ok := tokens[text.ID]
 		if !ok {
 			return errors.New("it is unknown")
@@ -165,16 +195,25 @@ func (t *Tokens) redeem(text tokenText, workload identity.ID, key [sha256.Size]b
 			return err
 		}
 		if bound = !r.Used.IsZero(); bound {
+			lineage = r.Lineage
 			return errUnchanged
 		}
-		r.Used, r.Key = time.Now(), key
+		lineage = newLineage()
+		r.Used, r.Key, r.Lineage = time.Now(), key, lineage
 		tokens[text.ID] = r
 		return nil
 	})
 	if bound {
-		return nil
+		err = nil
 	}
-	return err
+	return lineage, err
+}
+
+// newLineage returns a name that no other lineage has.
+func newLineage() string {
+	var name [20]byte
+	_, _ = rand.Read(name[:]) // never fails, see its contract
+	return hex.EncodeToString(name[:])
 }
 
 // check says why a token cannot be used.

@@ -72,6 +72,9 @@ func refused(t *testing.T, err error, why string) {
 	}
 }
 
+// redeemError is what Redeem says that is wrong.
+func redeemError(_ string, err error) error { return err }
+
 func openTokens(t *testing.T, path string, log *audit.Log) *attest.Tokens {
 	t.Helper()
 	tokens, err := attest.OpenTokens(path, log)
@@ -99,15 +102,16 @@ func TestTokenIsBoundToItsFirstKey(t *testing.T) {
 		t.Errorf("pins are %v, %v", got, err)
 	}
 	key := newKey(t).Public()
-	if err := tokens.Redeem(text+"\n", orders, key, "127.0.0.1"); err != nil {
-		t.Fatal(err)
+	lineage, err := tokens.Redeem(text+"\n", orders, key, "127.0.0.1")
+	if err != nil || lineage == "" {
+		t.Fatalf("lineage %q, %v", lineage, err)
 	}
 	// The control plane dies before it answers, or the agent before it hears.
 	again := openTokens(t, path, nil)
-	if err := again.Redeem(text, orders, key, "127.0.0.1"); err != nil {
-		t.Errorf("the same key after a crash: %v", err)
+	if same, err := again.Redeem(text, orders, key, "127.0.0.1"); err != nil || same != lineage {
+		t.Errorf("the same key after a crash: lineage %q, then %q, %v", lineage, same, err)
 	}
-	refused(t, again.Redeem(text, orders, newKey(t).Public(), "127.0.0.1"), "refused")
+	refused(t, redeemError(again.Redeem(text, orders, newKey(t).Public(), "127.0.0.1")), "refused")
 	if list := again.List(); len(list) != 1 || list[0].Used.IsZero() || list[0].Workload != orders {
 		t.Errorf("list is %+v", list)
 	}
@@ -146,7 +150,7 @@ func TestRedeemRefuses(t *testing.T) {
 				if tt.spoil != nil {
 					text = tt.spoil(text)
 				}
-				err := tokens.Redeem(text, tt.id, newKey(t).Public(), "10.0.0.7")
+				_, err := tokens.Redeem(text, tt.id, newKey(t).Public(), "10.0.0.7")
 				want := strings.Replace(hint, "service orders", fmt.Sprintf("%s %s", tt.id.Role, tt.id.Name), 1)
 				if err == nil || err.Error() != want {
 					t.Errorf("error is %v, want %q", err, want)
@@ -169,11 +173,11 @@ func TestRedeemRefusesWeakKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []crypto.PublicKey{nil, weak.Public()} {
-		if tokens.Redeem(text, orders, key, "") == nil {
+		if _, err := tokens.Redeem(text, orders, key, ""); err == nil {
 			t.Errorf("redeemed for %T", key)
 		}
 	}
-	if err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
+	if _, err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
 		t.Errorf("a refused key used the token up: %v", err)
 	}
 }
@@ -188,7 +192,7 @@ func TestRedeemTogether(t *testing.T) {
 	for range 8 {
 		key := newKey(t).Public()
 		wg.Go(func() {
-			if tokens.Redeem(text, public, key, "") == nil {
+			if _, err := tokens.Redeem(text, public, key, ""); err == nil {
 				in.Add(1)
 			}
 		})
@@ -205,7 +209,7 @@ func TestSecretsAreNotKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	tokens := openTokens(t, path, log)
 	text := create(t, tokens, orders, time.Minute)
-	if err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
+	if _, err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
 		t.Fatal(err)
 	}
 	secret := strings.Split(text, "_")[2]
@@ -238,7 +242,7 @@ func TestTokensNeedTheirDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := newKey(t).Public()
-	refused(t, tokens.Redeem(text, orders, key, ""), "cannot write its state")
+	refused(t, redeemError(tokens.Redeem(text, orders, key, "")), "cannot write its state")
 	if _, _, err := tokens.Create(orders, time.Minute, pins, ""); err == nil {
 		t.Error("created")
 	}
@@ -248,7 +252,7 @@ func TestTokensNeedTheirDisk(t *testing.T) {
 	if err := os.Rename(dir+"-gone", dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
+	if _, err := tokens.Redeem(text, orders, newKey(t).Public(), ""); err != nil {
 		t.Errorf("with the disk back, another key: %v", err)
 	}
 }
@@ -280,7 +284,7 @@ func TestDelete(t *testing.T) {
 	if err := errors.Join(err, tokens.Delete(token.ID, "operator")); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, tokens.Redeem(text, orders, newKey(t).Public(), ""), "refused")
+	refused(t, redeemError(tokens.Redeem(text, orders, newKey(t).Public(), "")), "refused")
 	refused(t, tokens.Delete(token.ID, "operator"), "no such token")
 }
 
@@ -335,5 +339,53 @@ func TestTokensAreBounded(t *testing.T) {
 	write()
 	if _, _, err := openTokens(t, path, nil).Create(orders, time.Minute, pins, ""); err != nil {
 		t.Errorf("one of them ended: %v", err)
+	}
+}
+
+// What was revoked does not come back with the token that it came with, also
+// when that cannot be written down; tokens that nobody used stay.
+func TestDeleteUsed(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, events := openAudit(t)
+	tokens := openTokens(t, filepath.Join(dir, "tokens.json"), log)
+	keys := []crypto.PublicKey{newKey(t).Public(), newKey(t).Public()}
+	var texts, lineages []string
+	for _, key := range keys {
+		text := create(t, tokens, orders, time.Minute)
+		lineage, err := tokens.Redeem(text, orders, key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts, lineages = append(texts, text), append(lineages, lineage)
+	}
+	create(t, tokens, orders, time.Minute)
+	if lineages[0] == lineages[1] {
+		t.Error("two tokens share a lineage")
+	}
+	err := tokens.DeleteUsed(func(t attest.Token) bool { return t.Lineage == lineages[0] }, "operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := events()[len(events())-1]; last.Event != "join token deleted" || last.By != "operator" {
+		t.Errorf("audit has %+v", last)
+	}
+	tokens = openTokens(t, filepath.Join(dir, "tokens.json"), log)
+	refused(t, redeemError(tokens.Redeem(texts[0], orders, keys[0], "")), "refused")
+	if _, err := tokens.Redeem(texts[1], orders, keys[1], ""); err != nil {
+		t.Errorf("another agent's: %v", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := tokens.DeleteUsed(func(attest.Token) bool { return true }, "operator"); err == nil {
+		t.Error("nobody hears that it is not on disk")
+	}
+	refused(t, redeemError(tokens.Redeem(texts[1], orders, keys[1], "")), "refused")
+	if list := tokens.List(); len(list) != 1 || !list[0].Used.IsZero() {
+		t.Errorf("left are %+v", list)
 	}
 }

@@ -15,6 +15,10 @@ import (
 // is tainted, and repeats what got no answer. A thief could make any number.
 const maxYoung = 8
 
+// maxAttested bounds those of one lineage that one proof gave, shown again and
+// again.
+const maxAttested = 8
+
 // ErrTooMany says that a lineage has more certificates than one agent needs.
 var ErrTooMany = errors.New("its lineage has too many certificates that are not past half of their life")
 
@@ -47,13 +51,20 @@ func (ca *CA) checkLineage(req Request) error {
 	if req.Parent != "" {
 		return ca.checkParent(req)
 	}
+	attested := 0
 	for _, c := range ca.certificates.lineages[req.Lineage] {
+		if c.Parent == "" {
+			attested++
+		}
 		switch {
 		case c.ID != req.ID:
 			return fmt.Errorf("lineage %q is of %s", req.Lineage, c.ID)
 		case !c.Revoked.IsZero():
 			return fmt.Errorf("%w: lineage %s; attest again, with a new proof", ErrRevoked, req.Lineage)
 		}
+	}
+	if attested >= maxAttested {
+		return fmt.Errorf("%w: %d by one proof; attest with a new one", ErrTooMany, attested)
 	}
 	return nil
 }

@@ -176,3 +176,21 @@ func TestLineageOfAProof(t *testing.T) {
 		}
 	})
 }
+
+// A proof is good for a few certificates, however slowly they are asked for.
+func TestProofIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		authority := open(t, config(t))
+		req := request(t, orders)
+		req.Lineage, req.TTL = "proof", 24*time.Hour
+		for range 8 {
+			sign(t, authority, req)
+			req.Key = newKey(t).Public() // it is not a repetition
+			time.Sleep(2 * time.Hour)
+		}
+		if _, _, err := authority.Sign(req); !errors.Is(err, ca.ErrTooMany) {
+			t.Errorf("the ninth: %v", err)
+		}
+	})
+}
