@@ -39,6 +39,23 @@ func (pk PassportKeys) EndorseFor(gateway, lineage string, life time.Duration, j
 	return pk.endorse(endorser{gateway: gateway, lineage: lineage, until: time.Now().Add(life)}, jwks...)
 }
 
+// Admits is admits.
+func (pk PassportKeys) Admits(gateway, lineage string, jwks ...[]byte) error {
+	return pk.admits(endorser{gateway: gateway, lineage: lineage, until: time.Now().Add(time.Hour)}, jwks...)
+}
+
+// Revoked counts the revoked keys that are remembered.
+func (pk PassportKeys) Revoked() int { return len(pk.barred) }
+
+// RevokedKeys are revokedKeys.
+type RevokedKeys map[string]time.Time
+
+// Add is add.
+func (r RevokedKeys) Add(id string, until time.Time) { revokedKeys(r).add(id, until) }
+
+// MaxRevokedKeys bounds them.
+const MaxRevokedKeys = maxRevokedKeys
+
 // Revoke and Retain are revoke and retain.
 func (pk PassportKeys) Revoke(lineages ...string) { pk.revoke(lineages) }
 

@@ -49,14 +49,22 @@ type passportKeys struct {
 	mu          sync.Mutex
 	trustDomain string
 	grants      map[string]grant
-	// endorsed are the keys of each gateway, the one renewed last at the end.
+	// endorsed are the keys of each gateway, the one renewed last at the end, and
+	// barred those that were revoked.
 	endorsed map[string][]endorsement
+	barred   revokedKeys
 	// revoked are the lineages that were revoked lately, and when: a request of
 	// theirs may be under way.
 	revoked map[string]time.Time
 	// unsaved says that the disk has another state.
 	unsaved bool
 	readiness
+}
+
+// savedKeys are what is on disk.
+type savedKeys struct {
+	Endorsed map[string][]endorsement `json:"endorsed"`
+	Revoked  revokedKeys              `json:"revoked"`
 }
 
 // endorsement is one key of a gateway.
@@ -71,19 +79,17 @@ type endorsement struct {
 	Lineage string `json:"lineage,omitempty"`
 	// Ready says that the gateway may sign with it.
 	Ready bool `json:"ready,omitempty"`
-	// Revoked keeps it from being endorsed again, with another certificate.
-	Revoked bool `json:"revoked,omitempty"`
 }
 
 // life is how long an endorsement lasts.
 func (e endorsement) life() time.Duration { return e.Until.Sub(e.Renewed) }
 
 // good reports whether Passports that it signed are taken.
-func (e endorsement) good() bool { return !e.Revoked && time.Now().Before(e.Until) }
+func (e endorsement) good() bool { return time.Now().Before(e.Until) }
 
 // inUse reports whether an instance may still be there that signs with the key:
 // it would have renewed it at about half of its life.
-func (e endorsement) inUse() bool { return !e.Revoked && time.Until(e.Until) > e.life()/4 }
+func (e endorsement) inUse() bool { return time.Until(e.Until) > e.life()/4 }
 
 // endorser is the agent of a gateway, by the certificate that it gets.
 type endorser struct {
@@ -94,11 +100,14 @@ type endorser struct {
 
 // openPassportKeys reads what was endorsed before.
 func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
-	pk := &passportKeys{path: path, log: log, endorsed: map[string][]endorsement{}, revoked: map[string]time.Time{}, readiness: newReadiness()}
-	if err := readState(path, &pk.endorsed); err != nil {
+	saved := savedKeys{Endorsed: map[string][]endorsement{}, Revoked: revokedKeys{}}
+	if err := readState(path, &saved); err != nil {
 		return nil, fmt.Errorf("endorsed passport keys: %w", err)
 	}
-	return pk, nil
+	return &passportKeys{
+		path: path, log: log, endorsed: saved.Endorsed, barred: saved.Revoked,
+		revoked: map[string]time.Time{}, readiness: newReadiness(),
+	}, nil
 }
 
 // use makes exactly these gateways known, without a key if need be, and lets
@@ -131,20 +140,11 @@ func (pk *passportKeys) use(trustDomain string, scopes map[string]scope, overlap
 func (pk *passportKeys) endorse(by endorser, jwks ...[]byte) error {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
-	if _, revoked := pk.revoked[by.lineage]; revoked {
-		return errPassportKeyTaken
-	}
-	if len(jwks) > maxOffered {
-		return fmt.Errorf("%w: at most %d at once", errPassportKeys, maxOffered)
+	keys, err := pk.with(by, jwks)
+	if err != nil {
+		return err
 	}
 	before := pk.endorsed[by.gateway]
-	keys := slices.Clone(before)
-	for _, jwk := range jwks {
-		var err error
-		if keys, err = pk.renew(keys, by, jwk); err != nil {
-			return err
-		}
-	}
 	pk.endorsed[by.gateway] = keys
 	if err := pk.save(); err != nil {
 		pk.endorsed[by.gateway] = before
@@ -166,6 +166,35 @@ func (pk *passportKeys) check(gateway string, jwks [][]byte) error {
 	return nil
 }
 
+// admits returns the error that endorse would: before there is a certificate, of
+// which there would be one more each time otherwise. Without a lineage, by is an
+// agent that has no key yet.
+func (pk *passportKeys) admits(by endorser, jwks ...[]byte) error {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	_, err := pk.with(by, jwks)
+	return err
+}
+
+// with returns a gateway's keys with those of an agent. The caller holds the
+// lock.
+func (pk *passportKeys) with(by endorser, jwks [][]byte) ([]endorsement, error) {
+	if _, revoked := pk.revoked[by.lineage]; revoked {
+		return nil, errPassportKeyTaken
+	}
+	if len(jwks) > maxOffered {
+		return nil, fmt.Errorf("%w: at most %d at once", errPassportKeys, maxOffered)
+	}
+	keys := slices.Clone(pk.endorsed[by.gateway])
+	for _, jwk := range jwks {
+		var err error
+		if keys, err = pk.renew(keys, by, jwk); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
 // renew returns keys with one more, or one for longer, at the end.
 func (pk *passportKeys) renew(keys []endorsement, by endorser, jwk []byte) ([]endorsement, error) {
 	e, err := pk.parse(by, jwk)
@@ -179,17 +208,16 @@ func (pk *passportKeys) renew(keys []endorsement, by endorser, jwk []byte) ([]en
 		e.First, e.Ready = keys[i].First, keys[i].Ready
 		return append(slices.Delete(keys, i, i+1), e), nil
 	}
-	own := func(k endorsement) bool { return k.Lineage == by.lineage && !k.Revoked }
+	own := func(k endorsement) bool { return k.Lineage == by.lineage }
 	if count(keys, own) >= maxLineageKeys {
 		i := slices.IndexFunc(keys, own)
 		keys = slices.Delete(keys, i, i+1)
 	}
 	if len(keys) >= maxPassportKeys {
-		i := slices.IndexFunc(keys, func(k endorsement) bool { return !k.Revoked })
-		if i < 0 || keys[i].inUse() {
+		if keys[0].inUse() {
 			return nil, errPassportKeys
 		}
-		keys = slices.Delete(keys, i, i+1)
+		keys = slices.Delete(keys, 0, 1)
 	}
 	return append(keys, e), nil
 }
@@ -224,9 +252,12 @@ func (pk *passportKeys) parse(by endorser, jwk []byte) (endorsement, error) {
 // could have another's public key endorsed would silence that one; and a key
 // that was revoked must not come back with another certificate.
 func (pk *passportKeys) isTaken(id string, by endorser) bool {
+	if _, barred := pk.barred[id]; barred {
+		return true
+	}
 	for gateway, keys := range pk.endorsed {
 		for _, e := range keys {
-			if e.ID == id && (e.Revoked || gateway != by.gateway || e.Lineage != by.lineage) {
+			if e.ID == id && (gateway != by.gateway || e.Lineage != by.lineage) {
 				return true
 			}
 		}
@@ -263,13 +294,15 @@ func (pk *passportKeys) retain(live func() []ca.Certificate) {
 // end ends the keys of lineages. The caller holds the lock.
 func (pk *passportKeys) end(revoked func(lineage string) bool) {
 	for gateway, keys := range pk.endorsed {
-		changed := false
-		for i, e := range keys {
-			if !e.Revoked && revoked(e.Lineage) {
-				keys[i].Revoked, changed = true, true
+		left := slices.DeleteFunc(slices.Clone(keys), func(e endorsement) bool {
+			if revoked(e.Lineage) {
+				pk.barred.add(e.ID, e.Until)
+				return true
 			}
-		}
-		if changed {
+			return false
+		})
+		if len(left) < len(keys) {
+			pk.endorsed[gateway] = left
 			pk.unsaved = true
 			pk.publish(gateway)
 		}
@@ -294,6 +327,9 @@ func (pk *passportKeys) expire() {
 	pk.forget(now)
 	maps.DeleteFunc(pk.revoked, func(_ string, at time.Time) bool { return now.Sub(at) > revokedTime })
 	pk.expireGrants(now)
+	if pk.barred.expire(now) {
+		pk.unsaved = true
+	}
 	ended := func(e endorsement) bool { return now.After(e.Until) }
 	for gateway, keys := range pk.endorsed {
 		if slices.ContainsFunc(keys, ended) {
@@ -338,7 +374,7 @@ func (pk *passportKeys) tryToSave() {
 }
 
 func (pk *passportKeys) save() error {
-	err := writeState(pk.path, pk.endorsed)
+	err := writeState(pk.path, savedKeys{pk.endorsed, pk.barred})
 	pk.unsaved = err != nil
 	return err
 }

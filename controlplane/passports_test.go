@@ -293,6 +293,58 @@ func TestKeysOfOneAgentAreBounded(t *testing.T) {
 	}
 }
 
+// Whoever is revoked leaves room for others, and stays revoked.
+func TestRevokedKeysLeaveRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := openPassportKeys(t, dir+"/keys.json")
+		var stolen [][]byte
+		for i := range controlplane.MaxPassportKeys {
+			jwk, _ := newPassportKey(t)
+			lineage := strconv.Itoa(i)
+			endorse(t, keys, lineage, jwk)
+			stolen = append(stolen, jwk)
+		}
+		fresh, _ := newPassportKey(t)
+		if err := keys.Admits("public", "", fresh); err == nil {
+			t.Error("there is room before anything is revoked")
+		}
+		keys.Retain() // none of them
+		if err := keys.Admits("public", "", fresh); err != nil {
+			t.Errorf("no room: %v", err)
+		}
+		endorse(t, keys, "fresh", fresh)
+		keys = openPassportKeys(t, dir+"/keys.json")
+		for _, jwk := range stolen {
+			if keys.EndorseFor("public", "new", endorsedLife, jwk) == nil {
+				t.Fatal("a revoked key came back")
+			}
+		}
+		time.Sleep(endorsedLife + time.Second)
+		keys.Expire()
+		if n := keys.Revoked(); n != 0 {
+			t.Errorf("%d revoked keys are remembered past their end", n)
+		}
+	})
+}
+
+func TestRevokedKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	revoked := controlplane.RevokedKeys{}
+	now := time.Now()
+	for i := range controlplane.MaxRevokedKeys + 10 {
+		revoked.Add(strconv.Itoa(i), now.Add(time.Duration(i)))
+	}
+	if _, last := revoked[strconv.Itoa(controlplane.MaxRevokedKeys+9)]; !last || len(revoked) != controlplane.MaxRevokedKeys {
+		t.Errorf("%d are remembered, the last among them: %v", len(revoked), last)
+	}
+	revoked.Add("ended", now.Add(-1))
+	if _, ok := revoked["ended"]; ok {
+		t.Error("what ends first took another's place")
+	}
+}
+
 func TestOffersAreBounded(t *testing.T) {
 	t.Parallel()
 	keys := openPassportKeys(t, t.TempDir()+"/keys.json")
