@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/attest"
 	"github.com/chancery-mesh/chancery/identity/ca"
 )
 
@@ -37,8 +38,12 @@ type RevocationStatus struct {
 	Proxies      int            `json:"proxies"`
 	Acknowledged int            `json:"acknowledged"`
 	Waiting      []WaitingProxy `json:"waiting,omitempty"`
-	// Tokens are the IDs of join tokens with which the workload could come back.
+	// Tokens are the IDs of join tokens that nobody has used, and with which the
+	// workload could come back. Those that whoever is revoked came with are gone.
 	Tokens []string `json:"tokens,omitempty"`
+	// Unsaved says what is in force but not on disk, so that a restart would
+	// forget it.
+	Unsaved string `json:"unsaved,omitempty"`
 }
 
 // RevokedCertificate is one certificate that is revoked.
@@ -93,9 +98,11 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 		return RevocationStatus{}, err
 	}
 	lineages := make([]string, 0, len(revoked))
+	workloads := []identity.ID{id}
 	status := RevocationStatus{Certificates: []RevokedCertificate{}}
 	for _, c := range revoked {
 		lineages = append(lineages, c.Lineage)
+		workloads = append(workloads, c.ID)
 		status.Certificates = append(status.Certificates, RevokedCertificate{Name: c.ID.String(), Serial: c.Serial, Expires: c.Expires})
 	}
 	s.metrics.revoked.Add(float64(len(revoked)))
@@ -103,7 +110,11 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 	if err := s.takeTrust(authority); err != nil {
 		return RevocationStatus{}, fmt.Errorf("certificates are revoked, but that is not published: %w; revoke again", err)
 	}
-	status.Tokens = s.tokensOf(id)
+	unsaved := s.tokens.DeleteUsed(func(t attest.Token) bool { return t.Workload == id || slices.Contains(lineages, t.Lineage) }, by)
+	if unsaved != nil {
+		status.Unsaved = unsaved.Error()
+	}
+	status.Tokens = s.tokensOf(workloads)
 
 	ctx, cancel := context.WithTimeout(ctx, revocationWait)
 	defer cancel()

@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"crypto"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
@@ -162,5 +164,51 @@ func TestRevokeOfWhatThereIsNot(t *testing.T) {
 	}
 	if n := len(controlplane.Authority(r.server).Trust().GetRevoked()); n != 0 {
 		t.Errorf("%d certificates are revoked", n)
+	}
+}
+
+// The tokens that a revoked agent came with are gone, another agent's stay; what
+// nobody has used is listed, whatever names the revoked.
+func TestRevocationEndsTokens(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	type agent struct {
+		token string
+		csr   []byte
+		svid  *identity.SVID
+	}
+	newAgent := func() agent {
+		a := agent{token: r.token(orders)}
+		var key crypto.Signer
+		a.csr, key = newCSR(t)
+		resp, err := join(t, r.stranger(a.token), a.token, "service/orders", a.csr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.svid = r.check(resp, orders, key)
+		return a
+	}
+	again := func(a agent) codes.Code {
+		_, err := join(t, r.stranger(a.token), a.token, "service/orders", a.csr)
+		return status.Code(err)
+	}
+	first, second := newAgent(), newAgent()
+	unused := strings.Split(r.token(orders), "_")[1]
+	got, err := r.admin.Revoke(t.Context(), controlplane.Revocation{Serial: first.svid.Serial()})
+	if err != nil || len(got.Tokens) != 1 || got.Tokens[0] != unused {
+		t.Errorf("tokens left are %v, want %s; %v", got.Tokens, unused, err)
+	}
+	if code := again(first); code != codes.Unauthenticated {
+		t.Errorf("with the token of a revoked agent: %v", code)
+	}
+	if code := again(second); code != codes.OK {
+		t.Errorf("with the token of another: %v", code)
+	}
+	got, err = r.admin.Revoke(t.Context(), controlplane.Revocation{Service: "orders"})
+	if err != nil || len(got.Tokens) != 1 || got.Tokens[0] != unused {
+		t.Errorf("tokens left are %v, want %s; %v", got.Tokens, unused, err)
+	}
+	if code := again(second); code != codes.Unauthenticated {
+		t.Errorf("with the token of a revoked service: %v", code)
 	}
 }

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/chancery-mesh/chancery/audit"
@@ -66,10 +67,10 @@ func (s *Server) listTokens() ([]TokenStatus, error) {
 	return all, nil
 }
 
-// tokensOf returns the IDs of the tokens that a workload could join with.
-func (s *Server) tokensOf(id identity.ID) (ids []string) {
+// tokensOf returns the IDs of the tokens that some workloads could join with.
+func (s *Server) tokensOf(workloads []identity.ID) (ids []string) {
 	for _, token := range s.tokens.List() {
-		if token.Workload == id {
+		if token.Used.IsZero() && slices.Contains(workloads, token.Workload) {
 			ids = append(ids, token.ID)
 		}
 	}

@@ -22,13 +22,13 @@ those of one agent: a serial number stands for all certificates that its agent,
 or whoever stole one, renewed since it joined. Proxies refuse new connections and
 the next request on open ones, the control plane hangs up, and Passports of a
 gateway's keys are refused. Only a new attestation, with a new join token say,
-brings the workload back.
+brings the workload back; tokens that were used before are gone.
 
 It waits up to two seconds for the connected proxies, and says which of them have
 not taken it by then. Those that are away take it when they are back.
 
 Exit codes: 0 when it is revoked and all connected proxies have taken it; 1 when
-it is not revoked, or they have not.`,
+it is not revoked, or not on disk, or they have not.`,
 		Example: `  chancery revoke --service orders --reason "host is compromised"
   chancery revoke --serial 5b31c0…`,
 		Args: cobra.NoArgs,
@@ -42,6 +42,9 @@ it is not revoked, or they have not.`,
 				err = writeJSON(cmd.OutOrStdout(), status)
 			} else {
 				err = writeRevocation(cmd.OutOrStdout(), status)
+			}
+			if err == nil && status.Unsaved != "" {
+				return f.fault(fmt.Errorf("revoked, but not on disk, and a restart would forget it: %s; when the control plane can write again, revoke again", status.Unsaved), "chancery status")
 			}
 			if err == nil && len(status.Waiting) > 0 {
 				err = f.fault(fmt.Errorf("revoked, but %s not taken it yet", have(len(status.Waiting))), "chancery proxies")
