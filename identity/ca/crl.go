@@ -25,8 +25,10 @@ func (ca *CA) crl(i *issuer, revoked []Certificate, last []byte, number uint64) 
 		return last, nil
 	}
 	list := &x509.RevocationList{
-		Number:     new(big.Int).SetUint64(number),
-		ThisUpdate: ca.cfg.Now().Add(-backdate),
+		Number: new(big.Int).SetUint64(number),
+		// As old as its authority: whoever takes that takes this, also with a
+		// clock that is behind.
+		ThisUpdate: i.cert.NotBefore,
 		NextUpdate: forever,
 	}
 	for _, c := range revoked {

@@ -120,6 +120,23 @@ func TestRenewalMeetsRevocation(t *testing.T) {
 	}
 }
 
+// A host whose clock is behind takes a revocation list as soon as it takes the
+// authority.
+func TestRevocationListIsOldEnough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		authority := open(t, config(t))
+		time.Sleep(24 * time.Hour)
+		_, cert := sign(t, authority, request(t, orders))
+		_, err := authority.RevokeSerial(cert.Serial, "")
+		must(t, err)
+		list := parseCRL(t, authority.Trust().GetAuthorities()[0])
+		if begin := authority.Authorities()[0].NotBefore; !list.ThisUpdate.Equal(begin) || len(list.RevokedCertificateEntries) != 1 {
+			t.Errorf("list of %v with %d entries, authority of %v", list.ThisUpdate, len(list.RevokedCertificateEntries), begin)
+		}
+	})
+}
+
 // hookedSigner runs something in the middle of a signature, once.
 type hookedSigner struct {
 	crypto.Signer
