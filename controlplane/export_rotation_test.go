@@ -16,9 +16,10 @@ const RotateEvery = rotateEvery
 // Rotation is a rotation with a book of its own.
 type Rotation struct{ *rotation }
 
-// NewRotation returns one that has heard of no proxy.
-func NewRotation(log *slog.Logger, r prometheus.Registerer) Rotation {
-	return Rotation{newRotation(newProxies(), log, newMetrics(r), func(StepStatus, string, error) {})}
+// NewRotation returns one that has heard of no proxy, and takes down what it
+// does with record.
+func NewRotation(log *slog.Logger, r prometheus.Registerer, record func(StepStatus, string, error)) Rotation {
+	return Rotation{newRotation(newProxies(), log, newMetrics(r), record)}
 }
 
 // Run is run, at one CA.
@@ -26,8 +27,8 @@ func (r Rotation) Run(ctx context.Context, a *ca.CA) {
 	r.run(ctx, func() authorities { return a })
 }
 
-// Plan is plan.
-func (r Rotation) Plan(a *ca.CA) []StepStatus { return r.plan(a) }
+// Next is next.
+func (r Rotation) Next(a *ca.CA) []StepStatus { return r.next(a) }
 
 // Command is command.
 func (r Rotation) Command(a *ca.CA, step Step, authority string, force bool) error {
@@ -44,3 +45,6 @@ func (r Rotation) Connect(c ca.Certificate) (disconnect func()) {
 func (r Rotation) Note(c ca.Certificate, report *chancerypb.ReportRequest) {
 	r.proxies.note(c.ID, c.Lineage, report)
 }
+
+// Prepare is prepare.
+func (r Rotation) Prepare(a *ca.CA) error { return r.prepare(a, false, "test") }

@@ -106,7 +106,7 @@ func (s *Server) authorityStatus() (AuthorityStatus, error) {
 		Sequence:     trust.GetSequence(),
 		Certificates: len(live),
 		Revoked:      len(trust.GetRevoked()),
-		Next:         s.rotation.plan(authority),
+		Next:         s.rotation.next(authority),
 	}
 	for _, der := range trust.GetRoots() {
 		root, err := x509.ParseCertificate(der)

@@ -13,6 +13,9 @@ import (
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
+// driver is who takes steps when no operator does.
+const driver = "rotation"
+
 // rotateEvery is how often the driver looks whether a step is due, or what it
 // waited for has come. An authority lives for a minute at least.
 const rotateEvery = time.Second
@@ -40,18 +43,22 @@ type rotation struct {
 	log     *slog.Logger
 	metrics *metrics
 	// record takes down who did what.
-	record func(step StepStatus, by string, err error)
+	record   func(step StepStatus, by string, err error)
+	failures failures
 
 	mu sync.Mutex
-	// told is what was last said of a step that waits or fails.
-	told map[string]string
+	// told is how many proxies a step was last said to wait for.
+	told map[string]int
 	// sequence is of the newest trust, since when.
 	sequence uint64
 	since    time.Time
 }
 
 func newRotation(ps *proxies, log *slog.Logger, m *metrics, record func(StepStatus, string, error)) *rotation {
-	return &rotation{proxies: ps, now: time.Now, log: log, metrics: m, record: record, told: map[string]string{}}
+	return &rotation{
+		proxies: ps, now: time.Now, log: log, metrics: m, record: record,
+		failures: failures{byStep: map[string]*failure{}}, told: map[string]int{},
+	}
 }
 
 // run takes steps when they are due, until ctx ends.
@@ -79,7 +86,7 @@ func (r *rotation) advance(a authorities) {
 	for done := true; done; {
 		done = false
 		for _, step := range r.plan(a) {
-			if r.due(step) && r.take(a, step, "rotation", false) == nil {
+			if r.due(step) && r.take(a, step, driver, false) == nil {
 				done = true
 				break // the plan is another now
 			}
@@ -108,17 +115,28 @@ func (r *rotation) trust(a authorities) (uint64, time.Time) {
 func (r *rotation) due(step StepStatus) bool {
 	now := r.now()
 	switch {
-	case now.Before(step.Due):
+	case now.Before(step.Due), r.failures.waits(step, now):
 		return false
 	case len(step.Waiting) == 0:
 		return true
 	case !step.Forced.IsZero() && !now.Before(step.Forced):
 		return true
 	}
-	r.tell(step, fmt.Sprint(len(step.Waiting)), func(log *slog.Logger) {
-		log.Warn("rotation of the authority waits for proxies", "waiting", len(step.Waiting), "first", step.Waiting[0].String())
-	})
+	if waiting := len(step.Waiting); r.told[step.key()] != waiting {
+		r.told[step.key()] = waiting
+		r.log.Warn("rotation of the authority waits for proxies", "step", string(step.Step), "authority", step.Authority,
+			"waiting", waiting, "first", step.Waiting[0].String())
+	}
 	return false
+}
+
+// next returns the next steps, and what became of those that failed.
+func (r *rotation) next(a authorities) []StepStatus {
+	steps := r.plan(a)
+	for i := range steps {
+		r.failures.tell(&steps[i])
+	}
+	return steps
 }
 
 // command takes a step that an operator asks for. An empty authority is the
@@ -156,8 +174,9 @@ func (r *rotation) take(a authorities, step StepStatus, by string, force bool) (
 	switch step.Step {
 	case StepPrepare:
 		var made ca.Authority
-		made, err = a.Prepare(false)
-		step.Authority = made.ID
+		if made, err = a.Prepare(false); err == nil {
+			step.Authority = made.ID
+		}
 	case StepActivate:
 		err = a.Activate(step.Authority)
 	case StepTaint:
@@ -173,13 +192,12 @@ func (r *rotation) take(a authorities, step StepStatus, by string, force bool) (
 
 // done says what became of a step.
 func (r *rotation) done(step StepStatus, by string, forced bool, err error) {
-	r.record(step, by, err)
-	switch {
-	case err != nil:
-		r.metrics.rotationFailures.WithLabelValues(string(step.Step)).Inc()
-		r.tell(step, err.Error(), func(log *slog.Logger) { log.Error("rotation of the authority failed", "err", err) })
+	if err != nil {
+		r.failed(step, by, err)
 		return
-	case forced && len(step.Waiting) > 0:
+	}
+	r.record(step, by, nil)
+	if forced && len(step.Waiting) > 0 {
 		r.metrics.rotationForced.WithLabelValues(string(step.Step)).Inc()
 		for _, p := range step.Waiting {
 			r.log.Error("step of the authority's rotation was forced without this proxy: its connections may be refused",
@@ -187,16 +205,27 @@ func (r *rotation) done(step StepStatus, by string, forced bool, err error) {
 		}
 	}
 	clear(r.told)
+	r.failures.clear()
 	r.metrics.rotations.WithLabelValues(string(step.Step)).Inc()
 	r.log.Info("authority rotated", "step", string(step.Step), "authority", step.Authority, "by", by)
 }
 
-// tell logs what there is to say of a step, unless it is what was said last.
-func (r *rotation) tell(step StepStatus, text string, log func(*slog.Logger)) {
-	key := string(step.Step) + step.Authority
-	if r.told[key] == text {
+// failed says that a step failed. The driver tries again and again, and says it
+// now and then; operators are told each time.
+func (r *rotation) failed(step StepStatus, by string, err error) {
+	r.metrics.rotationFailures.WithLabelValues(string(step.Step)).Inc()
+	log := r.log.With("step", string(step.Step), "authority", step.Authority, "by", by, "err", err)
+	if by != driver {
+		r.record(step, by, err)
+		log.Error("rotation of the authority failed")
 		return
 	}
-	r.told[key] = text
-	log(r.log.With("step", string(step.Step), "authority", step.Authority))
+	now := r.now()
+	changed, loud := r.failures.add(step, err, now)
+	if changed {
+		r.record(step, by, err)
+	}
+	if loud {
+		log.Error("rotation of the authority failed", "ends", step.Ends, "left", step.Ends.Sub(now).Round(time.Second), "mend", step.Mend())
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -30,14 +31,18 @@ const (
 
 // fleet is a CA, its rotation, and agents that do what they are told.
 type fleet struct {
-	t       *testing.T
-	dir     string
-	ca      *ca.CA
-	driver  controlplane.Rotation
-	log     *lockedBuffer
-	metrics *prometheus.Registry
-	stop    func()
-	agents  []*member
+	t   *testing.T
+	dir string
+	// supplied is nil where the CA makes its own root.
+	supplied *ca.Supplied
+	ca       *ca.CA
+	driver   controlplane.Rotation
+	log      *lockedBuffer
+	metrics  *prometheus.Registry
+	// failed are the steps that were taken down as failed, and why.
+	failed []string
+	stop   func()
+	agents []*member
 }
 
 // member is one agent.
@@ -72,13 +77,17 @@ func (f *fleet) start() {
 	f.t.Helper()
 	authority, err := ca.Open(ca.Config{
 		Dir: f.dir, TrustDomain: "shop.example", MaxLeaf: leafLife,
-		Lifetimes: ca.Lifetimes{Authority: authorityLife, Root: 10 * authorityLife},
+		Lifetimes: ca.Lifetimes{Authority: authorityLife, Root: 10 * authorityLife}, Supplied: f.supplied,
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.ca, f.log, f.metrics = authority, &lockedBuffer{}, prometheus.NewPedanticRegistry()
-	f.driver = controlplane.NewRotation(slog.New(slog.NewTextHandler(f.log, nil)), f.metrics)
+	f.driver = controlplane.NewRotation(slog.New(slog.NewTextHandler(f.log, nil)), f.metrics, func(step controlplane.StepStatus, by string, err error) {
+		if err != nil {
+			f.failed = append(f.failed, fmt.Sprintf("%s by %s: %v", step.Step, by, err))
+		}
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); f.driver.Run(ctx, authority) }()
@@ -264,7 +273,7 @@ func TestRotation(t *testing.T) {
 			lost.disconnect()
 			f.pass(2 * time.Minute)
 			f.want("active prepared")
-			if got := f.driver.Plan(f.ca)[0].Waiting; len(got) != 1 || got[0].Name != "gateway/public" || got[0].Reason != "is away" {
+			if got := f.driver.Next(f.ca)[0].Waiting; len(got) != 1 || got[0].Name != "gateway/public" || got[0].Reason != "is away" {
 				t.Errorf("waiting: %+v", got)
 			}
 			f.pass(leafLife)

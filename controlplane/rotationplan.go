@@ -33,6 +33,12 @@ type StepStatus struct {
 	// when it does so whoever it would have to wait for; zero for never.
 	Due    time.Time `json:"due"`
 	Forced time.Time `json:"forced,omitzero"`
+	// Ends is when the authority does that the step replaces or ends.
+	Ends time.Time `json:"ends"`
+	// Error is why the control plane could not take the step when it last tried,
+	// and Failing since when it cannot.
+	Error   string    `json:"error,omitempty"`
+	Failing time.Time `json:"failing,omitzero"`
 	// Waiting are the proxies that are not ready for it.
 	Waiting []WaitingProxy `json:"waiting,omitempty"`
 }
@@ -81,7 +87,7 @@ func (r *rotation) plan(a authorities) []StepStatus {
 	}
 	steps := []StepStatus{r.replace(a, active, prepared)}
 	for _, authority := range all {
-		step := StepStatus{Authority: authority.ID, Due: halfLife(authority)}
+		step := StepStatus{Authority: authority.ID, Due: halfLife(authority), Ends: authority.NotAfter}
 		switch authority.State {
 		case ca.Old:
 			step.Step, step.Waiting = StepTaint, r.behind(a, active)
@@ -99,13 +105,14 @@ func (r *rotation) plan(a authorities) []StepStatus {
 // active one, which must have ended, everything is due.
 func (r *rotation) replace(a authorities, active, next ca.Authority) StepStatus {
 	if next.ID == "" {
-		return StepStatus{Step: StepPrepare, Due: halfLife(active)}
+		return StepStatus{Step: StepPrepare, Due: halfLife(active), Ends: active.NotAfter}
 	}
 	return StepStatus{
 		Step:      StepActivate,
 		Authority: next.ID,
 		Due:       halfLife(active),
 		Forced:    forced(active, next),
+		Ends:      active.NotAfter,
 		Waiting:   r.behind(a, next),
 	}
 }

@@ -16,6 +16,13 @@ func Mesh(status controlplane.Status, proxies []controlplane.ProxyStatus) []Find
 	if !status.Documents.Valid {
 		found = append(found, problem(status.Documents.Dir, "chancery validate "+status.Documents.Dir, "documents are not valid: earlier ones are in force"))
 	}
+	if status.Authority != nil {
+		for _, step := range status.Authority.Next {
+			if what := step.Problem(); what != "" {
+				found = append(found, problem("certificate authority", step.Mend(), "%s", what))
+			}
+		}
+	}
 	back := map[[2]string]bool{}
 	for _, p := range proxies {
 		back[[2]string{p.Name, p.Instance}] = p.Connected || back[[2]string{p.Name, p.Instance}]

@@ -12,13 +12,19 @@ import (
 
 func TestMesh(t *testing.T) {
 	t.Parallel()
-	well := controlplane.Status{Documents: controlplane.DocumentsStatus{Dir: "mesh", Valid: true}}
+	well := controlplane.Status{
+		Documents: controlplane.DocumentsStatus{Dir: "mesh", Valid: true},
+		Authority: &controlplane.AuthorityStatus{Next: []controlplane.StepStatus{{Step: controlplane.StepPrepare}}},
+	}
 	expect(t, doctor.Mesh(well, []controlplane.ProxyStatus{
 		{Name: "service/orders", Instance: "a", Connected: true},
 		{Name: "service/orders", Instance: "a", Problems: []string{"certificate 4f was revoked"}}, // and it joined anew
 	}))
 
-	ill := controlplane.Status{NotReady: "no endpoints", Documents: controlplane.DocumentsStatus{Dir: "mesh"}}
+	ill := controlplane.Status{
+		NotReady: "no endpoints", Documents: controlplane.DocumentsStatus{Dir: "mesh"},
+		Authority: &controlplane.AuthorityStatus{Next: []controlplane.StepStatus{{Step: controlplane.StepPrepare, Error: "root.key: no such file"}}},
+	}
 	const overdue = "certificate 5b ends at 12:00 and should have been renewed at 11:30"
 	expect(t, doctor.Mesh(ill, []controlplane.ProxyStatus{
 		{Name: "gateway/public", Instance: "b", Connected: true, Problems: []string{"its clock is 9s ahead", overdue}},
@@ -26,6 +32,7 @@ func TestMesh(t *testing.T) {
 	}),
 		finding{doctor.Problem, "control plane", "no endpoints"},
 		finding{doctor.Problem, "mesh", "documents are not valid"},
+		finding{doctor.Problem, "certificate authority", "root.key: no such file"},
 		finding{doctor.Problem, "gateway/public b", "9s ahead"},
 		finding{doctor.Problem, "gateway/public b", overdue},
 		finding{doctor.Note, "service/orders a", "not connected"},

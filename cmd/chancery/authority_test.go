@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,25 +24,43 @@ import (
 // settled waits until the control plane in a directory has taken its documents
 // or refused them.
 func settled(ts *testscript.TestScript, _ bool, args []string) {
-	client := controlplane.NewAdminClient(ts.MkAbs(args[0]))
+	await(ts, args[0], func(status controlplane.Status) bool {
+		return status.Authority != nil || len(status.Documents.Faults) > 0
+	})
+}
+
+// failing waits until the control plane in a directory says that the rotation of
+// its authority fails.
+func failing(ts *testscript.TestScript, _ bool, args []string) {
+	await(ts, args[0], func(status controlplane.Status) bool {
+		return slices.ContainsFunc(status.Authority.Next, func(step controlplane.StepStatus) bool { return step.Error != "" })
+	})
+}
+
+func await(ts *testscript.TestScript, dir string, is func(controlplane.Status) bool) {
+	client := controlplane.NewAdminClient(ts.MkAbs(dir))
 	deadline := time.Now().Add(time.Minute) // scrypt takes its time under the race detector
 	for {
 		status, err := client.Status(context.Background())
-		if err == nil && (status.Authority != nil || len(status.Documents.Faults) > 0) {
+		if err == nil && is(status) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("control plane has not settled: %+v, %v", status, err)
+			ts.Fatalf("waited too long: %+v, %v", status, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// pki writes an operator's root and an issuing certificate under it, and sets
-// ROOT to the root's fingerprint.
-func pki(ts *testscript.TestScript, _ bool, _ []string) {
-	root, rootKey := authorityCertificate(ts, "root", nil, nil)
-	issuing, issuingKey := authorityCertificate(ts, "issuing", root, rootKey)
+// pki writes an operator's root and an issuing certificate under it, past half
+// of its life if the argument is "late", and sets ROOT to the root's fingerprint.
+func pki(ts *testscript.TestScript, _ bool, args []string) {
+	age := time.Minute
+	if len(args) > 0 {
+		age = 200 * 24 * time.Hour
+	}
+	root, rootKey := authorityCertificate(ts, "root", age, nil, nil)
+	issuing, issuingKey := authorityCertificate(ts, "issuing", age, root, rootKey)
 	writePEM(ts, "root.crt", "CERTIFICATE", root.Raw)
 	writePEM(ts, "issuing.crt", "CERTIFICATE", issuing.Raw, root.Raw)
 	for name, key := range map[string]*ecdsa.PrivateKey{"root.key": rootKey, "issuing.key": issuingKey} {
@@ -53,12 +72,12 @@ func pki(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("ROOT", hex.EncodeToString(fingerprint[:]))
 }
 
-func authorityCertificate(ts *testscript.TestScript, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func authorityCertificate(ts *testscript.TestScript, name string, age time.Duration, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), nil)
 	ts.Check(err)
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(100 * 24 * time.Hour),
+		NotBefore: time.Now().Add(-age), NotAfter: time.Now().Add(100 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true,
 	}
 	if parent == nil {

@@ -162,6 +162,7 @@ func writeAuthority(w io.Writer, s controlplane.AuthorityStatus) error {
 	}
 	for _, step := range s.Next {
 		fmt.Fprintf(t, "next\t%s %s\t%s\n", step.Step, step.Authority, when(step))
+		writeProblem(t, step)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -172,6 +173,13 @@ func writeAuthority(w io.Writer, s controlplane.AuthorityStatus) error {
 		}
 	}
 	return nil
+}
+
+// writeProblem says why a step could not be taken, if so.
+func writeProblem(w io.Writer, step controlplane.StepStatus) {
+	if problem := step.Problem(); problem != "" {
+		fmt.Fprintf(w, "problem\t%s\n\t%s\n", problem, step.Mend())
+	}
 }
 
 // certificates says how many there are.

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the golden parts of scripts")
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"pki": pki, "settled": settled},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"address": address, "pki": pki, "proves": proves, "settled": settled, "failing": failing},
 		RequireExplicitExec: true,
 		UpdateScripts:       *update,
 	})

@@ -82,7 +82,8 @@ func newStatusCommand() *cobra.Command {
 wrong with them if not, and how registry and identity providers are.
 
 Exit codes: 0 when the control plane is ready, whatever it says of documents; 1
-when it is not, or does not answer.`,
+when it is not, when the rotation of its authority fails, or when it does not
+answer.`,
 		Example: `  chancery status
   chancery status -o json`,
 		Args: cobra.NoArgs,
@@ -96,14 +97,31 @@ when it is not, or does not answer.`,
 			} else {
 				err = writeStatus(cmd.OutOrStdout(), status)
 			}
-			if err == nil && status.NotReady != "" {
-				err = fmt.Errorf("not ready: %s", status.NotReady)
+			if err != nil {
+				return err
 			}
-			return err
+			return f.ill(status)
 		}),
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// ill is an error if the control plane is not ready, or cannot replace its
+// authority: then it will not be.
+func (f *adminFlags) ill(s controlplane.Status) error {
+	if s.NotReady != "" {
+		return fmt.Errorf("not ready: %s", s.NotReady)
+	}
+	if s.Authority == nil {
+		return nil
+	}
+	for _, step := range s.Authority.Next {
+		if problem := step.Problem(); problem != "" {
+			return &faultError{err: errors.New(problem), hint: f.command(step.Mend())}
+		}
+	}
+	return nil
 }
 
 func writeStatus(w io.Writer, s controlplane.Status) error {
@@ -142,6 +160,7 @@ func writeStatus(w io.Writer, s controlplane.Status) error {
 		}
 		for _, step := range a.Next {
 			fmt.Fprintf(t, "rotation\t%s\t%s\n", step.Step, when(step))
+			writeProblem(t, step)
 		}
 	}
 	for _, service := range s.Services {
