@@ -185,6 +185,17 @@ func (c *credentials) lapsed() error {
 	return c.revoked(s.SVID, t)
 }
 
+// fault says why others do not take the certificate, if so.
+func (c *credentials) fault() error {
+	if err := c.lapsed(); err != nil {
+		return err
+	}
+	if s := c.current.Load(); c.refused.Load() {
+		return fmt.Errorf("the control plane refuses certificate %s, which may be revoked", s.Serial())
+	}
+	return nil
+}
+
 // revoked says that a certificate was revoked, if so.
 func (*credentials) revoked(s *identity.SVID, t *identity.Trust) error {
 	switch {

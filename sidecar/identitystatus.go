@@ -28,8 +28,11 @@ type Certificate struct {
 	Authority string    `json:"authority"`
 	Obtained  time.Time `json:"obtained"`
 	Expires   time.Time `json:"expires"`
-	// Renews is when the agent asks for the next one.
-	Renews time.Time `json:"renews"`
+	// Fault says why others do not take it before that; empty when they do.
+	Fault string `json:"fault,omitempty"`
+	// Renews is when the agent asks for the next one, zero when it does all the
+	// time.
+	Renews time.Time `json:"renews,omitzero"`
 	// EnvoySerial is that of the certificate that Envoy uses for new
 	// connections; empty when it uses none that is known.
 	EnvoySerial string `json:"envoy_serial,omitempty"`
@@ -82,8 +85,11 @@ func (a *Agent) certificate() *Certificate {
 	}
 	d := &Certificate{
 		SPIFFEID: s.SPIFFEID(), Serial: s.Serial(), Authority: s.Authority(),
-		Obtained: s.obtained, Expires: s.Expires(), Renews: s.renews,
+		Obtained: s.obtained, Expires: s.Expires(), Renews: a.credentials.due(),
 		PEM: string(encodeCertificates(s.Chain)),
+	}
+	if err := a.credentials.fault(); err != nil {
+		d.Fault = err.Error()
 	}
 	if used := a.usedCertificate(); used != nil {
 		d.EnvoySerial = used.Serial()
@@ -110,14 +116,23 @@ func (a *Agent) trustBundle() *TrustBundle {
 	return d
 }
 
+// renewalTime is how long a renewal may take: there may be a second attempt.
+const renewalTime = 2 * enrollTimeout
+
 // Good returns an error that says what is wrong, unless the workload can prove
-// who it is at that time.
+// who it is at that time, and will be able to.
 func (id Identity) Good(now time.Time) error {
+	c := id.Certificate
 	switch {
-	case id.Certificate == nil:
+	case c == nil:
 		return errors.New("there is no certificate")
-	case !now.Before(id.Certificate.Expires):
-		return fmt.Errorf("the certificate ended at %s", id.Certificate.Expires.Format(time.RFC3339))
+	case !now.Before(c.Expires):
+		return fmt.Errorf("the certificate ended at %s", c.Expires.Format(time.RFC3339))
+	case c.Fault != "":
+		return errors.New(c.Fault)
+	case !c.Renews.IsZero() && now.Sub(c.Renews) > renewalTime:
+		return fmt.Errorf("the certificate was to be renewed at %s, and ends at %s",
+			c.Renews.Format(time.RFC3339), c.Expires.Format(time.RFC3339))
 	}
 	return nil
 }

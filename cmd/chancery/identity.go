@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -21,7 +22,8 @@ func newIdentityCommand() *cobra.Command {
 bundle: what they say, when they end, when the certificate is renewed, and
 whether Envoy uses them already. It shows no private key.
 
-Exit codes: 0 when there is a certificate that is good; 1 otherwise.`,
+Exit codes: 0 when there is a certificate that is good and renewed in time; 1
+otherwise, as when it is revoked or the control plane refuses it.`,
 		Example: `  chancery identity --state /var/lib/chancery/orders
   chancery identity --state /var/lib/chancery/orders -o json`,
 		Args: cobra.NoArgs,
@@ -30,15 +32,13 @@ Exit codes: 0 when there is a certificate that is good; 1 otherwise.`,
 			if err != nil {
 				return &faultError{err: err, hint: fmt.Sprintf("is the agent running, and as this user? chancery sidecar --state %s …", state)}
 			}
+			bad := id.Good(time.Now())
 			if output == "json" {
 				err = writeJSON(cmd.OutOrStdout(), id)
 			} else {
-				err = writeIdentity(cmd.OutOrStdout(), id)
+				err = writeIdentity(cmd.OutOrStdout(), id, bad)
 			}
-			if err == nil {
-				err = id.Good(time.Now())
-			}
-			return err
+			return errors.Join(err, bad)
 		}),
 	}
 	cmd.Flags().StringVar(&state, "state", "", "the agent's state directory (required)")
@@ -47,20 +47,23 @@ Exit codes: 0 when there is a certificate that is good; 1 otherwise.`,
 	return cmd
 }
 
-func writeIdentity(w io.Writer, id sidecar.Identity) error {
+// writeIdentity writes a table; bad is what is wrong with the certificate.
+func writeIdentity(w io.Writer, id sidecar.Identity, bad error) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "workload\t%s\tinstance %s\n", id.Identity, id.Instance)
 	if c := id.Certificate; c != nil {
 		fmt.Fprintf(t, "spiffe id\t%s\n", c.SPIFFEID)
-		fmt.Fprintf(t, "serial\t%s\t%s\n", c.Serial, inEnvoy(c.EnvoySerial == c.Serial))
+		fmt.Fprintf(t, "serial\t%s\t%s\n", c.Serial, use(c, bad))
 		fmt.Fprintf(t, "authority\t%s\n", c.Authority)
 		fmt.Fprintf(t, "expires\t%s\t%s\n", c.Expires.Format(time.RFC3339), remaining(c.Expires))
-		fmt.Fprintf(t, "renews\t%s\t%s\n", c.Renews.Format(time.RFC3339), remaining(c.Renews))
+		if bad == nil && !c.Renews.IsZero() {
+			fmt.Fprintf(t, "renews\t%s\t%s\n", c.Renews.Format(time.RFC3339), remaining(c.Renews))
+		}
 	} else {
 		fmt.Fprintln(t, "certificate\tNONE")
 	}
 	if b := id.Trust; b != nil {
-		fmt.Fprintf(t, "trust\t%s, sequence %d\t%s\n", b.TrustDomain, b.Sequence, inEnvoy(b.EnvoySequence == b.Sequence))
+		fmt.Fprintf(t, "trust\t%s, sequence %d\t%s\n", b.TrustDomain, b.Sequence, taken(b))
 		for _, root := range b.Roots {
 			fmt.Fprintf(t, "root\t%s\texpires %s\n", root.SHA256, root.Expires.Format(time.RFC3339))
 		}
@@ -77,11 +80,25 @@ func writeIdentity(w io.Writer, id sidecar.Identity) error {
 	return t.Flush()
 }
 
-func inEnvoy(same bool) string {
-	if same {
-		return "in use"
+// another is what Envoy has where it has not what the agent has.
+const another = "Envoy has another one, or none"
+
+// use is how the certificate stands.
+func use(c *sidecar.Certificate, bad error) string {
+	switch {
+	case bad != nil:
+		return "NOT GOOD: " + bad.Error()
+	case c.EnvoySerial != c.Serial:
+		return another
 	}
-	return "Envoy has another one, or none"
+	return "in use"
+}
+
+func taken(b *sidecar.TrustBundle) string {
+	if b.EnvoySequence != b.Sequence {
+		return another
+	}
+	return "taken by Envoy"
 }
 
 func remaining(at time.Time) string {
