@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"crypto/x509"
 	"strings"
 	"time"
 
@@ -55,6 +56,18 @@ func (s *Server) identify(ctx context.Context) (caller, error) {
 		return caller{}, errAttest
 	}
 	return caller{ID: p.ID, connection: conn, certificate: c}, nil
+}
+
+// lineageOf returns what the certificates of one agent have in common; for one
+// that the ledger does not know, what is its own.
+func (s *Server) lineageOf(c *x509.Certificate) string {
+	serial := c.SerialNumber.Text(16)
+	if authority, _ := s.authority(); authority != nil {
+		if known, ok := authority.Find(serial); ok {
+			return known.Lineage
+		}
+	}
+	return serial
 }
 
 // openMethods begins the names of the methods that are open to strangers.

@@ -224,7 +224,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.restore(); err != nil {
 		log.Error("documents of an earlier process not used", "err", err)
 	}
-	s.door = newDoor(s.self, m)
+	s.door = newDoor(s.self, m, s.lineageOf)
 	s.grpc = s.newGRPC()
 	return s, nil
 }

@@ -31,6 +31,9 @@ const (
 	MaxPassportKeys = maxPassportKeys
 )
 
+// PerAgent is how many connections one agent may have.
+var PerAgent = defaultBounds().perAgent
+
 // PassportKeys are passportKeys.
 type PassportKeys struct{ *passportKeys }
 
@@ -131,5 +134,9 @@ func (b *Bounds) Handshakes(perSecond, burst int) {
 func (b *Bounds) Connections(n int) { b.connections = n }
 
 func (b *Bounds) PerWorkload(n int) { b.perWorkload = n }
+
+func (b *Bounds) PerAgent(n int) { b.perAgent = n }
+
+func (b *Bounds) ArrivingPerAddress(n int) { b.arrivingPerAddress = n }
 
 func (b *Bounds) PerAddress(n int) { b.perAddress = n }

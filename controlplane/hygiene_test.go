@@ -1,7 +1,10 @@
 package controlplane_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
 
@@ -254,6 +258,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}{
 		"in all":                {func(b *controlplane.Bounds) { b.Connections(3) }, func(r *rig) *identity.SVID { return r.svid(orders) }},
 		"of a workload":         {func(b *controlplane.Bounds) { b.PerWorkload(3) }, func(r *rig) *identity.SVID { return r.svid(orders) }},
+		"of an agent":           {func(b *controlplane.Bounds) { b.PerAgent(3) }, (*rig).renewed},
 		"without a certificate": {func(b *controlplane.Bounds) { b.PerAddress(3) }, func(*rig) *identity.SVID { return nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,5 +277,72 @@ func TestConnectionsAreBounded(t *testing.T) {
 				t.Errorf("%v connections", got)
 			}
 		})
+	}
+}
+
+// renewed returns another certificate of one agent each time.
+func (r *rig) renewed() *identity.SVID {
+	r.t.Helper()
+	authority := controlplane.Authority(r.server)
+	first, _ := authority.Find(r.svid(orders).Serial())
+	return r.signed(ca.Request{ID: orders, TTL: time.Hour, Lineage: first.Lineage, Parent: first.Serial})
+}
+
+// Whoever connects and says nothing holds back nobody, whatever they use up.
+func TestSilentConnectionsHoldBackNobody(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	r.svid(orders)
+	controlplane.Bound(r.server, func(b *controlplane.Bounds) {
+		b.Connections(1)
+		b.Handshakes(1, 1)
+		b.ArrivingPerAddress(20)
+	})
+	silent := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	var conns []net.Conn
+	for range 30 {
+		c, err := silent.DialContext(t.Context(), "tcp", r.server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	r.until("those that are too many are refused", func() bool { return r.metric("chancery_connections_refused_total") == 10 })
+	began := time.Now()
+	if err := report(t.Context(), r.dialWith(r.svid(orders))); err != nil || time.Since(began) > time.Second {
+		t.Errorf("report: %v after %v", err, time.Since(began))
+	}
+	left := 0
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			left++
+		}
+	}
+	if left != 20 {
+		t.Errorf("%d silent connections are left", left)
+	}
+}
+
+// A few agents' keys do not take the place of all others of their workload.
+func TestStolenKeysTakeFewPlaces(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	r.svid(orders)
+	controlplane.Bound(r.server, func(b *controlplane.Bounds) { b.PerAgent(controlplane.PerAgent) })
+	first, second := r.renewed(), r.renewed()
+	for range controlplane.PerAgent / 2 {
+		for _, svid := range []*identity.SVID{first, second} {
+			if err := report(t.Context(), r.dialWith(svid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := report(t.Context(), r.failing(identity.ClientCredentials(source{r.renewed(), r.trust()}))); status.Code(err) != codes.Unavailable {
+		t.Errorf("one more: %v", err)
+	}
+	if err := report(t.Context(), r.dialWith(r.newSVID(orders))); err != nil {
+		t.Errorf("another agent: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -17,14 +18,20 @@ import (
 
 // bounds are what one control plane takes on.
 type bounds struct {
-	// connections bounds all of them, perWorkload those of one workload's
-	// instances together.
-	connections, perWorkload int
+	// connections bounds all that have finished their handshake, perWorkload
+	// those of one workload's instances together, and perAgent those with
+	// certificates of one lineage.
+	connections, perWorkload, perAgent int
 	// strangers bounds the connections without a certificate, which are for
 	// attestation, in all, and perAddress those of one address.
 	strangers, perAddress int
+	// arriving bounds the connections that have not finished their handshake, in
+	// all, and arrivingPerAddress those of one address. They take nobody's place
+	// who has.
+	arriving, arrivingPerAddress int
 	// handshakes bounds those of everybody: who comes too early waits. Those
 	// of one address are bounded, too, or one could keep all others waiting.
+	// Whoever has not said hello uses none up.
 	handshakes, handshakesPerAddress limit
 	// streams bounds the ADS streams that one connection opens.
 	streams limit
@@ -47,10 +54,13 @@ func defaultBounds() bounds {
 	return bounds{
 		connections:          20_000,
 		perWorkload:          5_000,
+		perAgent:             16,
 		strangers:            1_000,
 		perAddress:           50,
+		arriving:             8_000,
+		arrivingPerAddress:   400,
 		handshakes:           limit{500, 500},
-		handshakesPerAddress: limit{250, 2_000},
+		handshakesPerAddress: limit{100, 1_000},
 		streams:              limit{5, 100},
 		slow:                 30 * time.Second,
 	}
@@ -62,6 +72,8 @@ type door struct {
 	*identity.ServerCredentials
 	bounds  bounds
 	metrics *metrics
+	// lineageOf returns what the certificates of one agent have in common.
+	lineageOf func(*x509.Certificate) string
 	// closed ends the waiting before handshakes.
 	closed context.Context //nolint:containedctx // gRPC hands none to a handshake
 	close  context.CancelFunc
@@ -69,23 +81,46 @@ type door struct {
 	handshakes *rate.Limiter
 	addresses  limits[netip.Addr]
 
-	mu   sync.Mutex
-	open int
-	// workloads count connections; those of strangers stand under the zero ID,
-	// and under their addresses.
-	workloads map[identity.ID]int
-	strangers map[netip.Addr]int
+	mu sync.Mutex
+	// arriving counts the connections in their handshake, by address.
+	arriving tally[netip.Addr]
+	// workloads counts all others. Those of strangers stand under the zero ID, and
+	// in strangers by address; agents has the rest by lineage.
+	workloads tally[identity.ID]
+	agents    tally[string]
+	strangers tally[netip.Addr]
+}
+
+// tally counts connections of several.
+type tally[K comparable] struct {
+	of  map[K]int
+	all int
+}
+
+func (t *tally[K]) add(key K) {
+	if t.of == nil {
+		t.of = map[K]int{}
+	}
+	t.of[key]++
+	t.all++
+}
+
+func (t *tally[K]) drop(key K) {
+	t.all--
+	if t.of[key]--; t.of[key] <= 0 {
+		delete(t.of, key)
+	}
 }
 
 var _ credentials.TransportCredentials = (*door)(nil)
 
-func newDoor(source identity.Source, m *metrics) *door {
+func newDoor(source identity.Source, m *metrics, lineageOf func(*x509.Certificate) string) *door {
 	d := &door{
 		ServerCredentials: identity.NewServerCredentials(source),
 		metrics:           m,
-		workloads:         map[identity.ID]int{},
-		strangers:         map[netip.Addr]int{},
+		lineageOf:         lineageOf,
 	}
+	d.Turn = d.turn
 	d.closed, d.close = context.WithCancel(context.Background())
 	d.bound(defaultBounds())
 	return d
@@ -102,6 +137,8 @@ var (
 	errFull      = errors.New("too many connections")
 	errStorm     = errors.New("too many handshakes")
 	errWorkload  = errors.New("too many connections of one workload")
+	errAgent     = errors.New("too many connections with one agent's certificates")
+	errArriving  = errors.New("too many connections in their handshake")
 	errStrangers = errors.New("too many connections without a certificate")
 )
 
@@ -118,90 +155,91 @@ func (d *door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 // admit makes a connection of an agent from a raw one.
 func (d *door) admit(raw net.Conn) (*connection, error) {
 	from := addressOf(raw.RemoteAddr())
-	if !d.addresses.allow(from) {
-		return nil, errStorm
-	}
-	if err := d.enter(); err != nil {
+	if err := d.arrive(from); err != nil {
 		return nil, err
 	}
-	conn, who, err := d.handshake(raw)
+	conn, info, err := d.ServerCredentials.ServerHandshake(raw)
+	d.arrived(from)
 	if err != nil {
-		d.leave()
 		return nil, err
 	}
-	c := &connection{Conn: conn, peer: who, from: from, door: d}
+	c := &connection{Conn: conn, peer: info.(identity.Peer), from: from, door: d}
+	if !c.isStranger() {
+		c.lineage = d.lineageOf(c.peer.Certificate)
+	}
 	c.streams = rate.NewLimiter(d.bounds.streams.perSecond, d.bounds.streams.burst)
 	if err := d.count(c); err != nil {
-		d.leave()
 		_ = conn.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// handshake waits for its turn.
-func (d *door) handshake(raw net.Conn) (net.Conn, identity.Peer, error) {
+// turn waits for a client's turn to have its handshake.
+func (d *door) turn(client net.Addr) error {
+	if !d.addresses.allow(addressOf(client)) {
+		return errStorm
+	}
 	ctx, cancel := context.WithTimeout(d.closed, handshakeWait)
 	defer cancel()
 	if err := d.handshakes.Wait(ctx); err != nil {
-		return nil, identity.Peer{}, errStorm
+		return errStorm
 	}
-	conn, info, err := d.ServerCredentials.ServerHandshake(raw)
-	if err != nil {
-		return nil, identity.Peer{}, err
-	}
-	return conn, info.(identity.Peer), nil
-}
-
-func (d *door) enter() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.open >= d.bounds.connections {
-		return errFull
-	}
-	d.open++
 	return nil
 }
 
-func (d *door) leave() {
+// arrive counts a connection to those in their handshake.
+func (d *door) arrive(from netip.Addr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.open--
+	if d.arriving.all >= d.bounds.arriving || d.arriving.of[from] >= d.bounds.arrivingPerAddress {
+		return errArriving
+	}
+	d.arriving.add(from)
+	return nil
 }
 
-// count adds a connection to those of its workload, or of nobody at its address.
+func (d *door) arrived(from netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.arriving.drop(from)
+}
+
+// count adds a connection to those of its workload and agent, or of nobody at
+// its address.
 func (d *door) count(c *connection) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch n := d.workloads[c.peer.ID]; {
-	case c.isStranger() && (n >= d.bounds.strangers || d.strangers[c.from] >= d.bounds.perAddress):
+	switch n := d.workloads.of[c.peer.ID]; {
+	case d.workloads.all >= d.bounds.connections:
+		return errFull
+	case c.isStranger() && (n >= d.bounds.strangers || d.strangers.of[c.from] >= d.bounds.perAddress):
 		return errStrangers
-	case !c.isStranger() && n >= d.bounds.perWorkload:
-		return errWorkload
 	case c.isStranger():
-		d.strangers[c.from]++
+		d.strangers.add(c.from)
+	case n >= d.bounds.perWorkload:
+		return errWorkload
+	case d.agents.of[c.lineage] >= d.bounds.perAgent:
+		return errAgent
+	default:
+		d.agents.add(c.lineage)
 	}
-	d.workloads[c.peer.ID]++
+	d.workloads.add(c.peer.ID)
 	d.metrics.connections.Inc()
 	return nil
 }
 
-// discount takes back what enter and count did.
+// discount takes back what count did.
 func (d *door) discount(c *connection) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.open--
-	drop(d.workloads, c.peer.ID)
+	d.workloads.drop(c.peer.ID)
 	if c.isStranger() {
-		drop(d.strangers, c.from)
+		d.strangers.drop(c.from)
+	} else {
+		d.agents.drop(c.lineage)
 	}
 	d.metrics.connections.Dec()
-}
-
-func drop[K comparable](of map[K]int, key K) {
-	if of[key]--; of[key] <= 0 {
-		delete(of, key)
-	}
 }
 
 // Clone implements credentials.TransportCredentials.
@@ -211,8 +249,10 @@ func (d *door) Clone() credentials.TransportCredentials { return d }
 type connection struct {
 	net.Conn
 	peer identity.Peer
-	from netip.Addr
-	door *door
+	// lineage is empty for strangers.
+	lineage string
+	from    netip.Addr
+	door    *door
 	// streams bounds those that the agent opens.
 	streams *rate.Limiter
 	closed  sync.Once

@@ -142,6 +142,8 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	// Tests are many agents with one certificate.
+	controlplane.Bound(server, func(b *controlplane.Bounds) { b.PerAgent(1000) })
 	r.server, r.admin = server, controlplane.NewAdminClient(r.run)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -222,15 +224,22 @@ func (r *rig) svid(id identity.ID) *identity.SVID {
 func (r *rig) newSVID(id identity.ID) *identity.SVID {
 	r.t.Helper()
 	r.until("agents are served", func() bool { return r.server.Addr() != nil && controlplane.Authority(r.server) != nil })
+	return r.signed(ca.Request{ID: id, TTL: time.Hour})
+}
+
+// signed returns a certificate with a key of its own.
+func (r *rig) signed(req ca.Request) *identity.SVID {
+	r.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	chain, _, err := controlplane.Authority(r.server).Sign(ca.Request{ID: id, Key: key.Public(), TTL: time.Hour})
+	req.Key = key.Public()
+	chain, _, err := controlplane.Authority(r.server).Sign(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	svid, err := identity.ParseSVID(id, key, chain)
+	svid, err := identity.ParseSVID(req.ID, key, chain)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,6 +20,11 @@ const anonymousLife = 2 * time.Minute
 // shows one that is not good is refused. A connection ends with its certificate,
 // or when [ServerCredentials.Cut] says so.
 type ServerCredentials struct {
+	// Turn, if set before the first handshake, is called when a client has said
+	// hello, before its handshake costs anything. It may wait; an error ends the
+	// handshake.
+	Turn func(client net.Addr) error
+
 	src Source
 
 	mu   sync.Mutex
@@ -34,10 +39,11 @@ func NewServerCredentials(src Source) *ServerCredentials {
 	return &ServerCredentials{src: src, open: map[*conn]Peer{}}
 }
 
-// ServerHandshake implements credentials.TransportCredentials. Its deadline
-// holds until gRPC has read the client's preface, and lifts it.
+// ServerHandshake implements credentials.TransportCredentials. The client has
+// some seconds to say hello, and as many for the rest. That deadline holds until
+// gRPC has read the client's preface, and lifts it.
 func (c *ServerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, nil, errors.Join(err, raw.Close())
 	}
 	tlsConn := tls.Server(raw, c.config())
@@ -57,6 +63,7 @@ func (c *ServerCredentials) config() *tls.Config {
 		return err
 	})
 	config.ClientAuth = tls.RequestClientCert
+	config.GetConfigForClient = c.turn
 	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		svid := c.src.SVID()
 		if svid == nil {
@@ -66,6 +73,17 @@ func (c *ServerCredentials) config() *tls.Config {
 		return &own, nil
 	}
 	return config
+}
+
+// turn waits until it is a client's turn, and changes nothing else.
+func (c *ServerCredentials) turn(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if c.Turn == nil {
+		return nil, nil
+	}
+	if err := c.Turn(hello.Conn.RemoteAddr()); err != nil {
+		return nil, err
+	}
+	return nil, hello.Conn.SetDeadline(time.Now().Add(helloTimeout))
 }
 
 // peer returns who is at the other side, by the newest trust.

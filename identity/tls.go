@@ -12,9 +12,13 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// handshakeTimeout bounds how long a stranger may keep a connection that says
-// nothing.
-const handshakeTimeout = 10 * time.Second
+const (
+	// helloTimeout bounds how long a stranger may keep a connection that says
+	// nothing.
+	helloTimeout = 5 * time.Second
+	// handshakeTimeout is a client's: it may have to wait for its turn.
+	handshakeTimeout = 2 * helloTimeout
+)
 
 // Source has the newest of what a process knows of itself and of others. Either
 // is nil as long as there is none. It is safe for concurrent use.

@@ -427,15 +427,18 @@ func TestConnectionsEnd(t *testing.T) {
 func TestHandshakesHaveADeadline(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
-	for name, shake := range map[string]func(net.Conn) error{
-		"server": func(c net.Conn) error {
+	for name, tt := range map[string]struct {
+		shake func(net.Conn) error
+		want  time.Duration
+	}{
+		"server": {func(c net.Conn) error {
 			_, _, err := identity.NewServerCredentials(m.controlPlane(t)).ServerHandshake(c)
 			return err
-		},
-		"client": func(c net.Conn) error {
+		}, 5 * time.Second},
+		"client": {func(c net.Conn) error {
 			_, _, err := identity.ClientCredentials(m.agent(t, orders)).ClientHandshake(context.Background(), "", c)
 			return err
-		},
+		}, 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -444,7 +447,7 @@ func TestHandshakesHaveADeadline(t *testing.T) {
 				go io.Copy(io.Discard, silent)
 				defer silent.Close()
 				start := time.Now()
-				if err := shake(raw); err == nil || time.Since(start) != 10*time.Second {
+				if err := tt.shake(raw); err == nil || time.Since(start) != tt.want {
 					t.Errorf("after %v: %v", time.Since(start), err)
 				}
 			})
