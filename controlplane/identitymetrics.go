@@ -29,6 +29,8 @@ var (
 		"Certificates that are revoked and have not ended.", nil, nil)
 	overdueDesc = prometheus.NewDesc("chancery_certificates_overdue",
 		"Proxies whose certificate should have been renewed long since.", nil, nil)
+	clockJumpDesc = prometheus.NewDesc("chancery_clock_jump_seconds",
+		"How far the control plane's clock is from where it should be; nothing is forgotten until this is 0.", nil, nil)
 	clockDesc = prometheus.NewDesc("chancery_clock_difference_max_seconds",
 		"Largest difference between the clock of a connected agent and this one.", nil, nil)
 )
@@ -36,7 +38,7 @@ var (
 // Describe implements prometheus.Collector.
 func (identityMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		authoritiesDesc, authorityExpiresDesc, trustDesc, expiresDesc, issuedDesc, revokedDesc, overdueDesc, clockDesc,
+		authoritiesDesc, authorityExpiresDesc, trustDesc, expiresDesc, issuedDesc, revokedDesc, overdueDesc, clockDesc, clockJumpDesc,
 	} {
 		out <- d
 	}
@@ -54,6 +56,7 @@ func (m identityMetrics) Collect(out chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
+	gauge(clockJumpDesc, authority.ClockJump().Seconds())
 	trust := authority.Trust()
 	gauge(trustDesc, float64(trust.GetSequence()))
 	gauge(revokedDesc, float64(len(trust.GetRevoked())))

@@ -81,6 +81,7 @@ type CA struct {
 	lock   *os.File
 	store  *store
 	ledger *ledger
+	clock  *clock
 
 	// steps is held by whatever changes authorities, revocations or Trust:
 	// one at a time, until it is on disk.
@@ -112,7 +113,7 @@ func Open(cfg Config) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
-	ca := &CA{cfg: cfg, lock: lock, lifetimes: cfg.Lifetimes}
+	ca := &CA{cfg: cfg, lock: lock, lifetimes: cfg.Lifetimes, clock: newClock(cfg)}
 	changed := make(chan struct{})
 	ca.changed.Store(&changed)
 	if err := ca.load(); err != nil {
@@ -141,6 +142,7 @@ func (ca *CA) load() error {
 	if err := ca.readTrust(); err != nil {
 		return err
 	}
+	ca.compareClock()
 	return ca.Expire()
 }
 

@@ -56,14 +56,14 @@ func (cs *certificates) drop(serial string) {
 	}
 }
 
-// expire drops what has ended, and revocations after their grace.
-func (cs *certificates) expire(now time.Time) {
+// expire drops what has ended; revocations after their grace, if they may go.
+func (cs *certificates) expire(now time.Time, revocations bool) {
 	for serial, c := range cs.bySerial {
-		end := c.Expires
+		end, may := c.Expires, true
 		if !c.Revoked.IsZero() {
-			end = end.Add(grace)
+			end, may = end.Add(grace), revocations
 		}
-		if !end.After(now) {
+		if may && !end.After(now) {
 			cs.drop(serial)
 		}
 	}
