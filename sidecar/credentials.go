@@ -236,14 +236,19 @@ func (c *credentials) obtain(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		before := c.failure()
 		c.fail(err)
 		if err == nil {
 			return nil
 		}
-		c.log.ErrorContext(ctx, "no new certificate", "err", err)
-		if pause.max = c.patience(); errors.Is(err, errNoToken) {
+		level := slog.LevelError
+		if pause.max = c.patience(); errors.Is(err, errNoToken) || errors.Is(err, errNoProof) {
 			pause.max = time.Second // nobody is asked until there is one
+			if before != nil && before.Error() == err.Error() {
+				level = slog.LevelDebug // and this was said
+			}
 		}
+		c.log.Log(ctx, level, "no new certificate", "err", err)
 		if !pause.wait(ctx) {
 			return ctx.Err()
 		}

@@ -83,6 +83,7 @@ func (c Credentials) Enroll(ctx context.Context) error      { return c.enroll(ct
 func (c Credentials) WatchExpiry(ctx context.Context) error { return c.watchExpiry(ctx) }
 func (c Credentials) Due() time.Time                        { return c.due() }
 func (c Credentials) Problems() []string                    { return c.problems.list() }
+func (c Credentials) JoinWith(j Join)                       { c.joiner.config = j }
 func (c Credentials) TakeTrust(m *chancerypb.Trust) error   { return c.trust.take(m) }
 
 // CSR is the next request for a certificate.

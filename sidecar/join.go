@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	grpccredentials "google.golang.org/grpc/credentials"
@@ -54,7 +55,13 @@ type prover interface {
 }
 
 // errNoProof says that there is nothing to join with.
-var errNoProof = errors.New(`nothing to prove the workload's identity with: have "chancery token create" write a join token, and give --join-token-file`)
+var errNoProof = errors.New("nothing to prove the workload's identity with: have \"chancery token create\" write a join token, " +
+	"and give --join-token-file; or, for a service that Consul knows, --attest consul")
+
+// isEmpty reports whether there is nothing to join with, and never will be.
+func (j Join) isEmpty() bool {
+	return j.TokenFile == "" && strings.TrimSpace(j.Token) == "" && j.Consul == nil
+}
 
 // join asks for a certificate with a proof of identity.
 func (j *joiner) join(ctx context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {

@@ -1,13 +1,16 @@
 package sidecar_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity"
@@ -101,6 +104,41 @@ func TestJoinTokenFiles(t *testing.T) {
 			eventually(t, "joined with a later token", joined(a))
 		})
 	}
+}
+
+// Whoever waits for what cannot come is told, and not kept waiting.
+func TestAgentWithNothingToJoinWithEnds(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, newControlPlane(t, public))
+	a.config.Join = sidecar.Join{Token: "\n"}
+	agent, err := sidecar.New(a.config)
+	check(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := agent.Run(ctx); err == nil || !strings.Contains(err.Error(), "no certificate") || !strings.Contains(err.Error(), "--join-token-file") {
+		t.Error(err)
+	}
+}
+
+// A token that is not there yet is said to be missing once, and not each time
+// that it is looked for.
+func TestMissingTokenIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		c := sidecar.NewCredentials(t.TempDir(), orders, newEnroller(t), slog.New(slog.NewTextHandler(&log, nil)))
+		file := filepath.Join(t.TempDir(), "token")
+		c.JoinWith(sidecar.Join{TokenFile: file})
+		defer run(t, c)()
+		sleep(time.Minute)
+		if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "no file") {
+			t.Errorf("%d errors in a minute without a token:\n%s", n, &log)
+		}
+		check(t, os.WriteFile(file, nil, 0o600))
+		sleep(time.Minute)
+		if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), "it is empty") {
+			t.Errorf("%d errors after a minute with an empty one:\n%s", n, &log)
+		}
+	})
 }
 
 // An agent gives its token to nobody but the control plane that the operator

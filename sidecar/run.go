@@ -145,6 +145,9 @@ func (a *Agent) restore() (*disk, error) {
 	if err := a.credentials.load(); err != nil {
 		return nil, err
 	}
+	if a.credentials.SVID() == nil && a.config.Join.isEmpty() {
+		return nil, fmt.Errorf("no certificate in %q, and %w", a.config.StateDir, errNoProof)
+	}
 	if a.credentials.Trust() != nil {
 		a.trustChanged()
 	}
