@@ -2,7 +2,10 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/chancery-mesh/chancery/controlplane"
 )
@@ -44,6 +47,33 @@ func proxy(p controlplane.ProxyStatus) []Finding {
 	}
 	for _, what := range p.Problems {
 		found = append(found, problem(where, "chancery proxies, and the agent's log", "%s", what))
+	}
+	return found
+}
+
+// Absent finds the gateways and registered services of which no agent is
+// connected, however long it is gone.
+func Absent(status controlplane.Status, proxies []controlplane.ProxyStatus, instances []Instance) []Finding {
+	expected := map[string]string{}
+	for _, v := range status.Views {
+		if strings.HasPrefix(v.Name, "gateway/") {
+			expected[v.Name] = "has a document"
+		}
+	}
+	for _, i := range instances {
+		if i.MTLS {
+			expected["service/"+i.Service] = "is registered"
+		}
+	}
+	for _, p := range proxies {
+		if p.Connected {
+			delete(expected, p.Name)
+		}
+	}
+	var found []Finding
+	for _, name := range slices.Sorted(maps.Keys(expected)) {
+		found = append(found, problem(name, "start its agent, or look at its log: it may have been revoked, or its certificate may have ended",
+			"%s, and no agent of it is connected", expected[name]))
 	}
 	return found
 }

@@ -39,6 +39,22 @@ func TestMesh(t *testing.T) {
 		finding{doctor.Problem, "service/orders a", overdue})
 }
 
+func TestAbsent(t *testing.T) {
+	t.Parallel()
+	status := controlplane.Status{Views: []controlplane.ViewStatus{
+		{Name: "gateway/public"}, {Name: "gateway/partners"}, {Name: "service/orders"}, {Name: "service/idle"},
+	}}
+	expect(t, doctor.Absent(status, []controlplane.ProxyStatus{
+		{Name: "gateway/public", Connected: true},
+		{Name: "service/inventory", Connected: true},
+		{Name: "service/orders"},
+	}, []doctor.Instance{
+		{Service: "orders", MTLS: true}, {Service: "orders", MTLS: true}, {Service: "inventory", MTLS: true}, {Service: "legacy"},
+	}),
+		finding{doctor.Problem, "gateway/partners", "has a document, and no agent"},
+		finding{doctor.Problem, "service/orders", "is registered, and no agent"})
+}
+
 func TestInstances(t *testing.T) {
 	t.Parallel()
 	instances, found := doctor.Instances([]controlplane.InstanceStatus{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -80,7 +81,7 @@ func (f *doctorFlags) mesh(ctx context.Context) (found []doctor.Finding, service
 	for _, s := range status.Services {
 		services = append(services, s.Name)
 	}
-	found = append(doctor.Mesh(status, proxies), faults...)
+	found = slices.Concat(doctor.Mesh(status, proxies), doctor.Absent(status, proxies, instances), faults)
 	return append(found, doctor.Reach(ctx, instances)...), services, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -24,7 +25,8 @@ is in quarantine for it: its previous version stays in force until it changes.
 
 It shows as well when the certificate that agent and Envoy use ends and is
 renewed, how the authority stands that signed it, and how far the agent's clock
-is from the control plane's; below the table, what is wrong with any of these.`,
+is from the control plane's; below the table, what is wrong with any of these,
+and for which documents no agent is connected.`,
 		Example: `  chancery proxies
   chancery proxies -o json`,
 		Args: cobra.NoArgs,
@@ -36,7 +38,11 @@ is from the control plane's; below the table, what is wrong with any of these.`,
 			if f.output == "json" {
 				return writeJSON(cmd.OutOrStdout(), proxies)
 			}
-			return writeProxies(cmd.OutOrStdout(), proxies)
+			status, err := f.client().Status(cmd.Context())
+			if err != nil {
+				return f.fault(err, "chancery status")
+			}
+			return errors.Join(writeProxies(cmd.OutOrStdout(), proxies), writeAbsent(cmd.OutOrStdout(), status))
 		}),
 	}
 	f.add(cmd)
@@ -86,6 +92,21 @@ func writeProxies(w io.Writer, proxies []controlplane.ProxyStatus) error {
 		}
 	}
 	return nil
+}
+
+// writeAbsent names the documents that no agent is connected for.
+func writeAbsent(w io.Writer, status controlplane.Status) error {
+	var absent []string
+	for _, v := range status.Views {
+		if v.Streams == 0 {
+			absent = append(absent, v.Name)
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\nno agent is connected for %s\n", strings.Join(absent, ", "))
+	return err
 }
 
 // certificateColumns are its end, its renewal and its authority.
