@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -50,10 +51,11 @@ func (s *Server) issue(ctx context.Context, req *chancerypb.EnrollRequest, want 
 	if len(keys) > 0 && want.ID.Role != identity.RoleGateway {
 		return nil, status.Error(codes.PermissionDenied, "only gateways sign Passports")
 	}
-	if err := s.passports.check(want.ID.Name, keys); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
 	authority, leaf := s.authority()
+	by := endorser{gateway: want.ID.Name, lineage: want.Lineage, until: time.Now().Add(leaf)}
+	if err := s.passports.admits(by, keys...); err != nil {
+		return nil, s.notEndorsed(want.ID, err)
+	}
 	want.Key, want.TTL = key, leaf
 	chain, certificate, err := authority.Sign(want)
 	if err != nil {
@@ -104,8 +106,15 @@ func (s *Server) reportFork(ctx context.Context, one, other ca.Certificate) {
 
 // endorse takes a gateway's Passport keys for as long as its certificate.
 func (s *Server) endorse(certificate ca.Certificate, jwks [][]byte) error {
-	id := certificate.ID
-	err := s.passports.endorse(endorser{gateway: id.Name, lineage: certificate.Lineage, until: certificate.Expires}, jwks...)
+	by := endorser{gateway: certificate.ID.Name, lineage: certificate.Lineage, until: certificate.Expires}
+	if err := s.passports.endorse(by, jwks...); err != nil {
+		return s.notEndorsed(certificate.ID, err)
+	}
+	return nil
+}
+
+// notEndorsed says what an agent is told when its Passport keys are not endorsed.
+func (s *Server) notEndorsed(id identity.ID, err error) error {
 	switch {
 	case errors.Is(err, errPassportKeyTaken):
 		return status.Error(codes.AlreadyExists, err.Error())
@@ -115,9 +124,7 @@ func (s *Server) endorse(certificate ca.Certificate, jwks [][]byte) error {
 		s.metrics.keysRefused.Inc()
 		s.log.Error("passport key refused", "workload", id.String(), "err", err)
 		return status.Error(codes.ResourceExhausted, err.Error())
-	case err != nil:
-		s.log.Error("passport key not endorsed", "workload", id.String(), "err", err)
-		return status.Error(codes.Internal, "passport key not endorsed")
 	}
-	return nil
+	s.log.Error("passport key not endorsed", "workload", id.String(), "err", err)
+	return status.Error(codes.Internal, "passport key not endorsed")
 }

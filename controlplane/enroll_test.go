@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -359,8 +360,12 @@ func TestTooManyPassportKeysAreRefusedLoudly(t *testing.T) {
 		}
 	}
 	fresh, _ := newPassportKey(t)
+	signed := controlplane.Authority(r.server).Live()
 	if _, err := r.enroll(gateway, fresh); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("one more: %v", err)
+	}
+	if diff := cmp.Diff(signed, controlplane.Authority(r.server).Live()); diff != "" {
+		t.Errorf("a certificate was signed for nothing:\n%s", diff)
 	}
 	if !r.log.has("passport key refused") || r.metric("chancery_passport_keys_refused_total") != 1 {
 		t.Error("nobody hears of it")
