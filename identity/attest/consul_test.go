@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -298,6 +301,51 @@ func TestConsulNonceExpires(t *testing.T) {
 		time.Sleep(lifetime + time.Second)
 		p := attest.Proof{Service: "orders", ServiceID: "orders-1", Nonce: nonce}
 		refused(t, verify(t, a, p, key), "nonce expired")
+	})
+}
+
+// Whoever has a nonce and writes it nowhere costs Consul little, and some of them
+// together not more than a few.
+func TestConsulIsAskedLittle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := consultest.NewFake(t)
+		var reads atomic.Int32
+		fake.Break(func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				reads.Add(1)
+				_, _ = w.Write([]byte("[]"))
+			})
+		})
+		a := newConsul(t, attest.ConsulConfig{API: fake.Config(), WithoutACLs: true})
+		key := newKey(t).Public()
+		ask := func() error {
+			nonce, _, err := a.Challenge("orders", "orders-1", key)
+			if err != nil {
+				return err
+			}
+			return errors.Unwrap(a.Verify(t.Context(), attest.Proof{Service: "orders", ServiceID: "orders-1", Nonce: nonce}, key, ""))
+		}
+		refused(t, ask(), "no instance")
+		if n := reads.Swap(0); n > 5 {
+			t.Errorf("one nonce costs %d reads", n)
+		}
+		var refusedAtOnce atomic.Int32
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if err := ask(); err != nil && strings.Contains(err.Error(), "others are waited for") {
+					refusedAtOnce.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := refusedAtOnce.Load(); n != 100-32 {
+			t.Errorf("%d were not waited for", n)
+		}
+		if n := reads.Load(); n > 100*2+32*3 {
+			t.Errorf("a hundred nonces cost %d reads", n)
+		}
 	})
 }
 

@@ -50,6 +50,8 @@ type consulClient struct {
 	config  *api.Config // as the catalog's client completed it
 	catalog *api.Catalog
 	guard   *breaker.Guard
+	// waiting has an element for each proof that is waited for.
+	waiting chan struct{}
 }
 
 func newConsulClient(config *api.Config, guard *breaker.Guard) (*consulClient, error) {
@@ -61,23 +63,41 @@ func newConsulClient(config *api.Config, guard *breaker.Guard) (*consulClient, e
 	if err != nil {
 		return nil, err
 	}
-	return &consulClient{config: bounded, catalog: client.Catalog(), guard: guard}, nil
+	return &consulClient{config: bounded, catalog: client.Catalog(), guard: guard, waiting: make(chan struct{}, maxWaiting)}, nil
 }
 
+// maxWaiting bounds the proofs that are waited for at once.
+const maxWaiting = 32
+
+// again is when a registration is read that did not have the nonce at once: for
+// everybody after the first pause, and for a few after the others.
+var again = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 5 * time.Second}
+
 // await returns nil once the registration has the nonce. An agent's write is in
-// the catalog within milliseconds, unless Consul is busy.
+// the catalog within milliseconds, unless Consul is busy. Anybody can have a
+// nonce waited for, so it is not looked for often.
 func (c *consulClient) await(ctx context.Context, p Proof) error {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := c.look(ctx, p)
+	err := c.look(ctx, p)
+	for n, pause := range again {
 		if err == nil {
 			return nil
+		}
+		if n == 1 {
+			select {
+			case c.waiting <- struct{}{}:
+				defer func() { <-c.waiting }()
+			default:
+				return fmt.Errorf("%w; and %d others are waited for already", err, maxWaiting)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(pause):
 		}
+		err = c.look(ctx, p)
 	}
+	return err
 }
 
 // look reads the registration from Consul's leader.
