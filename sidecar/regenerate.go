@@ -19,8 +19,8 @@ func (o *rollout) regenerate(generations map[string]string) {
 	o.local.Generations = generations
 	o.mu.Unlock()
 	select {
-	case o.next <- sameAgain:
-	default: // what waits there will be made local then
+	case o.again <- struct{}{}:
+	default: // it is going to be
 	}
 }
 

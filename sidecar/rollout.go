@@ -47,7 +47,10 @@ type rollout struct {
 	certificates *certificates
 	log          *slog.Logger
 	next         chan *revision
-	probation    time.Duration
+	// again says that the target must be made local once more; no revision takes
+	// its place.
+	again     chan struct{}
+	probation time.Duration
 
 	mu sync.Mutex
 	// local is where this instance differs from others.
@@ -148,15 +151,25 @@ func (o *rollout) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		if next == nil {
-			select {
-			case <-ctx.Done():
+			if next = o.wait(ctx); next == nil {
 				return nil
-			case next = <-o.next:
 			}
 		}
 		next = o.roll(ctx, next)
 	}
 	return nil
+}
+
+// wait returns what is to be rolled out next, or nil when ctx ended.
+func (o *rollout) wait(ctx context.Context) *revision {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-o.again:
+		return sameAgain
+	case next := <-o.next:
+		return next
+	}
 }
 
 // roll rolls out one revision. It returns the one that overtook it, if any.
@@ -252,6 +265,8 @@ func (o *rollout) await(ctx context.Context, target *localRevision, typeURL stri
 		select {
 		case <-ctx.Done():
 			return nil, false
+		case <-o.again:
+			return sameAgain, false
 		case next := <-o.next:
 			return next, false
 		case <-changed:
@@ -284,6 +299,8 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-o.again:
+			return sameAgain
 		case next := <-o.next:
 			return next
 		case <-changed:

@@ -1,11 +1,13 @@
 package sidecar_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -17,6 +19,7 @@ import (
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/sidecar"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -330,4 +333,24 @@ func TestEnvoyThatKnowsMoreLosesNothingBeforeTheControlPlaneSpoke(t *testing.T) 
 	if len(connections) != 2 {
 		t.Errorf("Envoy's stream was ended %d times, want once", len(connections)-1)
 	}
+}
+
+// A revision that comes meanwhile may be one that is not rolled out: it must not
+// take the place of a renewal of connections.
+func TestRenewalOfConnectionsIsNotThrownAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := sidecar.NewRollout()
+		o.Submit("rev-1")
+		o.Regenerate(map[string]string{"orders": "1"})
+		o.Regenerate(map[string]string{"orders": "2"})
+		o.Submit("rev-2")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got := []string{o.Next(ctx), o.Next(ctx), o.Next(ctx)}
+		slices.Sort(got)
+		if want := []string{"", "again", "rev-2"}; !slices.Equal(got, want) {
+			t.Errorf("next come %v, want %v", got, want)
+		}
+	})
 }

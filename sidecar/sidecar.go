@@ -163,7 +163,7 @@ func New(c Config) (*Agent, error) {
 	a.endpoints = &endpoints{held: a.held, served: a.downstream.resources[resource.EndpointType]}
 	a.rollout = &rollout{
 		local: c.Local, downstream: a.downstream, book: a.book, endpoints: a.endpoints, pdp: a.pdp, held: a.held, log: a.log,
-		next: make(chan *revision, 1), probation: probation,
+		next: make(chan *revision, 1), again: make(chan struct{}, 1), probation: probation,
 	}
 	if c.Identity.Role == identity.RoleGateway {
 		a.certificates = newCertificates(c, a.downstream.secrets.secrets, a.problems.set)
