@@ -152,3 +152,22 @@ func TestOnlyOneControlPlaneForARunDirectory(t *testing.T) {
 		t.Errorf("the admin socket is left: %v", err)
 	}
 }
+
+func TestRunDirectoryThatOthersWriteToIsRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	config := r.config()
+	config.Registerer, config.StateDir, config.RunDir = nil, t.TempDir()+"/state", t.TempDir()
+	for _, mode := range []os.FileMode{0o777, 0o770, 0o777 | os.ModeSticky} {
+		if err := os.Chmod(config.RunDir, mode); err != nil {
+			t.Fatal(err)
+		}
+		server, err := controlplane.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "chmod go-w "+config.RunDir) {
+			t.Errorf("%v: %v", mode, err)
+		}
+	}
+}

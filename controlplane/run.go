@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -37,8 +36,8 @@ const (
 // Run serves until ctx ends, and returns nil then. It stops in order: no new
 // connections, then no more streams and calls, then what they were about.
 func (s *Server) Run(ctx context.Context) error {
-	if err := os.MkdirAll(s.cfg.RunDir, 0o700); err != nil {
-		return fmt.Errorf("control plane: %w", err)
+	if err := openRunDir(s.cfg.RunDir); err != nil {
+		return fmt.Errorf("control plane: run directory: %w", err)
 	}
 	admin, err := unixsocket.Listen(AdminSocket(s.cfg.RunDir))
 	if err != nil {
