@@ -3,8 +3,9 @@
 // secrets; that is for who records them to see to.
 //
 // A line is written before [Log.Record] returns, so it is there also when the
-// process dies right after. The file only grows: rotate it by copying and
-// truncating.
+// process dies right after. What is refused can be caused by anybody, so of the
+// same event from the same address, for the same reason, a minute has one line,
+// and then one with how many more there were. The file only grows: rotate it by copying and truncating.
 //
 // The package imports nothing of the project but internal.
 package audit
@@ -54,6 +55,9 @@ type Log struct {
 
 	mu   sync.Mutex
 	file *os.File
+	// refusals of this minute that have no line of their own; nil if there are
+	// none at all.
+	refusals map[refusal]int
 }
 
 // Open returns a Log that appends to the file at path, which it makes if need
@@ -81,22 +85,24 @@ func (l *Log) Record(e Event) {
 		return
 	}
 	e = e.clip()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.Outcome != Refused || l.isNew(e) {
+		l.write(e)
+	}
+}
+
+// write writes one line at once, so that those of others stay whole. The caller
+// holds mu.
+func (l *Log) write(e Event) {
 	l.tell(e)
 	line, err := json.Marshal(e)
 	if err == nil {
-		err = l.append(line)
+		_, err = l.file.Write(append(line, '\n'))
 	}
 	if err != nil {
 		l.log.Error("audit event not written", "event", e.Event, "subject", e.Subject, "err", err)
 	}
-}
-
-// append writes one line at once, so that those of others stay whole.
-func (l *Log) append(line []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, err := l.file.Write(append(line, '\n'))
-	return err
 }
 
 func (l *Log) tell(e Event) {
@@ -108,13 +114,14 @@ func (l *Log) tell(e Event) {
 		"by", e.By, "outcome", string(e.Outcome), "reason", e.Reason)
 }
 
-// Close closes the file.
+// Close writes what it has counted, and closes the file.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.sum()
 	return l.file.Close()
 }
 

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/chancery-mesh/chancery/audit"
 )
@@ -66,6 +69,45 @@ func TestRecordAppendsOneLine(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+}
+
+// Strangers cannot fill the disk: what they are refused is counted. What is done
+// has a line each, and so has a refusal of another kind.
+func TestRefusalsAreCounted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, path, nil)
+		refused := func(host, reason string, port int) {
+			l.Record(audit.Event{Event: "join", By: fmt.Sprintf("%s:%d", host, port), Outcome: audit.Refused, Reason: reason})
+		}
+		for n := range 1000 {
+			refused("10.0.0.7", "it is unknown", n)
+		}
+		refused("10.0.0.7", "it was used with another key", 1)
+		for range 3 {
+			l.Record(audit.Event{Event: "join", By: "10.0.0.7:1", Outcome: audit.Done})
+		}
+		if n := len(lines(t, path)); n != 1+1+3 {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		got := lines(t, path)
+		if last := got[len(got)-1]; len(got) != 6 || last.By != "10.0.0.7" || last.Reason != "it is unknown" || last.Details["more"] != "999" {
+			t.Errorf("the last of %d lines is %+v", len(got), last)
+		}
+		for n := range 1000 { // another each
+			refused(fmt.Sprintf("10.0.%d.%d", n/250, n%250), "it is unknown", 1)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		got = lines(t, path)[6:]
+		if len(got) != 30+1+1 || got[31].Details["more"] != "969" {
+			t.Errorf("%d lines, the last is %+v", len(got), got[len(got)-1])
+		}
+	})
 }
 
 func TestRecordKeepsLinesWhole(t *testing.T) {
