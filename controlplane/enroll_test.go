@@ -230,22 +230,52 @@ func TestRenewalsOfOneLineageAreBounded(t *testing.T) {
 	}
 }
 
+// Rejections that are too many are dropped, and heard when they are told again;
+// what else the report says is taken.
 func TestRejectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())
 	client := chancerypb.NewControlPlaneClient(r.dial(orders))
-	for i := range 100 {
-		_, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1", Types: []*chancerypb.TypeStatus{
-			{TypeUrl: resource.RouteType, State: chancerypb.TypeStatus_NACKED, Error: strconv.Itoa(i)},
+	report := func(text string) error {
+		_, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1", HeldRevision: text, Types: []*chancerypb.TypeStatus{
+			{TypeUrl: resource.RouteType, State: chancerypb.TypeStatus_NACKED, Error: text},
 		}})
-		if status.Code(err) == codes.ResourceExhausted {
-			if _, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1"}); err != nil {
-				t.Errorf("a report without a rejection: %v", err)
+		return err
+	}
+	for i := range 100 {
+		text := strconv.Itoa(i)
+		if status.Code(report(text)) != codes.ResourceExhausted {
+			continue
+		}
+		if p := r.proxies()[0]; p.Held != text || p.Types[0].Error != text {
+			t.Errorf("the rest of the report was not taken: %+v", p)
+		}
+		if _, err := client.Report(t.Context(), &chancerypb.ReportRequest{Instance: "1"}); err != nil {
+			t.Errorf("a report without a rejection: %v", err)
+		}
+		heard := r.log.count("resources rejected")
+		r.until("it is heard", func() bool { return report(text) == nil })
+		if got := r.log.count("resources rejected"); got != heard+1 {
+			t.Errorf("told %d times", got-heard)
+		}
+		return
+	}
+	t.Error("a hundred rejections in a row")
+}
+
+func TestReportsAreLimited(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	conn := r.dial(orders)
+	for range 1000 {
+		if err := report(t.Context(), conn); status.Code(err) == codes.ResourceExhausted {
+			if err := report(t.Context(), r.dial(orders)); err != nil {
+				t.Errorf("another connection: %v", err)
 			}
 			return
 		}
 	}
-	t.Error("a hundred rejections in a row")
+	t.Error("a thousand reports in a row")
 }
 
 // passportKeyIDs subscribes as a service and returns the ids of the keys that

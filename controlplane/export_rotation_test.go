@@ -38,12 +38,12 @@ func (r Rotation) Command(a *ca.CA, step Step, authority string, force bool) err
 // Connect and Note are a stream, until it disconnects, and a report of the agent
 // that has a certificate.
 func (r Rotation) Connect(c ca.Certificate) (disconnect func()) {
-	p := r.proxies.connect(c.ID, c.Lineage, "1")
-	return func() { r.proxies.disconnect(p) }
+	p := r.proxies.connect(c.ID, c.Lineage, "1", nil)
+	return func() { r.proxies.disconnect(p, nil) }
 }
 
 func (r Rotation) Note(c ca.Certificate, report *chancerypb.ReportRequest) {
-	r.proxies.note(c.ID, c.Lineage, report)
+	r.proxies.note(caller{ID: c.ID, certificate: c}, report)
 }
 
 // Prepare is prepare.

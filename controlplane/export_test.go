@@ -90,8 +90,8 @@ func Tidy(s *Server) { s.tidy() }
 
 // Connect is a proxy's stream that begins, and then ends.
 func Connect(s *Server, id identity.ID, lineage string) (disconnect func()) {
-	p := s.proxies.connect(id, lineage, lineage)
-	return func() { s.proxies.disconnect(p) }
+	p := s.proxies.connect(id, lineage, lineage, nil)
+	return func() { s.proxies.disconnect(p, nil) }
 }
 
 // Proxies returns how each proxy stands.

@@ -3,6 +3,8 @@ package controlplane_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -11,11 +13,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
 
 func TestProxiesShowWhatIsWrongWithIdentities(t *testing.T) {
@@ -243,4 +247,51 @@ func TestAdminRefusesWhatItDoesNotKnow(t *testing.T) {
 	if slices.ContainsFunc(controlplane.Authority(r.server).Live(), func(c ca.Certificate) bool { return !c.Revoked.IsZero() }) {
 		t.Error("something is revoked")
 	}
+}
+
+// Nobody boasts of a trust that is yet to come, and of two agents with one key
+// neither speaks for the other.
+func TestTrustThatIsTold(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	tell := func(conn *grpc.ClientConn, sequence uint64) {
+		t.Helper()
+		_, err := chancerypb.NewControlPlaneClient(conn).Report(t.Context(), &chancerypb.ReportRequest{Instance: "1", TrustSequence: sequence})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	wants := func(sequence uint64, problems int) {
+		t.Helper()
+		r.until(fmt.Sprint("trust is ", sequence, " with problems: ", problems), func() bool {
+			p := r.proxies()
+			return len(p) == 1 && p[0].Trust == sequence && len(p[0].Problems) == problems
+		})
+	}
+	victim, thief := r.dial(orders), r.dial(orders)
+	theirs := xdstest.Open(t, victim)
+	theirs.Subscribe(policyType, "*")
+	theirs.NextACK()
+	if _, err := controlplane.Authority(r.server).RevokeSerial(r.newSVID(inventory).Serial(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	now := controlplane.Authority(r.server).Trust().GetSequence()
+	tell(victim, math.MaxUint64)
+	wants(now, 0)
+	tell(victim, now-1)
+	wants(now-1, 0)
+
+	stream := xdstest.Open(t, thief)
+	tell(thief, now) // has no stream yet
+	wants(now-1, 0)
+	stream.Subscribe(policyType, "*")
+	stream.NextACK()
+	tell(thief, now)
+	wants(now-1, 1)
+	tell(victim, now)
+	wants(now, 1)
+	tell(thief, now-1)
+	wants(now-1, 1)
+	stream.Close()
+	wants(now, 0)
 }

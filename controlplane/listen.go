@@ -33,8 +33,9 @@ type bounds struct {
 	// of one address are bounded, too, or one could keep all others waiting.
 	// Whoever has not said hello uses none up.
 	handshakes, handshakesPerAddress limit
-	// streams bounds the ADS streams that one connection opens.
-	streams limit
+	// streams bounds the ADS streams that one connection opens, reports what it
+	// reports.
+	streams, reports limit
 	// slow is how long a client may take to read a response.
 	slow time.Duration
 }
@@ -47,6 +48,8 @@ type limit struct {
 	perSecond rate.Limit
 	burst     int
 }
+
+func (l limit) limiter() *rate.Limiter { return rate.NewLimiter(l.perSecond, l.burst) }
 
 // defaultBounds suit some ten thousand agents, of which a thousand come back at
 // once: a handshake takes about a millisecond of CPU.
@@ -62,6 +65,7 @@ func defaultBounds() bounds {
 		handshakes:           limit{500, 500},
 		handshakesPerAddress: limit{100, 1_000},
 		streams:              limit{5, 100},
+		reports:              limit{20, 200},
 		slow:                 30 * time.Second,
 	}
 }
@@ -128,7 +132,7 @@ func newDoor(source identity.Source, m *metrics, lineageOf func(*x509.Certificat
 
 func (d *door) bound(b bounds) {
 	d.bounds = b
-	d.handshakes = rate.NewLimiter(b.handshakes.perSecond, b.handshakes.burst)
+	d.handshakes = b.handshakes.limiter()
 	d.addresses = limits[netip.Addr]{perSecond: b.handshakesPerAddress.perSecond, burst: b.handshakesPerAddress.burst}
 }
 
@@ -167,7 +171,7 @@ func (d *door) admit(raw net.Conn) (*connection, error) {
 	if !c.isStranger() {
 		c.lineage = d.lineageOf(c.peer.Certificate)
 	}
-	c.streams = rate.NewLimiter(d.bounds.streams.perSecond, d.bounds.streams.burst)
+	c.streams, c.reports = d.bounds.streams.limiter(), d.bounds.reports.limiter()
 	if err := d.count(c); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -253,9 +257,9 @@ type connection struct {
 	lineage string
 	from    netip.Addr
 	door    *door
-	// streams bounds those that the agent opens.
-	streams *rate.Limiter
-	closed  sync.Once
+	// streams bounds those that the agent opens, reports what it reports.
+	streams, reports *rate.Limiter
+	closed           sync.Once
 }
 
 // AuthType implements credentials.AuthInfo.

@@ -55,7 +55,7 @@ func (str *stream) introduce(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	if str.proxy == nil {
 		str.node = n
-		str.proxy = str.server.proxies.connect(str.id, str.lineage, n.id)
+		str.proxy = str.server.proxies.connect(str.id, str.lineage, n.id, str.connection)
 	}
 	return nil
 }

@@ -47,6 +47,10 @@ type proxy struct {
 	report  *chancerypb.ReportRequest
 	// reported is when the report came.
 	reported time.Time
+	// seats are the connections that its streams are on.
+	seats seats
+	// unheard are the types of which Envoy's last NACK was not acted on.
+	unheard map[string]bool
 	// own are the agent's answers on its stream, by type.
 	own map[string]*chancerypb.TypeStatus
 }
@@ -57,7 +61,7 @@ func newProxies() *proxies {
 
 // connect notes that a proxy opened a stream. What it calls itself is for
 // people to read.
-func (ps *proxies) connect(id identity.ID, lineage, instance string) *proxy {
+func (ps *proxies) connect(id identity.ID, lineage, instance string, on *connection) *proxy {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	instance = bounded(instance, maxName)
@@ -68,11 +72,12 @@ func (ps *proxies) connect(id identity.ID, lineage, instance string) *proxy {
 	}
 	p.streams++
 	p.changed = time.Now()
+	p.seats.take(on)
 	return p
 }
 
-// disconnect notes that a stream of p ended; p may be nil.
-func (ps *proxies) disconnect(p *proxy) {
+// disconnect notes that a stream of p on a connection ended; p may be nil.
+func (ps *proxies) disconnect(p *proxy, on *connection) {
 	if p == nil {
 		return
 	}
@@ -80,16 +85,20 @@ func (ps *proxies) disconnect(p *proxy) {
 	defer ps.mu.Unlock()
 	p.streams--
 	p.changed = time.Now()
+	p.seats.leave(on)
+	p.settle()
 	ps.announce()
 }
 
 // note takes a report, and returns whose it is and the one before, or nil.
-func (ps *proxies) note(id identity.ID, lineage string, report *chancerypb.ReportRequest) (p *proxy, before *chancerypb.ReportRequest) {
+func (ps *proxies) note(who caller, report *chancerypb.ReportRequest) (p *proxy, before *chancerypb.ReportRequest) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	p = ps.entry(id, lineage, report.GetInstance())
+	p = ps.entry(who.ID, who.certificate.Lineage, report.GetInstance())
 	before, p.report = p.report, report
 	p.reported = time.Now()
+	p.seats.tell(who.connection, report.GetTrustSequence())
+	p.settle()
 	ps.announce()
 	return p, before
 }
@@ -117,7 +126,7 @@ func (ps *proxies) entry(id identity.ID, lineage, instance string) *proxy {
 	if ps.byID[id] == nil {
 		ps.byID[id] = map[string]*proxy{}
 	}
-	p := &proxy{id: id, lineage: lineage, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}}
+	p := &proxy{id: id, lineage: lineage, instance: instance, changed: time.Now(), own: map[string]*chancerypb.TypeStatus{}, seats: seats{}, unheard: map[string]bool{}}
 	ps.byID[id][lineage] = p
 	return p
 }
@@ -134,6 +143,20 @@ func (ps *proxies) forget(live map[string]bool) {
 			}
 		}
 	}
+}
+
+// isUnheard and setUnheard keep whether Envoy's last NACK of a type was not acted
+// on.
+func (ps *proxies) isUnheard(p *proxy, typeURL string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return p.unheard[typeURL]
+}
+
+func (ps *proxies) setUnheard(p *proxy, typeURL string, unheard bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p.unheard[typeURL] = unheard
 }
 
 // gone reports whether the proxy is not worth showing any more.
@@ -174,7 +197,7 @@ func (p *proxy) status(latest *generation) ProxyStatus {
 		Trust:          p.report.GetTrustSequence(),
 		Certificate:    certificateStatus(p.report),
 		ClockAhead:     p.clockAhead().Seconds(),
-		Problems:       slices.Clone(p.report.GetProblems()),
+		Problems:       slices.Concat(p.seats.problems(), p.report.GetProblems()),
 	}
 	if latest != nil {
 		s.Latest = latest.revision

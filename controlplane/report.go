@@ -21,35 +21,52 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 	if err != nil {
 		return nil, err
 	}
-	id := who.ID
-	trim(report)
-	if rejects(report) && !s.rejections.allow(id) {
-		return nil, errTooManyRejections
+	if !who.connection.reports.Allow() {
+		return nil, errTooManyReports
 	}
-	proxy, before := s.proxies.note(id, who.certificate.Lineage, report)
-	s.acknowledged(id, report.GetAcknowledgedRevision())
-	for _, t := range report.GetTypes() {
-		if isRejected(t) && isNews(before, report.GetHeldRevision(), t) {
-			s.rejected(rejection{
-				ID:       id,
-				Instance: proxy.instance,
-				By:       "envoy",
-				Revision: report.GetHeldRevision(),
-				TypeURL:  t.GetTypeUrl(),
-				Names:    t.GetRejected(),
-				Text:     t.GetError(),
-			})
-		}
+	trim(report)
+	// Nobody has a trust that is yet to come.
+	authority, _ := s.authority()
+	report.TrustSequence = min(report.GetTrustSequence(), authority.Trust().GetSequence())
+	proxy, before := s.proxies.note(who, report)
+	s.acknowledged(who.ID, report.GetAcknowledgedRevision())
+	if err := s.takeRejections(proxy, before, report); err != nil {
+		return nil, err
 	}
 	return &chancerypb.ReportResponse{}, nil
 }
 
+// takeRejections takes what is news of a report's NACKs. Those that are too many
+// it drops, until they are told again; the rest of the report has been taken.
+func (s *Server) takeRejections(p *proxy, before, report *chancerypb.ReportRequest) (err error) {
+	for _, t := range report.GetTypes() {
+		if !isRejected(t) || !isNews(before, report.GetHeldRevision(), t) && !s.proxies.isUnheard(p, t.GetTypeUrl()) {
+			continue
+		}
+		heard := s.rejections.allow(p.id)
+		s.proxies.setUnheard(p, t.GetTypeUrl(), !heard)
+		if !heard {
+			err = errTooManyRejections
+			continue
+		}
+		s.rejected(rejection{
+			ID:       p.id,
+			Instance: p.instance,
+			By:       "envoy",
+			Revision: report.GetHeldRevision(),
+			TypeURL:  t.GetTypeUrl(),
+			Names:    t.GetRejected(),
+			Text:     t.GetError(),
+		})
+	}
+	return err
+}
+
+// errTooManyReports is temporary.
+var errTooManyReports = status.Error(codes.ResourceExhausted, "too many reports: try again later")
+
 // errTooManyRejections is temporary: a report is made again, and a stream opened.
 var errTooManyRejections = status.Error(codes.ResourceExhausted, "too many rejections: try again later")
-
-func rejects(report *chancerypb.ReportRequest) bool {
-	return slices.ContainsFunc(report.GetTypes(), isRejected)
-}
 
 // isRejected reports whether Envoy rejected something that it is sent at all.
 func isRejected(t *chancerypb.TypeStatus) bool {

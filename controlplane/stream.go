@@ -41,7 +41,8 @@ var errTooManyStreams = status.Error(codes.ResourceExhausted, "too many streams:
 
 // stream is one agent's ADS stream. Its fields are set before it is served.
 type stream struct {
-	id identity.ID
+	id         identity.ID
+	connection *connection
 	// lineage is that of the client's certificate.
 	lineage string
 	view    *view
@@ -94,7 +95,7 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 	rpc = &impatientStream{rpc, who.connection, s.log}
 	ctx, end := context.WithCancelCause(rpc.Context())
 	defer end(nil)
-	str := &stream{id: who.ID, lineage: who.certificate.Lineage, end: end, server: s, sent: map[string][]sentResponse{}}
+	str := &stream{id: who.ID, connection: who.connection, lineage: who.certificate.Lineage, end: end, server: s, sent: map[string][]sentResponse{}}
 	if err := s.views.open(who.ID, str); err != nil {
 		return statusOf(err)
 	}
@@ -103,7 +104,7 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 		if str.taker != nil {
 			s.passports.left(str.taker)
 		}
-		s.proxies.disconnect(str.proxy)
+		s.proxies.disconnect(str.proxy, str.connection)
 	}()
 	s.metrics.streams.Inc()
 	defer s.metrics.streams.Dec()
