@@ -87,6 +87,12 @@ type CA struct {
 	// one at a time, until it is on disk.
 	steps  sync.Mutex
 	closed bool
+	// unsaved are revocations that are in force and not on disk, and
+	// trustUnsaved says that the last Trust is not.
+	unsaved      []revocation
+	trustUnsaved bool
+	// stride is how far the sequence of the next Trust is from that of the last.
+	stride uint64
 
 	// mu guards what follows, and is never held over the disk or a signature.
 	mu           sync.RWMutex
@@ -113,7 +119,7 @@ func Open(cfg Config) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
-	ca := &CA{cfg: cfg, lock: lock, lifetimes: cfg.Lifetimes, clock: newClock(cfg)}
+	ca := &CA{cfg: cfg, lock: lock, lifetimes: cfg.Lifetimes, clock: newClock(cfg), stride: 1}
 	changed := make(chan struct{})
 	ca.changed.Store(&changed)
 	if err := ca.load(); err != nil {

@@ -13,13 +13,16 @@ const grace = time.Hour
 // Expire drops what has ended: certificates, an hour later their revocations,
 // authorities (but never the active one), and lines of the ledger that say
 // nothing any more. It drops nothing while the clock is not to be believed, and
-// revocations only after an hour in which it was. It also publishes what an
-// earlier error kept from being published. Call it now and then.
+// revocations only after an hour in which it was. It also writes and publishes
+// what an earlier error kept from that. Call it now and then.
 func (ca *CA) Expire() error {
 	ca.steps.Lock()
 	defer ca.steps.Unlock()
 	if ca.closed {
 		return errClosed
+	}
+	if err := ca.saveRevocations(); err != nil {
+		return err
 	}
 	jump, settled := ca.clock.look()
 	if jump != 0 {

@@ -15,16 +15,21 @@ const maxReason = 256
 // ErrUnknown says that nothing with this name is in the ledger.
 var ErrUnknown = errors.New("not in the ledger")
 
+// ErrUnsaved says that a revocation is in force, in memory and in Trust, but not
+// on disk: a restart would forget it.
+var ErrUnsaved = errors.New("revoked, but not on disk")
+
 // RevokeSerial revokes the certificate with a serial, in lower-case hex, and
 // all others of its lineage: whoever has a key may have renewed from any
 // certificate before. It returns those that live once that is on disk and in
-// Trust. Called again, it does the same. errors.Is finds [ErrUnknown].
+// Trust. Called again, it does the same. errors.Is finds [ErrUnknown]; and
+// [ErrUnsaved], with which it returns them as well.
 func (ca *CA) RevokeSerial(serial, reason string) ([]Certificate, error) {
 	revoked, err := ca.revoke(reason, func() []string { return ca.certificates.related(serial) })
 	if err != nil {
-		return nil, fmt.Errorf("revoke certificate %q: %w", serial, err)
+		err = fmt.Errorf("revoke certificate %q: %w", serial, err)
 	}
-	return revoked, nil
+	return revoked, err
 }
 
 // RevokeIdentity revokes all certificates of a workload. Only attestation
@@ -38,13 +43,14 @@ func (ca *CA) RevokeIdentity(id identity.ID, reason string) ([]Certificate, erro
 		return serials
 	})
 	if err != nil {
-		return nil, fmt.Errorf("revoke certificates of %s: %w", id, err)
+		err = fmt.Errorf("revoke certificates of %s: %w", id, err)
 	}
-	return revoked, nil
+	return revoked, err
 }
 
 // revoke revokes what choose, which runs under mu, says. The mark is set in
-// memory first, so that no renewal slips in before it is on disk.
+// memory first, so that no renewal slips in before it is on disk; and stays also
+// when the disk does not take it.
 func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, error) {
 	if len(reason) > maxReason {
 		return nil, fmt.Errorf("reason of %d bytes: at most %d are kept", len(reason), maxReason)
@@ -64,11 +70,16 @@ func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, erro
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("%w: no certificate of this name is alive", ErrUnknown)
 	}
-	if err := ca.recordRevocation(r); err != nil {
-		return nil, err
+	if len(r.Serials) > 0 {
+		ca.unsaved = append(ca.unsaved, r)
 	}
-	if err := ca.publish(); err != nil {
-		return nil, fmt.Errorf("%w; it is in the ledger: revoke again to publish it", err)
+	err := ca.saveRevocations()
+	published := ca.publishTrust(true)
+	if published != nil && !errors.Is(published, errTrustUnsaved) {
+		return nil, fmt.Errorf("%w; nobody else knows of it: revoke again to publish it", errors.Join(err, published))
+	}
+	if err = errors.Join(err, published); err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnsaved, err)
 	}
 	wanted := map[string]bool{}
 	for _, serial := range chosen {
@@ -76,19 +87,17 @@ func (ca *CA) revoke(reason string, choose func() []string) ([]Certificate, erro
 	}
 	ca.mu.RLock()
 	defer ca.mu.RUnlock()
-	return ca.certificates.list(func(c *Certificate) bool { return wanted[c.Serial] }), nil
+	return ca.certificates.list(func(c *Certificate) bool { return wanted[c.Serial] }), err
 }
 
-// recordRevocation brings a revocation to the disk, or takes it back.
-func (ca *CA) recordRevocation(r revocation) error {
-	if len(r.Serials) == 0 {
-		return nil
+// saveRevocations brings to the disk what is not there yet. The caller holds
+// steps.
+func (ca *CA) saveRevocations() error {
+	for len(ca.unsaved) > 0 {
+		if err := ca.ledger.add(entry{Revoked: &ca.unsaved[0]}).wait(); err != nil {
+			return err
+		}
+		ca.unsaved = ca.unsaved[1:]
 	}
-	err := ca.ledger.add(entry{Revoked: &r}).wait()
-	if err != nil {
-		ca.mu.Lock()
-		defer ca.mu.Unlock()
-		ca.certificates.revoke(r.Serials, time.Time{}, "")
-	}
-	return err
+	return nil
 }

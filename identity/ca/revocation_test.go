@@ -137,6 +137,64 @@ func TestRevocationListIsOldEnough(t *testing.T) {
 	})
 }
 
+// A full disk does not keep a thief in: what is revoked is, and the caller hears
+// that it is not on disk. It gets there as soon as it can; and if there is a
+// restart before, nobody takes what follows for what was known already.
+func TestRevocationWithoutADisk(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	disk := &ca.BrittleDisk{Left: 1 << 30}
+	authority := open(t, ca.OnDisk(cfg, disk))
+	_, stolen := sign(t, authority, request(t, orders))
+	_, other := sign(t, authority, request(t, public))
+	before := authority.Trust().GetSequence()
+	changed := authority.Changed()
+	disk.Left = 0
+	for range 2 {
+		revoked, err := authority.RevokeSerial(stolen.Serial, "stolen")
+		if !errors.Is(err, ca.ErrUnsaved) || len(revoked) != 1 {
+			t.Fatalf("RevokeSerial = %v, %v", revoked, err)
+		}
+	}
+	<-changed
+	assertRevoked(t, authority, stolen.Serial)
+	if err := authority.Expire(); err == nil {
+		t.Error("nobody hears that it is still not on disk")
+	}
+	unsaved := authority.Trust().GetSequence()
+	if unsaved == before {
+		t.Error("trust has the sequence of the one before")
+	}
+	must(t, authority.Close())
+
+	authority = open(t, cfg) // it has forgotten
+	_, err := authority.RevokeSerial(other.Serial, "")
+	must(t, err)
+	if now := authority.Trust().GetSequence(); now <= unsaved {
+		t.Errorf("sequence is %d, which agents that had %d would not take", now, unsaved)
+	}
+	must(t, authority.Close())
+
+	disk = &ca.BrittleDisk{Left: 1 << 30}
+	authority = open(t, ca.OnDisk(cfg, disk))
+	disk.Left = 0
+	if _, err := authority.RevokeSerial(stolen.Serial, ""); !errors.Is(err, ca.ErrUnsaved) {
+		t.Fatal(err)
+	}
+	disk.Left = 1 << 30
+	was := authority.Trust()
+	must(t, authority.Expire())
+	if authority.Trust() != was {
+		t.Error("writing it down makes another trust")
+	}
+	must(t, authority.Close())
+	authority = open(t, cfg)
+	assertRevoked(t, authority, stolen.Serial)
+	if authority.Trust().GetSequence() != was.GetSequence() {
+		t.Errorf("sequence is %d, was %d", authority.Trust().GetSequence(), was.GetSequence())
+	}
+}
+
 // hookedSigner runs something in the middle of a signature, once.
 type hookedSigner struct {
 	crypto.Signer

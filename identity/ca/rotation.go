@@ -10,7 +10,7 @@ import (
 // signs once it is activated. newRoot asks for a new root as well.
 func (ca *CA) Prepare(newRoot bool) (Authority, error) {
 	var made Authority
-	err := ca.step("prepare authority", func(next *state, now time.Time, shown uint64) error {
+	err := ca.step("prepare authority", func(next *state, now time.Time, shown sequences) error {
 		for _, i := range next.authorities {
 			if i.State == Prepared && i.NotAfter.After(now) {
 				return fmt.Errorf("%s is prepared already: activate it, or revoke it, first", i.ID)
@@ -20,7 +20,7 @@ func (ca *CA) Prepare(newRoot bool) (Authority, error) {
 		if err != nil {
 			return err
 		}
-		i = i.with(Prepared, now, shown+1)
+		i = i.with(Prepared, now, shown.next)
 		next.authorities = append(next.authorities, i)
 		made = i.Authority
 		return nil
@@ -32,7 +32,7 @@ func (ca *CA) Prepare(newRoot bool) (Authority, error) {
 // old from then on.
 func (ca *CA) Activate(id string) error {
 	// Trust says nothing of who signs: the one of now shows it as well.
-	return ca.step("activate authority", func(next *state, now time.Time, shown uint64) error {
+	return ca.step("activate authority", func(next *state, now time.Time, shown sequences) error {
 		at, err := next.find(id)
 		if err != nil {
 			return err
@@ -45,24 +45,24 @@ func (ca *CA) Activate(id string) error {
 		}
 		for n, i := range next.authorities {
 			if i.State == Active {
-				next.authorities[n] = i.with(Old, now, shown)
+				next.authorities[n] = i.with(Old, now, shown.now)
 			}
 		}
-		next.authorities[at] = next.authorities[at].with(Active, now, shown)
+		next.authorities[at] = next.authorities[at].with(Active, now, shown.now)
 		return nil
 	})
 }
 
 // Taint has everybody whose certificate is of an old authority renew now.
 func (ca *CA) Taint(id string) error {
-	return ca.step("taint authority", func(next *state, now time.Time, shown uint64) error {
+	return ca.step("taint authority", func(next *state, now time.Time, shown sequences) error {
 		at, err := next.find(id)
 		if err != nil {
 			return err
 		}
 		switch i := next.authorities[at]; i.State {
 		case Old:
-			next.authorities[at] = i.with(Tainted, now, shown+1)
+			next.authorities[at] = i.with(Tainted, now, shown.next)
 			return nil
 		case Active:
 			return fmt.Errorf("%s is active: prepare and activate another first", id)
@@ -77,14 +77,14 @@ func (ca *CA) Taint(id string) error {
 // Revoke ends the trust in all that a tainted authority signed, or in a
 // prepared one. Its private key is forgotten.
 func (ca *CA) Revoke(id string) error {
-	return ca.step("revoke authority", func(next *state, now time.Time, shown uint64) error {
+	return ca.step("revoke authority", func(next *state, now time.Time, shown sequences) error {
 		at, err := next.find(id)
 		if err != nil {
 			return err
 		}
 		switch i := next.authorities[at]; i.State {
 		case Tainted, Prepared:
-			next.authorities[at] = i.with(Revoked, now, shown+1)
+			next.authorities[at] = i.with(Revoked, now, shown.next)
 			return nil
 		case Active:
 			return fmt.Errorf("%s is active: prepare and activate another, and taint this one, first", id)
@@ -96,9 +96,12 @@ func (ca *CA) Revoke(id string) error {
 	})
 }
 
+// sequences are those of the Trust that is published, and of the next one.
+type sequences struct{ now, next uint64 }
+
 // step changes the authorities: on disk, in memory, and in Trust. edit gets a
-// copy to change, and the sequence of the Trust that is published.
-func (ca *CA) step(what string, edit func(next *state, now time.Time, shown uint64) error) error {
+// copy to change, and the sequences of what shows it.
+func (ca *CA) step(what string, edit func(next *state, now time.Time, shown sequences) error) error {
 	ca.steps.Lock()
 	defer ca.steps.Unlock()
 	if ca.closed {
@@ -110,7 +113,8 @@ func (ca *CA) step(what string, edit func(next *state, now time.Time, shown uint
 	current := ca.snapshot()
 	next := &state{trustDomain: current.trustDomain, root: current.root, authorities: slices.Clone(current.authorities)}
 	now := ca.cfg.Now()
-	if err := edit(next, now, ca.Trust().GetSequence()); err != nil {
+	shown := ca.Trust().GetSequence()
+	if err := edit(next, now, sequences{now: shown, next: shown + ca.stride}); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if err := ca.replace(next); err != nil {

@@ -29,6 +29,11 @@ func (ca *CA) Changed() <-chan struct{} { return *ca.changed.Load() }
 
 func (ca *CA) trustPath() string { return filepath.Join(ca.cfg.Dir, trustFile) }
 
+// startStride is the first stride after a start: the process before may have
+// published Trusts that it could not write down, and nobody takes another with
+// the same sequence.
+const startStride = 1000
+
 // readTrust reads the Trust that was published last.
 func (ca *CA) readTrust() error {
 	data, err := identity.ReadPrivate(ca.trustPath())
@@ -46,33 +51,50 @@ func (ca *CA) readTrust() error {
 		return fmt.Errorf("%s cannot be read: restore it from a backup", ca.trustPath())
 	}
 	ca.trust.Store(last)
+	ca.stride = startStride
 	return nil
 }
 
 // publish makes Trust say what authorities and ledger say, on disk first. It
 // does nothing when it does already. The caller holds steps.
-func (ca *CA) publish() error {
+func (ca *CA) publish() error { return ca.publishTrust(false) }
+
+// errTrustUnsaved says that Trust cannot be written down.
+var errTrustUnsaved = errors.New("not on disk")
+
+// publishTrust is publish; anyway does it also when the disk does not take it,
+// which is an error still.
+func (ca *CA) publishTrust(anyway bool) error {
 	last := ca.Trust()
 	next, err := ca.currentTrust(last)
 	if err != nil {
 		return fmt.Errorf("publish trust: %w", err)
 	}
 	next.Sequence = last.GetSequence()
-	if last != nil && proto.Equal(last, next) {
+	isNew := last == nil || !proto.Equal(last, next)
+	if !isNew && !ca.trustUnsaved {
 		return nil
 	}
-	next.Sequence++
+	if isNew {
+		next.Sequence += ca.stride
+	}
 	data, err := proto.Marshal(next)
 	if err == nil {
 		err = ca.cfg.disk.write(ca.trustPath(), data)
 	}
 	if err != nil {
-		return fmt.Errorf("publish trust: %w", err)
+		err = fmt.Errorf("publish trust: %w: %w", errTrustUnsaved, err)
 	}
-	ca.trust.Store(next)
-	changed := make(chan struct{})
-	close(*ca.changed.Swap(&changed))
-	return nil
+	if err != nil && !anyway {
+		return err
+	}
+	ca.trustUnsaved, ca.stride = err != nil, 1
+	if isNew {
+		ca.trust.Store(next)
+		changed := make(chan struct{})
+		close(*ca.changed.Swap(&changed))
+	}
+	return err
 }
 
 // currentTrust returns the Trust of now, with the revocation lists of the last
@@ -91,7 +113,7 @@ func (ca *CA) currentTrust(last *chancerypb.Trust) (*chancerypb.Trust, error) {
 		if !i.trusted() {
 			continue
 		}
-		crl, err := ca.crl(i, revoked, lists[i.ID], last.GetSequence()+1)
+		crl, err := ca.crl(i, revoked, lists[i.ID], last.GetSequence()+ca.stride)
 		if err != nil {
 			return nil, err
 		}
