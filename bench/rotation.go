@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/chancery-mesh/chancery/controlplane"
@@ -53,6 +51,7 @@ func (f rotationFigures) promises() error {
 	}
 	promise(f.Failed == 0, "%d of %d requests failed", f.Failed, f.Requests)
 	promise(f.TLSErrors == 0, "%d TLS errors", f.TLSErrors)
+	promise(f.LeafRotations > 0, "no certificate was renewed")
 	promise(f.Generations >= 3, "%d generations of authorities", f.Generations)
 	promise(float64(f.Requests) >= rotationRate*f.Seconds*0.99, "%d requests in %.0f s", f.Requests, f.Seconds)
 	promise(5*f.NewConnections >= f.Requests, "%d of %d requests on new connections", f.NewConnections, f.Requests)
@@ -103,7 +102,9 @@ func rotate(ctx context.Context, mesh *rig.Rig) (f rotationFigures, err error) {
 	}
 	f.Seconds = time.Since(start).Seconds()
 	after, errAfter := tlsErrors(ctx, mesh)
-	f.TLSErrors = after - before
+	if errAfter == nil {
+		f.TLSErrors, errAfter = after.since(before)
+	}
 	f.LeafRotations, f.Generations = seen.rotations(), len(seen.authorities)
 	f.count(mesh, samples)
 	f.print(samples)
@@ -135,7 +136,7 @@ func (f rotationFigures) print(samples rig.Samples) {
 		{"requests", f.Requests},
 		{"of them on new connections", f.NewConnections},
 		{"failed", f.Failed},
-		{"TLS errors at all Envoys", f.TLSErrors},
+		{"TLS errors at all Envoys and the control plane", f.TLSErrors},
 		{"certificates of workloads renewed", f.LeafRotations},
 		{"authorities that signed them", f.Generations},
 		{"certificates of the gateway's listener swapped", f.ListenerSwaps},
@@ -198,28 +199,4 @@ func watchRotation(ctx context.Context, mesh *rig.Rig, f *rotationFigures) (seen
 		return nil
 	})
 	return s, err
-}
-
-var tlsError = regexp.MustCompile(`(?m)^\S*ssl\.(?:connection_error|fail_verify\w*): (\d+)$`)
-
-// tlsErrors adds up what the Envoys tell of.
-func tlsErrors(ctx context.Context, mesh *rig.Rig) (sum int, err error) {
-	for _, agent := range mesh.Agents() {
-		stats, err := agent.Admin(ctx, "/stats?"+"filter=ssl")
-		if err != nil {
-			return 0, err
-		}
-		matches := tlsError.FindAllStringSubmatch(stats, -1)
-		if len(matches) == 0 {
-			return 0, fmt.Errorf("%s tells of no TLS: %s", agent.Name, stats)
-		}
-		for _, m := range matches {
-			n, err := strconv.Atoi(m[1])
-			if err != nil {
-				return 0, err
-			}
-			sum += n
-		}
-	}
-	return sum, nil
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -52,6 +53,7 @@ type Rig struct {
 
 	programs  Programs
 	listen    netip.AddrPort
+	http      netip.AddrPort
 	outside   *outside.Authority
 	dir       string
 	ports     ports
@@ -131,8 +133,11 @@ func (r *Rig) startControlPlane(ctx context.Context) error {
 	if r.listen, err = r.ports.next(); err != nil {
 		return err
 	}
+	if r.http, err = r.ports.next(); err != nil {
+		return err
+	}
 	args := []string{
-		"serve", "--listen", r.listen.String(),
+		"serve", "--listen", r.listen.String(), "--http", r.http.String(),
 		"--documents", r.Documents.Dir, "--registry", r.Registry.Flag(),
 		"--run", r.RunDir(), "--state", r.stateDir("control-plane"),
 	}
@@ -143,6 +148,12 @@ func (r *Rig) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	return r.trustControlPlane(ctx)
+}
+
+// Metrics returns what the control plane counts.
+func (r *Rig) Metrics(ctx context.Context) (string, error) {
+	data, err := call(ctx, http.DefaultClient, http.MethodGet, fmt.Sprintf("http://%s/metrics", r.http), nil)
+	return string(data), err
 }
 
 // RunDir returns where the control plane has its admin socket.
