@@ -70,6 +70,11 @@ func (p Pins) check() error {
 	return nil
 }
 
+// Contains reports whether p names a root.
+func (p Pins) Contains(root *x509.Certificate) bool {
+	return slices.Contains(p.roots, sha256.Sum256(root.Raw))
+}
+
 // IsZero reports whether p believes nobody.
 func (p Pins) IsZero() bool { return len(p.roots) == 0 }
 
@@ -89,7 +94,7 @@ func (p Pins) verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	}
 	var roots []*x509.Certificate
 	for _, c := range chain[1:] {
-		if slices.Contains(p.roots, sha256.Sum256(c.Raw)) {
+		if p.Contains(c) {
 			roots = append(roots, c)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,13 +103,14 @@ func (j *joiner) knownCredentials() (grpccredentials.TransportCredentials, error
 	case j.config.TrustBundle != "":
 		return j.bundleCredentials()
 	case t != nil:
-		return identity.ClientCredentials(onlyTrust{t}), nil
+		return trustCredentials(t), nil
 	}
 	return nil, errors.New("nothing to verify the control plane by: give --trust-bundle with the output of \"chancery ca bundle\"")
 }
 
 // tokenCredentials verify it by what came with the token, unless an operator
-// gave a bundle.
+// gave a bundle. Where the token names a root that is known, it is the trust of
+// before that counts, which knows as well what was revoked under it.
 func (j *joiner) tokenCredentials(token string) (grpccredentials.TransportCredentials, error) {
 	if j.config.TrustBundle != "" {
 		return j.bundleCredentials()
@@ -116,7 +119,34 @@ func (j *joiner) tokenCredentials(token string) (grpccredentials.TransportCreden
 	if err != nil {
 		return nil, err
 	}
+	if t := j.trust.current.Load(); t != nil && slices.ContainsFunc(t.Roots(), pins.Contains) {
+		return trustCredentials(t), nil
+	}
 	return identity.JoinCredentials(pins), nil
+}
+
+// trustCredentials verify it by a trust of before.
+func trustCredentials(t *identity.Trust) grpccredentials.TransportCredentials {
+	return hintingCredentials{identity.ClientCredentials(onlyTrust{t})}
+}
+
+// hintingCredentials say what to do when the control plane is not the one that
+// was trusted before.
+type hintingCredentials struct {
+	grpccredentials.TransportCredentials
+}
+
+// Clone implements grpccredentials.TransportCredentials.
+func (h hintingCredentials) Clone() grpccredentials.TransportCredentials { return h }
+
+// ClientHandshake implements grpccredentials.TransportCredentials.
+func (h hintingCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, grpccredentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		err = fmt.Errorf("%w; if the agent was away while the mesh's authority was replaced, "+
+			"give --trust-bundle with the output of \"chancery ca bundle\"", err)
+	}
+	return conn, info, err
 }
 
 func (j *joiner) bundleCredentials() (grpccredentials.TransportCredentials, error) {

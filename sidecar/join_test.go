@@ -201,6 +201,40 @@ func TestControlPlaneIsVerifiedBeforeAnythingIsTold(t *testing.T) {
 	}
 }
 
+// A token that names a root does not bring back what was revoked under it.
+func TestJoinKnowsWhatWasRevoked(t *testing.T) {
+	t.Parallel()
+	cp := newControlPlane(t, public)
+	cp.start()
+	a := newAgent(t, cp)
+	a.start()
+	stolen := cp.SVID()
+	cp.replace()
+	cp.revoke(stolen)
+	eventually(t, "the revocation is known", func() error {
+		if a.Identity().Trust == nil {
+			return errors.New("no trust")
+		}
+		return is(a.Identity().Trust.Sequence, cp.ca.Trust().GetSequence())
+	})
+	a.stop()
+	check(t, os.Remove(filepath.Join(a.config.StateDir, "svid.pem")))
+	a.config.Join = sidecar.Join{Token: cp.token()}
+	before, good := cp.attempted(), cp.SVID()
+	cp.stop()
+	cp.own = stolen
+	cp.start()
+	a.start()
+	eventually(t, "it fails", hasProblem(a, "--trust-bundle"))
+	if n := cp.attempted(); n != before {
+		t.Errorf("%d attempts to join at a revoked control plane", n-before)
+	}
+	cp.stop()
+	cp.own = good
+	cp.start()
+	eventually(t, "joined at the right one", joined(a))
+}
+
 // The answer is lost, and the agent dies before it can ask again: the token is
 // bound to a key by then, which the next agent has.
 func TestJoinIsRepeatedAfterACrash(t *testing.T) {
