@@ -94,7 +94,8 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 		err = nil // it has none; that is what was wanted
 	}
 	s.recordRevocation(r, revoked, by, err)
-	if err != nil {
+	unsaved := err
+	if err != nil && !errors.Is(err, ca.ErrUnsaved) {
 		return RevocationStatus{}, err
 	}
 	lineages := make([]string, 0, len(revoked))
@@ -110,8 +111,8 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 	if err := s.takeTrust(authority); err != nil {
 		return RevocationStatus{}, fmt.Errorf("certificates are revoked, but that is not published: %w; revoke again", err)
 	}
-	unsaved := s.tokens.DeleteUsed(func(t attest.Token) bool { return t.Workload == id || slices.Contains(lineages, t.Lineage) }, by)
-	if unsaved != nil {
+	ended := func(t attest.Token) bool { return t.Workload == id || slices.Contains(lineages, t.Lineage) }
+	if unsaved = errors.Join(unsaved, s.tokens.DeleteUsed(ended, by)); unsaved != nil {
 		status.Unsaved = unsaved.Error()
 	}
 	status.Tokens = s.tokensOf(workloads)
@@ -137,7 +138,7 @@ func (s *Server) recordRevocation(r Revocation, revoked []ca.Certificate, by str
 		subject = id.String()
 	}
 	s.record("certificates revoked", subject, by, r.Reason, err)
-	if err == nil {
+	if len(revoked) > 0 {
 		s.log.Warn("certificates revoked", "subject", subject, "certificates", len(revoked), "by", by, "reason", r.Reason)
 	}
 }

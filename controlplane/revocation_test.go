@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -210,5 +211,28 @@ func TestRevocationEndsTokens(t *testing.T) {
 	}
 	if code := again(second); code != codes.Unauthenticated {
 		t.Errorf("with the token of a revoked service: %v", code)
+	}
+}
+
+// A full disk does not keep a thief in, and the operator hears of it.
+func TestRevocationWithoutADisk(t *testing.T) {
+	t.Parallel()
+	r := start(t, shop())
+	stream := r.stream("service/orders", r.open(orders))
+	dir, away := r.state+"/ca", r.state+"/ca-away"
+	if err := os.Rename(dir, away); err != nil { // the ledger is open and stays so; Trust cannot be written
+		t.Fatal(err)
+	}
+	got, err := r.admin.Revoke(t.Context(), controlplane.Revocation{Serial: r.svid(orders).Serial()})
+	if err != nil || len(got.Certificates) != 1 || !strings.Contains(got.Unsaved, "not on disk") {
+		t.Errorf("revoked: %+v, %v", got, err)
+	}
+	stream.Ended()
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.admin.Revoke(t.Context(), controlplane.Revocation{Serial: r.svid(orders).Serial()})
+	if err != nil || again.Unsaved != "" {
+		t.Errorf("with the disk back: %+v, %v", again, err)
 	}
 }
