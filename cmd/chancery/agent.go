@@ -62,12 +62,13 @@ yourself with the output of "chancery bootstrap".`,
 	cmd.Flags().StringVar(&f.passportKeys, "passport-keys", "", `file to keep the public keys of Passports in, for the application (default "passport-keys.json" in --state)`)
 	cmd.Flags().StringVar(&f.workloadSocket, "workload-socket", "", `socket of the SPIFFE Workload API, for the application (default "workload.sock" in --state)`)
 	cmd.Flags().Int64Var(&f.applicationUID, "application-uid", -1, "user ID of the application, who alone is served there (default the agent's own)")
+	f.addConsul(cmd)
 	f.add(cmd, "service")
 	return cmd
 }
 
 func newGatewayCommand() *cobra.Command {
-	f := agentFlags{applicationUID: -1}
+	f := agentFlags{applicationUID: -1, joinFlags: joinFlags{attest: "token"}}
 	cmd := &cobra.Command{
 		Use:   "gateway --name NAME --control-plane HOST:PORT --state DIR [-- envoy ARGS…]",
 		Short: "Run the agent beside a gateway's Envoy",
@@ -120,7 +121,7 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	if err != nil {
 		return err
 	}
-	join, err := f.join(cmd, role)
+	join, err := f.join(cmd)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/spf13/cobra"
 
-	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
@@ -20,16 +19,21 @@ type joinFlags struct {
 
 func (f *joinFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.attest, "attest", "token", "how to prove the workload's identity without a certificate: token or consul")
 	flags.StringVar(&f.tokenFile, "join-token-file", "", `file of mode 0600 with a join token, or "-" for standard input; looked at when there is no certificate that is good`)
 	flags.StringVar(&f.trustBundle, "trust-bundle", "", "PEM file with the roots to know the control plane by (default those that the join token names)")
+}
+
+// addConsul is for services, which Consul knows.
+func (f *joinFlags) addConsul(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.attest, "attest", "token", "how to prove the workload's identity without a certificate: token or consul")
 	flags.StringVar(&f.consulServiceID, "consul-service-id", "", "ID of this instance's registration, for --attest consul")
 }
 
 // maxTokenInput is more than any join token has.
 const maxTokenInput = 4 << 10
 
-func (f *joinFlags) join(cmd *cobra.Command, role identity.Role) (sidecar.Join, error) {
+func (f *joinFlags) join(cmd *cobra.Command) (sidecar.Join, error) {
 	join := sidecar.Join{TokenFile: f.tokenFile, TrustBundle: f.trustBundle}
 	switch f.attest {
 	case "token":
@@ -42,16 +46,14 @@ func (f *joinFlags) join(cmd *cobra.Command, role identity.Role) (sidecar.Join, 
 		}
 		return join, nil
 	case "consul":
-		return f.joinConsul(join, role)
+		return f.joinConsul(join)
 	}
 	return join, fmt.Errorf("--attest %q: write token or consul", f.attest)
 }
 
 // joinConsul finds Consul by its usual environment.
-func (f *joinFlags) joinConsul(join sidecar.Join, role identity.Role) (sidecar.Join, error) {
+func (f *joinFlags) joinConsul(join sidecar.Join) (sidecar.Join, error) {
 	switch {
-	case role != identity.RoleService:
-		return join, errors.New("--attest consul is for services: give a gateway a join token")
 	case f.consulServiceID == "":
 		return join, errors.New("--attest consul needs --consul-service-id, the ID of this instance's registration")
 	case f.tokenFile != "":
