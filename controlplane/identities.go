@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -89,7 +88,7 @@ func (s *Server) authorities() authorities {
 func (s *Server) recordStep(step StepStatus, by string, err error) {
 	reason := ""
 	if len(step.Waiting) > 0 {
-		reason = fmt.Sprintf("without %d proxies", len(step.Waiting))
+		reason = "without " + proxyCount(len(step.Waiting))
 	}
 	s.record("authority "+string(step.Step), step.Authority, by, reason, err)
 }

@@ -130,6 +130,13 @@ func (r *rotation) due(step StepStatus) bool {
 	return false
 }
 
+// needs is what an authority has to be for a step, and how it becomes that.
+var needs = map[Step]string{
+	StepActivate: "none is prepared; chancery ca prepare comes first",
+	StepTaint:    "none is old; chancery ca activate comes first, of the next authority",
+	StepRevoke:   "none is tainted; chancery ca taint comes first (one that is prepared has to be named)",
+}
+
 // next returns the next steps, and what became of those that failed.
 func (r *rotation) next(a authorities) []StepStatus {
 	steps := r.plan(a)
@@ -149,8 +156,10 @@ func (r *rotation) command(a authorities, step Step, authority string, force boo
 	})
 	switch {
 	case len(plan) == 1:
+	case authority == "" && len(plan) == 0:
+		return fmt.Errorf("there is no authority to %s: %s", step, needs[step])
 	case authority == "":
-		return fmt.Errorf("there is no authority to %s, or more than one: name it", step)
+		return fmt.Errorf("there are %d authorities to %s: name one", len(plan), step)
 	default: // it needs no wait, or the CA says why it cannot be
 		plan = []StepStatus{{Step: step, Authority: authority}}
 	}

@@ -458,3 +458,47 @@ func TestRotationCommands(t *testing.T) {
 		f.want("revoked active")
 	})
 }
+
+// After a scale-down an instance is gone, and its certificate good for long.
+func TestRotationWithoutWhoIsGoneForGood(t *testing.T) {
+	inFleet(t, func(f *fleet) {
+		gone, left := f.agents[:2], f.agents[2]
+		time.Sleep(time.Minute)
+		f.stop()
+		f.start() // it has never heard of the first
+		f.driver.Connect(gone[1].cert)()
+		f.driver.Connect(left.cert)
+		if _, err := f.ca.Prepare(false); err != nil {
+			f.t.Fatal(err)
+		}
+		left.report()
+		activate := func() error { return f.driver.Command(f.ca, controlplane.StepActivate, "", false) }
+		err := activate()
+		waiting, ok := errors.AsType[*controlplane.WaitingError](err)
+		if !ok || !strings.HasSuffix(err.Error(), "2 proxies are not ready for it") {
+			f.t.Fatalf("not refused because of two proxies: %v", err)
+		}
+		for n, want := range []string{
+			"gateway/public (certificate " + gone[0].cert.Serial + ", ends " + gone[0].cert.Expires.Format(time.RFC3339) +
+				") has not connected to this control plane, and has its certificate since " + gone[0].cert.Issued.Format(time.RFC3339),
+			"service/orders 1 (certificate " + gone[1].cert.Serial + ", ends " + gone[1].cert.Expires.Format(time.RFC3339) +
+				") is away since " + time.Now().Format(time.RFC3339),
+		} {
+			if p := waiting.Step.Waiting[n]; p.String() != want || !p.Away {
+				f.t.Errorf("waits for %q, away: %v; want %q", p, p.Away, want)
+			}
+		}
+
+		for n, m := range gone {
+			if _, err := f.ca.RevokeSerial(m.cert.Serial, "scaled down"); err != nil {
+				f.t.Fatal(err)
+			}
+			left.report()
+			err := activate()
+			if n == 0 && (err == nil || !strings.HasSuffix(err.Error(), "1 proxy is not ready for it")) || n == 1 && err != nil {
+				f.t.Errorf("with %d revoked: %v", n+1, err)
+			}
+		}
+		f.want("old active")
+	})
+}

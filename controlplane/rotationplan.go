@@ -49,8 +49,12 @@ type WaitingProxy struct {
 	// has not connected since the control plane started.
 	Name     string `json:"name"`
 	Instance string `json:"instance,omitempty"`
-	// Serial is the newest certificate of it.
-	Serial string `json:"serial,omitempty"`
+	// Serial is the newest certificate of it, and Expires when that ends: a
+	// step waits no longer than that.
+	Serial  string    `json:"serial,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Away says that it is not connected: it may be gone for good.
+	Away bool `json:"away,omitempty"`
 	// Reason, since when.
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
@@ -62,7 +66,11 @@ func (p WaitingProxy) String() string {
 	if p.Instance != "" {
 		name += " " + p.Instance
 	}
-	return fmt.Sprintf("%s (certificate %s) %s since %s", name, cmp.Or(p.Serial, "unknown"), p.Reason, p.Since.Format(time.RFC3339))
+	certificate := cmp.Or(p.Serial, "unknown")
+	if !p.Expires.IsZero() {
+		certificate += ", ends " + p.Expires.Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s (certificate %s) %s since %s", name, certificate, p.Reason, p.Since.Format(time.RFC3339))
 }
 
 // WaitingError says that a step has to wait. The error is for operators, who
@@ -70,7 +78,19 @@ func (p WaitingProxy) String() string {
 type WaitingError struct{ Step StepStatus }
 
 func (e *WaitingError) Error() string {
-	return fmt.Sprintf("%s %s: %d proxies are not ready for it", e.Step.Step, e.Step.Authority, len(e.Step.Waiting))
+	verb := "are"
+	if len(e.Step.Waiting) == 1 {
+		verb = "is"
+	}
+	return fmt.Sprintf("%s %s: %s %s not ready for it", e.Step.Step, e.Step.Authority, proxyCount(len(e.Step.Waiting)), verb)
+}
+
+// proxyCount is "1 proxy" or "2 proxies".
+func proxyCount(n int) string {
+	if n == 1 {
+		return "1 proxy"
+	}
+	return fmt.Sprintf("%d proxies", n)
 }
 
 // plan returns the next step of every authority that has one.
@@ -145,7 +165,7 @@ func (r *rotation) behind(a authorities, authority ca.Authority) []WaitingProxy 
 		case c.ID.Role == "control-plane":
 			return "", time.Time{} // where trust comes from
 		case p == nil:
-			return "has not connected", c.Issued
+			return "has not connected to this control plane, and has its certificate", c.Issued
 		case p.report.GetTrustSequence() >= sequence:
 			return "", time.Time{}
 		case p.streams == 0:
@@ -188,7 +208,10 @@ func (r *rotation) waiting(a authorities, whyNot func(ca.Certificate, *proxy) (s
 		if reason == "" {
 			continue
 		}
-		w := WaitingProxy{Name: c.ID.String(), Serial: c.Serial, Reason: reason, Since: since}
+		w := WaitingProxy{
+			Name: c.ID.String(), Serial: c.Serial, Expires: c.Expires, Away: p == nil || p.streams == 0,
+			Reason: reason, Since: since,
+		}
 		if p != nil {
 			w.Instance = p.instance
 		}

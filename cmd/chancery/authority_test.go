@@ -13,7 +13,6 @@ import (
 	"io"
 	"math/big"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,29 +23,15 @@ import (
 // settled waits until the control plane in a directory has taken its documents
 // or refused them.
 func settled(ts *testscript.TestScript, _ bool, args []string) {
-	await(ts, args[0], func(status controlplane.Status) bool {
-		return status.Authority != nil || len(status.Documents.Faults) > 0
-	})
-}
-
-// failing waits until the control plane in a directory says that the rotation of
-// its authority fails.
-func failing(ts *testscript.TestScript, _ bool, args []string) {
-	await(ts, args[0], func(status controlplane.Status) bool {
-		return slices.ContainsFunc(status.Authority.Next, func(step controlplane.StepStatus) bool { return step.Error != "" })
-	})
-}
-
-func await(ts *testscript.TestScript, dir string, is func(controlplane.Status) bool) {
-	client := controlplane.NewAdminClient(ts.MkAbs(dir))
+	client := controlplane.NewAdminClient(ts.MkAbs(args[0]))
 	deadline := time.Now().Add(time.Minute) // scrypt takes its time under the race detector
 	for {
 		status, err := client.Status(context.Background())
-		if err == nil && is(status) {
+		if err == nil && (status.Authority != nil || len(status.Documents.Faults) > 0) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("waited too long: %+v, %v", status, err)
+			ts.Fatalf("control plane has not settled: %+v, %v", status, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

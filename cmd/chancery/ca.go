@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,12 +37,15 @@ plane does what is left.`,
 		newCAShowCommand(),
 		newCABundleCommand(),
 		newCAPrepareCommand(),
-		newCAStepCommand(controlplane.StepActivate, "Have the prepared authority sign",
-			"Activate has the prepared authority sign. It is refused as long as a proxy that\nhas a certificate does not trust it yet."),
-		newCAStepCommand(controlplane.StepTaint, "Have everybody renew who has a certificate of the old authority",
-			"Taint has everybody renew at once who has a certificate of the old authority. It\nis refused as long as a proxy that has a certificate does not trust the new one."),
-		newCAStepCommand(controlplane.StepRevoke, "End the trust in a tainted authority",
-			"Revoke ends the trust in a tainted authority, and in all that it signed, or in one\nthat was prepared for nothing. It is refused as long as a proxy uses a certificate\nof it."),
+		newCAStepCommand(controlplane.StepActivate, "Have the prepared authority sign", `Activate has the prepared authority sign. It is refused as long as a proxy that
+has a certificate does not trust it yet. The authority need not be named when
+there is only one that it can be.`),
+		newCAStepCommand(controlplane.StepTaint, "Have everybody renew who has a certificate of the old authority", `Taint has everybody renew at once who has a certificate of the old authority. It
+is refused as long as a proxy that has a certificate does not trust the new one.
+The authority need not be named when there is only one that it can be.`),
+		newCAStepCommand(controlplane.StepRevoke, "End the trust in a tainted authority", `Revoke ends the trust in a tainted authority, and in all that it signed, or in one
+that was prepared for nothing. It is refused as long as a proxy uses a certificate
+of it. The authority need not be named when only one is tainted.`),
 	)
 	return cmd
 }
@@ -118,7 +122,7 @@ func newCAStepCommand(step controlplane.Step, short, long string) *cobra.Command
 	cmd := &cobra.Command{
 		Use:   string(step) + " [AUTHORITY]",
 		Short: short,
-		Long:  long + " The authority need not be named when\nthere is only one that it can be.",
+		Long:  long,
 		Example: fmt.Sprintf("  chancery ca %[1]s\n  chancery ca %[1]s --force 41e8c6c4d2f0a9b7c1a25a0e3d5f7b9911aa22bb",
 			step),
 		Args: cobra.MaximumNArgs(1),
@@ -137,9 +141,8 @@ func newCAStepCommand(step controlplane.Step, short, long string) *cobra.Command
 func (f *adminFlags) showAuthority(cmd *cobra.Command, do func(context.Context) (controlplane.AuthorityStatus, error)) error {
 	status, err := do(cmd.Context())
 	if waiting, ok := errors.AsType[*controlplane.WaitingError](err); ok {
-		writeWaiting(cmd.ErrOrStderr(), waiting.Step.Waiting)
-		step := waiting.Step
-		return &faultError{err: err, hint: "wait for them, or go on without: " + f.command(fmt.Sprintf("chancery ca %s %s --force", step.Step, step.Authority))}
+		writeWaiting(cmd.ErrOrStderr(), waiting.Step)
+		return &faultError{err: err, hint: f.waitOrNot(waiting.Step)}
 	}
 	if err != nil {
 		return f.fault(err, "chancery ca show")
@@ -148,6 +151,15 @@ func (f *adminFlags) showAuthority(cmd *cobra.Command, do func(context.Context) 
 		return writeJSON(cmd.OutOrStdout(), status)
 	}
 	return writeAuthority(cmd.OutOrStdout(), status)
+}
+
+// waitOrNot says what there is to do about a step that waits.
+func (f *adminFlags) waitOrNot(step controlplane.StepStatus) string {
+	hint := "wait for them"
+	if i := slices.IndexFunc(step.Waiting, func(p controlplane.WaitingProxy) bool { return p.Away }); i >= 0 {
+		hint += "; if " + step.Waiting[i].Name + " is gone for good: " + f.command("chancery revoke --serial "+step.Waiting[i].Serial)
+	}
+	return hint + "; or go on without: " + f.command(fmt.Sprintf("chancery ca %s %s --force", step.Step, step.Authority))
 }
 
 func writeAuthority(w io.Writer, s controlplane.AuthorityStatus) error {
@@ -168,9 +180,7 @@ func writeAuthority(w io.Writer, s controlplane.AuthorityStatus) error {
 		return err
 	}
 	for _, step := range s.Next {
-		if len(step.Waiting) > 0 && time.Now().After(step.Due) {
-			writeWaiting(w, step.Waiting)
-		}
+		writeWaiting(w, step)
 	}
 	return nil
 }
@@ -198,7 +208,7 @@ func when(step controlplane.StepStatus) string {
 		parts = append(parts, "in "+round(d))
 	}
 	if n := len(step.Waiting); n > 0 {
-		parts = append(parts, fmt.Sprintf("waits for %s", count(n, "agent")))
+		parts = append(parts, "waits for "+proxyCount(n))
 	}
 	if !step.Forced.IsZero() {
 		parts = append(parts, fmt.Sprintf("by force in %s", until(step.Forced)))
@@ -209,11 +219,11 @@ func when(step controlplane.StepStatus) string {
 // maxWaiting bounds the lines about proxies that are waited for.
 const maxWaiting = 20
 
-func writeWaiting(w io.Writer, waiting []controlplane.WaitingProxy) {
-	for _, p := range waiting[:min(len(waiting), maxWaiting)] {
-		fmt.Fprintf(w, "  waits for %s\n", p)
+func writeWaiting(w io.Writer, step controlplane.StepStatus) {
+	for _, p := range step.Waiting[:min(len(step.Waiting), maxWaiting)] {
+		fmt.Fprintf(w, "  %s waits for %s\n", step.Step, p)
 	}
-	if more := len(waiting) - maxWaiting; more > 0 {
+	if more := len(step.Waiting) - maxWaiting; more > 0 {
 		fmt.Fprintf(w, "  and for %d more: chancery ca show -o json\n", more)
 	}
 }

@@ -24,8 +24,10 @@ var update = flag.Bool("update", false, "rewrite the golden parts of scripts")
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"address": address, "pki": pki, "proves": proves, "settled": settled, "failing": failing},
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"address": address, "eventually": eventually, "pause": pause, "pki": pki, "proves": proves, "settled": settled,
+		},
 		RequireExplicitExec: true,
 		UpdateScripts:       *update,
 	})

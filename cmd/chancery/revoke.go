@@ -30,7 +30,7 @@ not taken it by then. Those that are away take it when they are back.
 Exit codes: 0 when it is revoked and all connected proxies have taken it; 1 when
 it is not revoked, or not on disk, or they have not.`,
 		Example: `  chancery revoke --service orders --reason "host is compromised"
-  chancery revoke --serial 5b31c0…`,
+  chancery revoke --serial 5b31c0d2f0a9b7c141e8c6c4d2f0a9b7c1a25a0e`,
 		Args: cobra.NoArgs,
 		RunE: running(func(cmd *cobra.Command, _ []string) error {
 			r.Service, r.Gateway = workload.service, workload.gateway
@@ -44,10 +44,13 @@ it is not revoked, or not on disk, or they have not.`,
 				err = writeRevocation(cmd.OutOrStdout(), status)
 			}
 			if err == nil && status.Unsaved != "" {
-				return f.fault(fmt.Errorf("revoked, but not on disk, and a restart would forget it: %s; when the control plane can write again, revoke again", status.Unsaved), "chancery status")
+				return &faultError{err: fmt.Errorf("revoked, but not on disk, and a restart would forget it: %s; when the control plane can write again, revoke again", status.Unsaved), hint: f.command("chancery status")}
 			}
 			if err == nil && len(status.Waiting) > 0 {
-				err = f.fault(fmt.Errorf("revoked, but %s not taken it yet", have(len(status.Waiting))), "chancery proxies")
+				err = &faultError{
+					err:  fmt.Errorf("revoked, but %s not taken it yet", have(len(status.Waiting))),
+					hint: f.command("chancery proxies"),
+				}
 			}
 			return err
 		}),
@@ -73,8 +76,11 @@ func writeRevocation(w io.Writer, s controlplane.RevocationStatus) error {
 	for _, p := range s.Waiting {
 		fmt.Fprintf(&b, "  not yet: %s\n", p)
 	}
+	if len(s.Tokens) > 0 {
+		fmt.Fprintf(&b, "%s could bring it back; to prevent that:\n", unused(len(s.Tokens)))
+	}
 	for _, token := range s.Tokens {
-		fmt.Fprintf(&b, "a join token can bring it back; to prevent that: chancery token delete %s\n", token)
+		fmt.Fprintf(&b, "  chancery token delete %s\n", token)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -85,5 +91,20 @@ func have(proxies int) string {
 	if proxies == 1 {
 		return "1 proxy has"
 	}
-	return fmt.Sprintf("%d proxies have", proxies)
+	return proxyCount(proxies) + " have"
+}
+
+func unused(tokens int) string {
+	if tokens == 1 {
+		return "a join token that nobody has used"
+	}
+	return fmt.Sprintf("%d join tokens that nobody has used", tokens)
+}
+
+// proxyCount is "1 proxy" or "2 proxies".
+func proxyCount(n int) string {
+	if n == 1 {
+		return "1 proxy"
+	}
+	return fmt.Sprintf("%d proxies", n)
 }

@@ -151,7 +151,7 @@ func writeStatus(w io.Writer, s controlplane.Status) error {
 		if v.Proven != v.Revision {
 			proven = "proven is " + orElse(v.Proven, "none")
 		}
-		fmt.Fprintf(t, "view\t%s\trevision %s (%s), %s\n", v.Name, v.Revision, proven, count(v.Streams, "agent"))
+		fmt.Fprintf(t, "view\t%s\trevision %s (%s), %s\n", v.Name, v.Revision, proven, proxyCount(v.Streams))
 	}
 	if a := s.Authority; a != nil {
 		fmt.Fprintf(t, "trust\t%d\tspiffe://%s, %s, %s\n", a.Sequence, a.TrustDomain, count(len(a.Roots), "root"), certificates(*a))
