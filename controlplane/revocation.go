@@ -86,7 +86,7 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 	}
 	var revoked []ca.Certificate
 	if id.IsZero() {
-		revoked, err = authority.RevokeSerial(serialNumber(r.Serial), r.Reason)
+		revoked, err = revokeSerial(authority, r)
 	} else {
 		revoked, err = authority.RevokeIdentity(id, r.Reason)
 	}
@@ -124,11 +124,17 @@ func (s *Server) revoke(ctx context.Context, r Revocation, by string) (Revocatio
 	return status, nil
 }
 
-// serialNumber is a serial number as the ledger has it; tools write it in
-// several ways.
-func serialNumber(s string) string {
-	s = strings.ToLower(strings.ReplaceAll(s, ":", ""))
-	return strings.TrimLeft(s, "0")
+// revokeSerial revokes by a serial number, which tools write in several ways.
+func revokeSerial(authority *ca.CA, r Revocation) ([]ca.Certificate, error) {
+	digits := strings.ToLower(strings.ReplaceAll(r.Serial, ":", ""))
+	if strings.Trim(digits, "0123456789abcdef") != "" {
+		return nil, invalidf("%q is no serial number in hex", r.Serial)
+	}
+	revoked, err := authority.RevokeSerial(strings.TrimLeft(digits, "0"), r.Reason)
+	if errors.Is(err, ca.ErrUnknown) {
+		return nil, notFoundf("%q: there is no certificate with this serial number, or it has ended", r.Serial)
+	}
+	return revoked, err
 }
 
 // recordRevocation says in log and audit what became of a revocation.

@@ -149,6 +149,7 @@ func TestRevokeOfWhatThereIsNot(t *testing.T) {
 	}{
 		"a service that nobody knows": {controlplane.Revocation{Service: "order"}, http.StatusNotFound},
 		"a gateway of that name":      {controlplane.Revocation{Gateway: "orders"}, http.StatusNotFound},
+		"no number":                   {controlplane.Revocation{Serial: "zz"}, http.StatusBadRequest},
 		"an unknown serial number":    {controlplane.Revocation{Serial: "abc123"}, http.StatusNotFound},
 		"the beginning of a serial":   {controlplane.Revocation{Serial: r.svid(orders).Serial()[:20]}, http.StatusNotFound},
 		"nothing":                     {controlplane.Revocation{Reason: "because"}, http.StatusBadRequest},

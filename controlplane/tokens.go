@@ -46,8 +46,8 @@ func (s *Server) createToken(_ context.Context, q tokenRequest, by string) (NewT
 		return NewToken{}, invalidf("%v", err)
 	}
 	ttl, err := time.ParseDuration(q.TTL)
-	if err != nil {
-		return NewToken{}, invalidf("time to live %q: write a duration such as 10m", q.TTL)
+	if err != nil || ttl < attest.MinTTL || ttl > attest.MaxTTL {
+		return NewToken{}, invalidf("time to live %q: write a duration from %v to %v, such as 10m", q.TTL, attest.MinTTL, attest.MaxTTL)
 	}
 	if !s.views.has(id) {
 		return NewToken{}, notFoundf("no document speaks of %s: it could not join", id)

@@ -70,8 +70,8 @@ func TestTokenRefusals(t *testing.T) {
 		"another role":   {identity.ID{Role: identity.RoleGateway, Name: "orders"}, time.Hour, http.StatusNotFound},
 		"looks alike":    {identity.ID{Role: identity.RoleService, Name: "Orders"}, time.Hour, http.StatusBadRequest},
 		"control plane":  {identity.ControlPlane, time.Hour, http.StatusBadRequest},
-		"for ever":       {orders, 1000 * time.Hour, http.StatusConflict},
-		"ended long ago": {orders, -time.Hour, http.StatusConflict},
+		"for ever":       {orders, 1000 * time.Hour, http.StatusBadRequest},
+		"ended long ago": {orders, -time.Hour, http.StatusBadRequest},
 	} {
 		_, err := r.admin.CreateToken(t.Context(), test.workload, test.ttl)
 		if answer, ok := errors.AsType[*controlplane.AnswerError](err); !ok || answer.Status != test.want {

@@ -67,8 +67,11 @@ func ParseID(s string) (ID, error) {
 func ParseWorkload(s string) (ID, error) {
 	role, name, _ := strings.Cut(s, "/")
 	id := ID{Role: Role(role), Name: name}
-	if (id.Role != RoleService && id.Role != RoleGateway) || !validName.MatchString(name) {
+	switch {
+	case id.Role != RoleService && id.Role != RoleGateway:
 		return ID{}, fmt.Errorf(`%q is not a workload: write "service/NAME" or "gateway/NAME"`, s)
+	case !validName.MatchString(name):
+		return ID{}, fmt.Errorf(`%q is not a workload: a name has lower-case letters a to z, digits, and "-" between them, 63 at most`, s)
 	}
 	return id, nil
 }

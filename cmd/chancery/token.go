@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"text/tabwriter"
 	"time"
 
@@ -52,7 +53,7 @@ argument.`,
 	f.addWait(cmd)
 	f.workload.add(cmd)
 	cmd.MarkFlagsOneRequired("service", "gateway")
-	cmd.Flags().DurationVar(&f.ttl, "ttl", 10*time.Minute, "how long the token can be used")
+	cmd.Flags().DurationVar(&f.ttl, "ttl", 10*time.Minute, "how long the token can be used, from 10s to 24h")
 	cmd.Flags().StringVar(&f.out, "out", "", "file to write it to (default standard output)")
 	return cmd
 }
@@ -63,6 +64,9 @@ func (f *tokenCreateFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	token, err := client.CreateToken(cmd.Context(), f.workload.id(), f.ttl)
+	if answer, ok := errors.AsType[*controlplane.AnswerError](err); ok && answer.Status == http.StatusBadRequest {
+		return &faultError{err: err, hint: "chancery token create --help"}
+	}
 	if err != nil {
 		return f.fault(err, "chancery status")
 	}
@@ -143,8 +147,8 @@ func newTokenDeleteCommand() *cobra.Command {
 type workloadFlags struct{ service, gateway string }
 
 func (f *workloadFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.service, "service", "", "the service's name")
-	cmd.Flags().StringVar(&f.gateway, "gateway", "", "the gateway's name")
+	cmd.Flags().StringVar(&f.service, "service", "", "the service's name, as in its document")
+	cmd.Flags().StringVar(&f.gateway, "gateway", "", "the gateway's name, as in its document")
 	cmd.MarkFlagsMutuallyExclusive("service", "gateway")
 }
 

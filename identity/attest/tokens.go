@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	minTTL, maxTTL = 10 * time.Second, 24 * time.Hour
+	// MinTTL and MaxTTL bound how long a token is good.
+	MinTTL, MaxTTL = 10 * time.Second, 24 * time.Hour
 	// maxTokens bounds the file, which is written whole.
 	maxTokens = 10_000
 	// remembered is how long a token that ended is known, so that the audit
@@ -67,8 +68,8 @@ func (t *Tokens) Create(id identity.ID, ttl time.Duration, pins identity.Pins, b
 	if _, err := identity.ParseWorkload(id.String()); err != nil {
 		return "", Token{}, fmt.Errorf("create join token: %w", err)
 	}
-	if ttl < minTTL || ttl > maxTTL {
-		return "", Token{}, fmt.Errorf("create join token: time to live %v is not between %v and %v", ttl, minTTL, maxTTL)
+	if ttl < MinTTL || ttl > MaxTTL {
+		return "", Token{}, fmt.Errorf("create join token: time to live %v is not between %v and %v", ttl, MinTTL, MaxTTL)
 	}
 	if pins.IsZero() {
 		return "", Token{}, errors.New("create join token: there is no root to pin")

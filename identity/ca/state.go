@@ -18,7 +18,7 @@ type state struct {
 func (s *state) find(id string) (int, error) {
 	at := slices.IndexFunc(s.authorities, func(i *issuer) bool { return i.ID == id })
 	if at < 0 {
-		return 0, fmt.Errorf("there is no authority %q; chancery ca lists them", id)
+		return 0, fmt.Errorf("there is no authority %q", id)
 	}
 	return at, nil
 }
