@@ -82,7 +82,7 @@ func registrations(ctx context.Context, where string, services []string) []Findi
 	var found []Finding
 	for _, service := range slices.Compact(slices.Sorted(slices.Values(services))) {
 		if err := consul.CheckACLs(ctx, service); err != nil {
-			found = append(found, problem(where+", service "+service, "docs/operating.md says which rules serve, agents and applications need then", "%v", err))
+			found = append(found, problem(where+", service "+service, "set default_policy = \"deny\", and give service write to the tokens of the service's application and agent alone", "%v", err))
 		}
 	}
 	return found
