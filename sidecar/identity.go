@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/identity"
@@ -55,9 +56,29 @@ func (a *Agent) trustChanged() {
 }
 
 // usedTrust returns the sequence of the oldest Trust that is in use here: the
-// agent's, or that of its Envoy.
+// agent's, or that of its Envoy. It is 0 while that of the Envoy is not known.
 func (a *Agent) usedTrust() uint64 {
-	return a.credentials.trust.served.oldest(a.downstream.secrets.held(envoy.SecretBundle))
+	held := a.downstream.secrets.held(envoy.SecretBundle)
+	if len(held) == 0 && a.found.Load() {
+		return 0
+	}
+	return a.credentials.trust.served.oldest(held)
+}
+
+// foundPatience is how long an Envoy that was found may take to say what it
+// holds: Envoy tries at least every 30 seconds. One that says nothing then has no
+// use for it.
+const foundPatience = 35 * time.Second
+
+// envoyObtained notes whether the Envoy is that of an earlier agent. One that
+// starts now has nothing yet.
+func (a *Agent) envoyObtained(found bool) {
+	if !found {
+		a.found.Store(false)
+		a.book.touch()
+		return
+	}
+	time.AfterFunc(foundPatience, func() { a.found.Store(false); a.book.touch() })
 }
 
 // usedCertificate returns the oldest certificate that is in use here, nil for

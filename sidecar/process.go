@@ -39,8 +39,10 @@ type supervisor struct {
 	drainTime time.Duration
 	log       *slog.Logger
 	starts    prometheus.Counter
-	// died is told of each Envoy that ends by itself.
-	died func()
+	// died is told of each Envoy that ends by itself, obtained whether there is
+	// one, of an earlier agent.
+	died     func()
+	obtained func(found bool)
 	// checked says that the command's version was found good.
 	checked bool
 }
@@ -75,8 +77,10 @@ func (s *supervisor) run(ctx context.Context) error {
 func (s *supervisor) obtain(ctx context.Context) (*process, error) {
 	if p := s.find(ctx); p != nil {
 		s.log.InfoContext(ctx, "envoy found", "pid", p.pid)
+		s.obtained(true)
 		return p, nil
 	}
+	s.obtained(false)
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}

@@ -109,10 +109,12 @@ func TestSupervisorRefusesOldEnvoys(t *testing.T) {
 }
 
 // TestEnvoySurvivesItsAgent runs an agent in a process of its own, kills it,
-// and lets another one find the Envoy.
+// and lets another one find the Envoy: what trust that has is not known then.
 func TestEnvoySurvivesItsAgent(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, newControlPlane(t, public))
+	cp := newControlPlane(t, public)
+	cp.start()
+	a := newAgent(t, cp)
 	a.config.EnvoyCommand = []string{script(t, "1.40.0", "exec sleep 1000")}
 	a.config.DrainTime = 100 * time.Millisecond
 	victim := exec.Command(os.Args[0], "-test.run=^TestAgentProcess$")
@@ -128,9 +130,17 @@ func TestEnvoySurvivesItsAgent(t *testing.T) {
 	if !alive(pid) || a.pid() != pid {
 		t.Fatalf("envoy %d (alive: %v) was not taken over: the pidfile says %d", pid, alive(pid), a.pid())
 	}
+	eventually(t, "the agent has joined", joined(a))
+	eventually(t, "it reports", func() error { return is(cp.lastReport().GetSvidSerial(), a.Identity().Certificate.Serial) })
+	if got := cp.lastReport().GetTrustSequence(); got != 0 {
+		t.Errorf("trust %d is reported, and nobody asked the Envoy", got)
+	}
 	check(t, syscall.Kill(pid, syscall.SIGKILL))
 	eventually(t, "an Envoy found again is restarted, too", func() error {
 		return errors.Join(running(a)(), is(a.pid() != pid, true))
+	})
+	eventually(t, "the trust is reported of one that knows no older", func() error {
+		return is(cp.lastReport().GetTrustSequence(), cp.ca.Trust().GetSequence())
 	})
 }
 

@@ -111,6 +111,7 @@ func (a *Agent) supervise(ctx, serving context.Context) error {
 		log:       a.log,
 		starts:    a.metrics.starts,
 		died:      a.book.died,
+		obtained:  a.envoyObtained,
 	}
 	return s.run(ctx)
 }

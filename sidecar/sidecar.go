@@ -133,6 +133,9 @@ type Agent struct {
 	// nil elsewhere.
 	certificates *certificates
 	workload     *workload.Server
+	// found says that an earlier agent's Envoy may be there, and has yet to say
+	// what it holds.
+	found atomic.Bool
 	// controlPlane says that the control plane's stream is open.
 	controlPlane atomic.Bool
 }
@@ -143,6 +146,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld()}
+	a.found.Store(len(c.EnvoyCommand) > 0)
 	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
 	a.book = newBook(a.log, a.metrics.nacks)
 	a.problems = &problems{changed: a.book.touch}
