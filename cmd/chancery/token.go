@@ -45,7 +45,7 @@ mode 0600, which replaces what is there. It is shown this once: the control plan
 keeps no more than a hash. Bring it to the agent's host in a file, never as an
 argument.`,
 		Example: `  chancery token create --service orders --out orders.token
-  chancery token create --gateway public --ttl 1h --wait 30s > public.token`,
+  chancery token create --gateway public --ttl 1h --wait 30s --out public.token`,
 		Args: cobra.NoArgs,
 		RunE: running(func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }),
 	}
