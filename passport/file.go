@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// reloadInterval is how often a [File] looks for a newer version.
+// reloadInterval is how often a [File] looks for a newer version, at least; it
+// does at once for a key that it does not know.
 const reloadInterval = time.Second
 
 // File is the [KeySource] of a file that somebody else keeps current: a JWK Set
@@ -35,9 +36,11 @@ func OpenFile(path string) (*File, error) {
 func (f *File) Key(id string) (Key, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.checked) >= reloadInterval {
-		f.reload()
+	key, ok := f.keys.Key(id)
+	if ok && time.Since(f.checked) < reloadInterval {
+		return key, true
 	}
+	f.reload() // a gateway signs with a new key as soon as it is in the file
 	return f.keys.Key(id)
 }
 
