@@ -7,6 +7,7 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/steady"
 )
 
 // Scope is what keys may speak for.
@@ -55,6 +56,14 @@ func (r RevokedKeys) Add(id string, until time.Time) { revokedKeys(r).add(id, un
 
 // MaxRevokedKeys bounds them.
 const MaxRevokedKeys = maxRevokedKeys
+
+// SetClock makes the clock seem to be so far from where it was.
+func (pk PassportKeys) SetClock(ahead *time.Duration) {
+	pk.clock = steady.New(func() time.Time { return time.Now().Add(*ahead) })
+}
+
+// Held returns how many keys of a gateway are remembered.
+func (pk PassportKeys) Held(gateway string) int { return len(pk.endorsed[gateway]) }
 
 // Revoke and Retain are revoke and retain.
 func (pk PassportKeys) Revoke(lineages ...string) { pk.revoke(lineages) }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/steady"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -53,6 +54,7 @@ type passportKeys struct {
 	// barred those that were revoked.
 	endorsed map[string][]endorsement
 	barred   revokedKeys
+	clock    *steady.Clock
 	// revoked are the lineages that were revoked lately, and when: a request of
 	// theirs may be under way.
 	revoked map[string]time.Time
@@ -105,7 +107,7 @@ func openPassportKeys(path string, log *slog.Logger) (*passportKeys, error) {
 		return nil, fmt.Errorf("endorsed passport keys: %w", err)
 	}
 	return &passportKeys{
-		path: path, log: log, endorsed: saved.Endorsed, barred: saved.Revoked,
+		path: path, log: log, endorsed: saved.Endorsed, barred: saved.Revoked, clock: steady.New(time.Now),
 		revoked: map[string]time.Time{}, readiness: newReadiness(),
 	}, nil
 }
@@ -315,15 +317,17 @@ func (pk *passportKeys) expire() {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	now := time.Now()
+	// A key that a clock which is wrong has ended would be missed.
+	jump, settled := pk.clock.Look()
 	pk.forget(now)
 	maps.DeleteFunc(pk.revoked, func(_ string, at time.Time) bool { return now.Sub(at) > revokedTime })
 	pk.expireGrants(now)
-	if pk.barred.expire(now) {
+	if settled && pk.barred.expire(now) {
 		pk.unsaved = true
 	}
 	ended := func(e endorsement) bool { return now.After(e.Until) }
 	for gateway, keys := range pk.endorsed {
-		if slices.ContainsFunc(keys, ended) {
+		if jump == 0 && slices.ContainsFunc(keys, ended) {
 			pk.endorsed[gateway] = slices.DeleteFunc(keys, ended)
 			pk.unsaved = true
 			pk.publish(gateway)

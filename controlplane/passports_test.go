@@ -73,6 +73,36 @@ func published(t *testing.T, keys controlplane.PassportKeys) passport.KeySet {
 	return set
 }
 
+// A clock that is ahead for a while takes no key from a gateway.
+func TestPassportKeysOutliveAClockThatJumps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys, err := controlplane.OpenPassportKeys(dir + "/keys.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.Use("shop.example", []string{"public"})
+		jwk, _ := newPassportKey(t)
+		if err := keys.Endorse("public", jwk); err != nil {
+			t.Fatal(err)
+		}
+		var ahead time.Duration
+		keys.SetClock(&ahead)
+		time.Sleep(25 * time.Hour)
+		for _, step := range []struct {
+			ahead time.Duration
+			held  int
+		}{{48 * time.Hour, 1}, {0, 0}} {
+			ahead = step.ahead
+			keys.Expire()
+			if n := keys.Held("public"); n != step.held {
+				t.Errorf("with the clock %v ahead %d keys are held, want %d", step.ahead, n, step.held)
+			}
+		}
+	})
+}
+
 func TestKeyIsReadyWhenEveryPDPHasIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
