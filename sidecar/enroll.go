@@ -72,11 +72,12 @@ func (c *credentials) prove(ctx context.Context, req *chancerypb.EnrollRequest) 
 	return resp, err
 }
 
-// renew asks with the certificate that it shall follow.
+// renew asks with the certificate that it shall follow. One that was refused is
+// not waited with for better times: a token may come meanwhile.
 func (c *credentials) renew(ctx context.Context, req *chancerypb.EnrollRequest) (*chancerypb.EnrollResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, enrollTimeout)
 	defer cancel()
-	resp, err := c.client.Enroll(ctx, req, grpc.WaitForReady(true))
+	resp, err := c.client.Enroll(ctx, req, grpc.WaitForReady(!c.refused.Load()))
 	c.metrics.enrolled("renew", err)
 	switch status.Code(err) {
 	case codes.OK:

@@ -201,6 +201,31 @@ func TestControlPlaneIsVerifiedBeforeAnythingIsTold(t *testing.T) {
 	}
 }
 
+// An agent that is refused and does not know why looks for a token all the time.
+func TestRefusedAgentFindsItsTokenSoon(t *testing.T) {
+	t.Parallel()
+	cp := newControlPlane(t, public)
+	cp.start()
+	a := newAgent(t, cp)
+	a.config.Join = sidecar.Join{TokenFile: filepath.Join(t.TempDir(), "token")}
+	writeToken("%s", 0o600)(t, a.config.Join.TokenFile, cp.token())
+	a.start()
+	eventually(t, "connected", func() error { return is(a.Status().ControlPlaneConnected, true) })
+	check(t, os.Remove(a.config.Join.TokenFile))
+	serial := a.Identity().Certificate.Serial
+	_, err := cp.ca.RevokeSerial(serial, "test") // and nobody is told
+	check(t, err)
+	cp.stop()
+	begin := time.Now()
+	cp.start()
+	eventually(t, "it is refused", hasProblem(a, "the control plane refuses certificate"))
+	writeToken("%s", 0o600)(t, a.config.Join.TokenFile, cp.token())
+	eventually(t, "joined", func() error { return is(a.Identity().Certificate.Serial != serial, true) })
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("a fresh token was found after %v", took)
+	}
+}
+
 // A token that names a root does not bring back what was revoked under it.
 func TestJoinKnowsWhatWasRevoked(t *testing.T) {
 	t.Parallel()
