@@ -130,7 +130,10 @@ func newDoor(source identity.Source, m *metrics, lineageOf func(*x509.Certificat
 	return d
 }
 
+// bound sets the bounds for connections that arrive from then on.
 func (d *door) bound(b bounds) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.bounds = b
 	d.handshakes = b.handshakes.limiter()
 	d.addresses = limits[netip.Addr]{perSecond: b.handshakesPerAddress.perSecond, burst: b.handshakesPerAddress.burst}
