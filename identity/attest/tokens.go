@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// MinTTL and MaxTTL bound how long a token is good.
-	MinTTL, MaxTTL = 10 * time.Second, 24 * time.Hour
+	// MinTTL is how long a token is good at least.
+	MinTTL = 10 * time.Second
+	// MaxTTL is how long a token is good at most.
+	MaxTTL = 24 * time.Hour
 	// maxTokens bounds the file, which is written whole.
 	maxTokens = 10_000
 	// remembered is how long a token that ended is known, so that the audit

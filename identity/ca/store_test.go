@@ -141,8 +141,9 @@ func TestEncryption(t *testing.T) {
 	if !bytes.Equal(before, readFile(t, path)) {
 		t.Error("a wrong passphrase changed the file")
 	}
+	// What was changed may not even be base64 any more.
 	change(t, cfg, "authorities.json", len(before)-20)
-	assertRefused(t, cfg, "does not decrypt")
+	assertRefused(t, cfg, "read "+path)
 }
 
 func TestReadKeyProtection(t *testing.T) {
