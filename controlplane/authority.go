@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -25,6 +26,8 @@ const maxLeaf = 90 * 24 * time.Hour
 // of the mesh.
 func (s *Server) openCA(m *mesh.Mesh) error {
 	lifetimes := ca.Lifetimes{Authority: m.Certificates.Authority, Root: m.Certificates.Root}
+	// A report may be a little ahead of the last handshake with what it replaced.
+	s.rotation.lastRequest.Store(int64(envoy.LastRequest(m) + time.Second))
 	if s.ca != nil {
 		if had := s.ca.TrustDomain(); had != m.TrustDomain {
 			return fmt.Errorf("trust domain cannot change from %q to %q: start another control plane with another state directory", had, m.TrustDomain)

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +27,9 @@ func NewRotation(log *slog.Logger, r prometheus.Registerer, record func(StepStat
 func (r Rotation) Run(ctx context.Context, a *ca.CA) {
 	r.run(ctx, func() authorities { return a })
 }
+
+// LastRequest is how long connections are used after their handshake.
+func (r Rotation) LastRequest(d time.Duration) { r.lastRequest.Store(int64(d)) }
 
 // Next is next.
 func (r Rotation) Next(a *ca.CA) []StepStatus { return r.next(a) }

@@ -45,8 +45,9 @@ type proxy struct {
 	// changed is when the proxy last came or went.
 	changed time.Time
 	report  *chancerypb.ReportRequest
-	// reported is when the report came.
-	reported time.Time
+	// reported is when the report came, and moved when one first told of the
+	// authority that the proxy's certificate is of.
+	reported, moved time.Time
 	// seats are the connections that its streams are on.
 	seats seats
 	// unheard are the types of which Envoy's last NACK was not acted on.
@@ -97,6 +98,9 @@ func (ps *proxies) note(who caller, report *chancerypb.ReportRequest) (p *proxy,
 	p = ps.entry(who.ID, who.certificate.Lineage, report.GetInstance())
 	before, p.report = p.report, report
 	p.reported = time.Now()
+	if before.GetSvidAuthority() != report.GetSvidAuthority() {
+		p.moved = p.reported
+	}
 	p.seats.tell(who.connection, report.GetTrustSequence())
 	p.settle()
 	ps.announce()

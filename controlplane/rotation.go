@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chancery-mesh/chancery/identity/ca"
@@ -45,6 +46,9 @@ type rotation struct {
 	// record takes down who did what.
 	record   func(step StepStatus, by string, err error)
 	failures failures
+	// lastRequest is how long connections may be used after their handshake, in
+	// nanoseconds.
+	lastRequest atomic.Int64
 
 	mu sync.Mutex
 	// told is how many proxies a step was last said to wait for.

@@ -244,6 +244,22 @@ func TestRotation(t *testing.T) {
 		})
 	})
 
+	t.Run("an old authority is trusted as long as connections by it are open", func(t *testing.T) {
+		inFleet(t, func(f *fleet) {
+			f.driver.LastRequest(time.Minute)
+			f.pass(authorityLife/2 + time.Minute)
+			f.want("tainted active")
+			for _, m := range f.agents {
+				m.renew()
+				m.use()
+			}
+			f.pass(55 * time.Second)
+			f.want("tainted active")
+			f.pass(10 * time.Second)
+			f.want("revoked active")
+		})
+	})
+
 	t.Run("a proxy that never hears does not keep the authority until its end", func(t *testing.T) {
 		inFleet(t, func(f *fleet) {
 			deaf := f.agents[1]

@@ -176,7 +176,8 @@ func (r *rotation) behind(a authorities, authority ca.Authority) []WaitingProxy 
 }
 
 // using returns who uses a certificate of an authority, or did when it was last
-// heard of.
+// heard of, or may have connections open that began with one: what comes on them
+// would be refused.
 func (r *rotation) using(a authorities, authority string) []WaitingProxy {
 	return r.waiting(a, func(c ca.Certificate, p *proxy) (string, time.Time) {
 		switch {
@@ -184,6 +185,8 @@ func (r *rotation) using(a authorities, authority string) []WaitingProxy {
 			return "has a certificate of it", c.Issued
 		case p != nil && p.uses(authority, r.now()):
 			return "uses a certificate of it", p.reported
+		case p != nil && p.report.GetSvidAuthority() != "" && r.now().Before(p.moved.Add(time.Duration(r.lastRequest.Load()))):
+			return "may have connections that began with a certificate of it", p.moved
 		}
 		return "", time.Time{}
 	})

@@ -67,8 +67,20 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 // certificate that was accepted once has most of its life still before it when
 // its successor is asked for.
 func connectionLifetime(m *mesh.Mesh) *durationpb.Duration {
-	return durationpb.New(min(maxConnectionLifetime, max(time.Second, m.Certificates.Leaf/4)))
+	return durationpb.New(connectionAge(m))
 }
+
+func connectionAge(m *mesh.Mesh) time.Duration {
+	return min(maxConnectionLifetime, max(time.Second, m.Certificates.Leaf/4))
+}
+
+// drainTime is how long Envoy still takes requests on a connection that has
+// reached its age (HttpConnectionManager.drain_timeout, the default).
+const drainTime = 5 * time.Second
+
+// LastRequest is how long after its handshake a connection between workloads may
+// still carry a request.
+func LastRequest(m *mesh.Mesh) time.Duration { return connectionAge(m) + drainTime }
 
 // nobodyInternal keeps Envoy from believing clients on loopback and private
 // networks what only Envoys say to each other. Its default is to believe them,

@@ -25,7 +25,8 @@ which each waits until it is safe:
   prepare   makes the next one, which all proxies trust from then on
   activate  has it sign, once all proxies trust it
   taint     has everybody renew whose certificate is of the old one
-  revoke    ends the trust in the old one, once nobody uses it
+  revoke    ends the trust in the old one, once nobody uses it and connections
+            that began with its certificates have ended
 
 The control plane does this by itself: it begins at half of an authority's life,
 and activates the next one at 5/6 of it even if proxies are missing, which is
