@@ -103,9 +103,11 @@ type PDP struct {
 	taker   *taker
 }
 
-// Subscribe begins a stream that holds a version, if any.
-func (pk PassportKeys) Subscribe(gateway string, id identity.ID, version string) PDP {
-	p := PDP{pk, gateway, &taker{id: id}}
+// Subscribe begins a stream of the PDP whose certificates are of a lineage, which
+// asks for the keys of the gateway public and holds a version of them, if any.
+func (pk PassportKeys) Subscribe(lineage string, id identity.ID, version string) PDP {
+	const gateway = "public"
+	p := PDP{pk, gateway, &taker{id: id, lineage: lineage}}
 	held := map[string]string{}
 	if version != "" {
 		held[gateway] = version

@@ -112,8 +112,8 @@ func TestKeyIsReadyWhenEveryPDPHasIt(t *testing.T) {
 		endorse(t, keys, "a", first)
 		wantReady(t, keys, firstID) // nobody takes it: nobody lacks it
 
-		one, two := keys.Subscribe("public", orders, version(keys)), keys.Subscribe("public", orders, version(keys))
-		stale := keys.Subscribe("public", inventory, "")
+		one, two := keys.Subscribe("orders 1", orders, version(keys)), keys.Subscribe("orders 2", orders, version(keys))
+		stale := keys.Subscribe("inventory 1", inventory, "")
 		next, nextID := newPassportKey(t)
 		time.Sleep(time.Hour)
 		endorse(t, keys, "a", first, next)
@@ -132,7 +132,7 @@ func TestKeyIsReadyWhenEveryPDPHasIt(t *testing.T) {
 
 		// What comes later gets all keys before anything else; it takes none
 		// back.
-		keys.Subscribe("public", inventory, "")
+		keys.Subscribe("inventory 2", inventory, "")
 		wantReady(t, keys, firstID, nextID)
 	})
 }
@@ -144,7 +144,7 @@ func TestPDPThatIsAwayIsWaitedFor(t *testing.T) {
 		keys := settledPassportKeys(t, dir)
 		first, firstID := newPassportKey(t)
 		endorse(t, keys, "a", first)
-		gone, back := keys.Subscribe("public", orders, version(keys)), keys.Subscribe("public", inventory, version(keys))
+		gone, back := keys.Subscribe("orders 1", orders, version(keys)), keys.Subscribe("inventory 1", inventory, version(keys))
 		held := version(keys)
 		gone.Leave()
 		back.Leave()
@@ -158,12 +158,33 @@ func TestPDPThatIsAwayIsWaitedFor(t *testing.T) {
 		wantReady(t, keys, firstID, onlyID)
 
 		// One of the two comes back, and holds what it held.
-		again := keys.Subscribe("public", inventory, held)
+		again := keys.Subscribe("inventory 1", inventory, held)
 		time.Sleep(5 * time.Minute)
 		again.ACK(version(keys))
 		wantReady(t, keys, firstID, onlyID)
 		time.Sleep(6 * time.Minute) // the other does not
 		wantReady(t, keys, firstID, nextID, onlyID)
+	})
+}
+
+// Agents connect with each new certificate before they leave the connection that
+// they had.
+func TestPDPThatConnectsAnewIsNotAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keys := settledPassportKeys(t, dir)
+		first, firstID := newPassportKey(t)
+		endorse(t, keys, "a", first)
+		held := version(keys)
+		before := keys.Subscribe("orders 1", orders, held)
+		next, nextID := newPassportKey(t)
+		endorse(t, keys, "a", first, next)
+		anew := keys.Subscribe("orders 1", orders, held)
+		before.Leave()
+		wantReady(t, keys, firstID)
+		anew.ACK(version(keys))
+		wantReady(t, keys, firstID, nextID)
 	})
 }
 
@@ -174,8 +195,8 @@ func TestPDPThatDoesNotAnswerIsNotWaitedForForever(t *testing.T) {
 		keys := settledPassportKeys(t, dir)
 		first, firstID := newPassportKey(t)
 		endorse(t, keys, "a", first)
-		keys.Subscribe("public", orders, version(keys))
-		other := keys.Subscribe("public", inventory, "")
+		keys.Subscribe("orders 1", orders, version(keys))
+		other := keys.Subscribe("inventory 1", inventory, "")
 		next, nextID := newPassportKey(t)
 		endorse(t, keys, "a", first, next)
 		other.Unsubscribe()
@@ -202,7 +223,7 @@ func TestRestartedControlPlaneWaitsForPDPs(t *testing.T) {
 		endorse(t, keys, "a", first, next)
 		wantReady(t, keys, firstID) // nobody has come back yet
 		time.Sleep(5 * time.Second)
-		pdp := keys.Subscribe("public", orders, held)
+		pdp := keys.Subscribe("orders 1", orders, held)
 		time.Sleep(6 * time.Second)
 		wantReady(t, keys, firstID)
 		pdp.ACK(version(keys))
@@ -401,7 +422,7 @@ func TestRotationIsNeverNoticed(t *testing.T) {
 		const life = 2 * time.Minute
 		random := rand.New(rand.NewPCG(1, 2))
 		keys := settledPassportKeys(t, dir)
-		pdps := []*fakePDP{{}, {}, {}, {}, {}}
+		pdps := []*fakePDP{{lineage: "1"}, {lineage: "2"}, {lineage: "3"}, {lineage: "4"}, {lineage: "5"}}
 		for _, p := range pdps {
 			p.come(keys)
 		}
@@ -465,6 +486,7 @@ func TestRotationIsNeverNoticed(t *testing.T) {
 type fakePDP struct {
 	controlplane.PDP
 
+	lineage   string
 	held      string
 	set       passport.KeySet
 	comesBack int // seconds
@@ -472,7 +494,7 @@ type fakePDP struct {
 }
 
 func (p *fakePDP) come(keys controlplane.PassportKeys) {
-	p.PDP = keys.Subscribe("public", orders, p.held)
+	p.PDP = keys.Subscribe(p.lineage, orders, p.held)
 }
 
 // step is what happens in a second.

@@ -150,12 +150,11 @@ func (pk *passportKeys) asked(t *taker, gateways []string, versions map[string]s
 	}
 }
 
-// succeed makes t take the place of one that is away and was the same PDP, as
-// far as anybody can tell.
+// succeed makes t take the place of one that is away and was the same PDP.
 func (r *readiness) succeed(t *taker) {
 	for _, takers := range r.takers {
 		for other := range takers {
-			if other != t && !other.left.IsZero() && other.id == t.id && other.lineage == t.lineage {
+			if other != t && !other.left.IsZero() && other.isSame(t) {
 				r.drop(other)
 				return
 			}
@@ -188,17 +187,28 @@ func (pk *passportKeys) acknowledged(t *taker, versions map[string]string) {
 	}
 }
 
-// left notes that the stream of a PDP has ended.
+// left notes that the stream of a PDP has ended. Where another of the same PDP is
+// there already, since agents connect anew before they leave, nobody is away.
 func (pk *passportKeys) left(t *taker) {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	t.left = time.Now()
 	for gateway, takers := range pk.takers {
-		if _, ok := takers[t]; ok {
-			pk.settle(gateway)
+		if _, ok := takers[t]; !ok {
+			continue
 		}
+		for other := range takers {
+			if other.left.IsZero() && other.isSame(t) {
+				pk.drop(t)
+				break
+			}
+		}
+		pk.settle(gateway)
 	}
 }
+
+// isSame reports whether two are of the same PDP, as far as anybody can tell.
+func (t *taker) isSame(other *taker) bool { return t.id == other.id && t.lineage == other.lineage }
 
 // settle finds the keys of a gateway that have become ready. The caller holds
 // the lock.
