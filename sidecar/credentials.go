@@ -215,9 +215,9 @@ func (c *credentials) trustChanged() {
 		if err := c.revoked(s.SVID, t); err != nil {
 			c.log.Error("this workload was revoked", "err", err)
 			if c.passports != nil {
-				err = c.passports.forget()
+				err = errors.Join(err, c.passports.forget())
 			}
-			c.problems.set(problemCertificate, errors.Join(c.revoked(s.SVID, t), err).Error())
+			c.problems.set(problemCertificate, err.Error())
 		}
 	}
 	c.notify()
