@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test test-all test-compose demo bench bench-rotation check format generate tools clean
+.PHONY: help build test test-all test-compose demo bench bench-authz bench-rotation check format generate tools clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
@@ -31,6 +31,9 @@ demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
 
 bench: build ## measure Consul write -> Envoy routes by it; the last line is JSON
 	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
+
+bench-authz: ## what an authorization check costs, against servers that do nothing or little; the last line is JSON
+	go run ./bench/authz
 
 bench-rotation: build ## requests while certificates, authorities and keys rotate; the last line is JSON
 	@echo "a thousand agents renew at once:"

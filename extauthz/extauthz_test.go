@@ -220,6 +220,16 @@ func TestServiceDecides(t *testing.T) {
 	}
 }
 
+func TestGatewayThatMintsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.gateway.Minting = nil
+	response, got := check(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request())
+	if got.status != 200 || len(response.GetOkResponse().GetHeaders()) > 0 {
+		t.Errorf("got %+v, %v", got, response)
+	}
+}
+
 func TestGatewayMints(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

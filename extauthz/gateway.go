@@ -25,7 +25,7 @@ func (c *check) judgeGateway(ctx context.Context) verdict {
 		User:   policy.User{ID: id.User, Groups: id.Groups, Scopes: id.Scopes},
 		Client: policy.Client{ID: id.Client}, Tenant: id.Tenant,
 	})
-	if v != allowed {
+	if v != allowed || !c.state.mints {
 		return v
 	}
 	return c.mint(id)

@@ -22,8 +22,9 @@ type Rules struct {
 	// whose access tokens a gateway takes.
 	gateways, providers []string
 
-	// lifetime of the Passports that a gateway mints, and the tenants whose
-	// users it lets in; none is any.
+	// mints says that a gateway does, with that lifetime; tenants are those
+	// whose users it lets in, none is any.
+	mints    bool
 	lifetime time.Duration
 	tenants  map[string]struct{}
 	// clearPassport says that a service takes Passports on connections in the
@@ -57,7 +58,7 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	if err != nil || r.trustDomain == "" {
 		return nil, fmt.Errorf("policy %q of trust domain %q names no workload", r.name, r.trustDomain)
 	}
-	if (r.id.Role == identity.RoleGateway) != (p.GetMinting() != nil) {
+	if p.GetMinting() != nil && !r.isGateway() {
 		return nil, fmt.Errorf("policy %q: gateways mint Passports, and nobody else", r.name)
 	}
 	if r.isGateway() {
@@ -74,7 +75,8 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 func (r *Rules) isGateway() bool { return r.id.Role == identity.RoleGateway }
 
 func (r *Rules) addGatewayRoutes(p *chancerypb.Policy) error {
-	if r.lifetime = p.GetMinting().GetLifetime().AsDuration(); r.lifetime < time.Second {
+	r.mints = p.GetMinting() != nil
+	if r.lifetime = p.GetMinting().GetLifetime().AsDuration(); r.mints && r.lifetime < time.Second {
 		return errors.New("lifetime of Passports must be at least 1s")
 	}
 	r.tenants = setOf(p.GetMinting().GetTenants())

@@ -17,8 +17,8 @@ func TestNewStateRefuses(t *testing.T) {
 		"no name":         func(f *fixture) { f.gateway.Name, f.service.Name = "", "" },
 		"unknown role":    func(f *fixture) { f.gateway.Name, f.service.Name = "x/public", "x/orders" },
 		"no trust domain": func(f *fixture) { f.gateway.TrustDomain, f.service.TrustDomain = "", "" },
-		"minting the other": func(f *fixture) {
-			f.gateway.Minting, f.service.Minting = f.service.GetMinting(), f.gateway.GetMinting()
+		"minting by a service, at the gateway for no time": func(f *fixture) {
+			f.service.Minting, f.gateway.Minting = f.gateway.GetMinting(), &chancerypb.Minting{}
 		},
 		"rule does not parse": func(f *fixture) { f.gateway.Routes[0].Allow, f.service.Routes[0].Allow = "(", "(" },
 		"rule has a wrong type": func(f *fixture) {

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/chancery-mesh/chancery/passport"
+)
+
+// bench is a run.
+type bench struct {
+	options
+	world   *world
+	dir     string
+	servers map[string]*process
+}
+
+// supply returns the checks of a turn. They come for a row again and again, or
+// are fresh and may be made once.
+type supply func(ctx context.Context) (calls []*call, fresh bool, err error)
+
+// row is a server under one kind of load.
+type row struct {
+	name, server string
+	supply       supply
+	judge        judge
+	// base is the row that this one is compared with, nil for none.
+	base *row
+	// turns that were measured, one a round.
+	turns []turn
+}
+
+// turn is what one row did in one round.
+type turn struct {
+	checks int
+	used   usage
+	took   time.Duration
+	times  []time.Duration
+	wrong  int64
+}
+
+// perCheck returns CPU time in microseconds.
+func (t turn) perCheck() float64 {
+	return float64(t.used.CPU.Nanoseconds()) / 1e3 / float64(max(t.checks, 1))
+}
+
+const (
+	// freshTokens and freshPassports are how many there are for a turn: those
+	// of a second or less. Signing by RSA takes its time.
+	freshTokens    = 2000
+	freshPassports = 10000
+)
+
+// rows are what is measured. Null gets what the row gets that it is the base of.
+func (b *bench) rows(ctx context.Context) (rows map[string]*row, order []*row, err error) {
+	edge, err := b.world.edgeCalls(ctx, cycle, false, b.merged)
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := b.world.serviceCalls(ctx, cycle, false, b.merged)
+	if err != nil {
+		return nil, nil, err
+	}
+	verifier, err := passport.NewVerifier(passport.VerifierConfig{TrustDomain: domain, Keys: b.world.passportKeys()})
+	if err != nil {
+		return nil, nil, err
+	}
+	same := func(calls []*call) supply {
+		return func(context.Context) ([]*call, bool, error) { return calls, false, nil }
+	}
+	newTokens := b.freshTokens()
+	atEdge := &row{name: "null", server: serverNull, supply: same(edge), judge: takesAnything}
+	atService := &row{name: "null, at a service", server: serverNull, supply: same(service), judge: takesAnything}
+	floorNew := &row{name: "floor, new tokens", server: serverFloor, supply: newTokens, judge: decides}
+	rows = map[string]*row{
+		"null":         atEdge,
+		"null-service": atService,
+		"floor-w1":     {name: "floor W1", server: serverFloor, supply: same(edge), judge: decides, base: atEdge},
+		"floor-w2":     {name: "floor W2", server: serverFloorMints, supply: same(edge), judge: mints(verifier), base: atEdge},
+		"w1":           {name: "W1", server: serverDecides, supply: same(edge), judge: decides, base: atEdge},
+		"w2":           {name: "W2", server: serverMints, supply: same(edge), judge: mints(verifier), base: atEdge},
+		"w3":           {name: "W3", server: serverService, supply: b.freshPassports, judge: decides, base: atService},
+		"w3-repeat":    {name: "W3, the same again", server: serverService, supply: same(service), judge: decides, base: atService},
+		"floor-new":    floorNew,
+		"new":          {name: "W1, new tokens", server: serverDecides, supply: newTokens, judge: decides, base: floorNew},
+	}
+	for _, key := range []string{
+		"null", "floor-w1", "w1", "floor-w2", "w2", "floor-new", "new", "null-service", "w3", "w3-repeat",
+	} {
+		order = append(order, rows[key])
+	}
+	return rows, order, nil
+}
+
+// freshTokens gives each round's tokens to those two that share it: to each of
+// them they are new.
+func (b *bench) freshTokens() supply {
+	var calls []*call
+	given := 0
+	return func(ctx context.Context) ([]*call, bool, error) {
+		var err error
+		if given%2 == 0 {
+			calls, err = b.world.edgeCalls(ctx, freshTokens, true, b.merged)
+		}
+		given++
+		return calls, true, err
+	}
+}
+
+func (b *bench) freshPassports(ctx context.Context) ([]*call, bool, error) {
+	calls, err := b.world.serviceCalls(ctx, freshPassports, true, b.merged)
+	return calls, true, err
+}
+
+// measure runs the rounds. Each has another order.
+func (b *bench) measure(ctx context.Context) (figures, error) {
+	rows, order, err := b.rows(ctx)
+	if err != nil {
+		return figures{}, err
+	}
+	fmt.Printf("%d rounds, turns of %s, %d checks in flight over %d connections\n\n", b.rounds, b.turn, inFlight, connections)
+	for _, r := range order {
+		if _, err := b.take(ctx, r); err != nil {
+			return figures{}, err // the first turn warms up
+		}
+	}
+	shuffled := append([]*row(nil), order...)
+	for range b.rounds {
+		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		for _, r := range shuffled {
+			t, err := b.take(ctx, r)
+			if err != nil {
+				return figures{}, err
+			}
+			r.turns = append(r.turns, t)
+		}
+	}
+	printTable(order)
+	return newFigures(rows, b.rounds), nil
+}
+
+// take is one turn of a row.
+func (b *bench) take(ctx context.Context, r *row) (t turn, err error) {
+	p := b.servers[r.server]
+	if p == nil {
+		if p, err = b.start(ctx, r.server); err != nil {
+			return t, err
+		}
+		b.servers[r.server] = p
+	}
+	calls, fresh, err := r.supply(ctx)
+	if err != nil {
+		return t, err
+	}
+	before, err := p.used()
+	if err != nil {
+		return t, err
+	}
+	begin := time.Now()
+	answers, err := p.drive(ctx, calls, fresh, b.turn)
+	t.took = time.Since(begin)
+	if err != nil {
+		return t, fmt.Errorf("%s: %w", r.name, err)
+	}
+	after, err := p.used()
+	if err != nil {
+		return t, err
+	}
+	t.checks = len(answers)
+	t.used = usage{
+		CPU: after.CPU - before.CPU, Objects: after.Objects - before.Objects, Bytes: after.Bytes - before.Bytes, RSS: after.RSS,
+	}
+	for _, a := range answers {
+		t.times = append(t.times, a.took)
+	}
+	var first error
+	if t.wrong, first = r.judge.wrong(answers); first != nil {
+		fmt.Printf("%s: %d wrong answers, such as: %v\n", r.name, t.wrong, first)
+	}
+	return t, nil
+}
+
+// close ends all servers.
+func (b *bench) close() error {
+	var errs []error
+	for _, p := range b.servers {
+		errs = append(errs, p.close())
+	}
+	return errors.Join(errs...)
+}

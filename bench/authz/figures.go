@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// figures are what is measured. CPU is of the server's process; a ratio is the
+// median of the rounds' ratios.
+type figures struct {
+	Rounds int `json:"rounds"`
+
+	NullCPU        float64 `json:"null_cpu_us"`
+	NullServiceCPU float64 `json:"null_service_cpu_us"`
+	W1CPU          float64 `json:"w1_cpu_us"`
+	W2CPU          float64 `json:"w2_cpu_us"`
+	W3CPU          float64 `json:"w3_cpu_us"`
+	W3RepeatCPU    float64 `json:"w3_repeat_cpu_us"`
+
+	W1         float64 `json:"w1_cpu_ratio"`
+	W2         float64 `json:"w2_cpu_ratio"`
+	W3         float64 `json:"w3_cpu_ratio"`
+	W3Repeat   float64 `json:"w3_repeat_cpu_ratio"`
+	FloorW1    float64 `json:"floor_w1_cpu_ratio"`
+	FloorW2    float64 `json:"floor_w2_cpu_ratio"`
+	NewVsFloor float64 `json:"new_token_vs_floor"`
+	Checks     int     `json:"checks"`
+	Wrong      int64   `json:"wrong"`
+}
+
+func newFigures(rows map[string]*row, rounds int) figures {
+	f := figures{
+		Rounds:  rounds,
+		NullCPU: rows["null"].cpu(), NullServiceCPU: rows["null-service"].cpu(),
+		W1CPU: rows["w1"].cpu(), W2CPU: rows["w2"].cpu(), W3CPU: rows["w3"].cpu(), W3RepeatCPU: rows["w3-repeat"].cpu(),
+		W1: rows["w1"].ratio(), W2: rows["w2"].ratio(), W3: rows["w3"].ratio(), W3Repeat: rows["w3-repeat"].ratio(),
+		FloorW1: rows["floor-w1"].ratio(), FloorW2: rows["floor-w2"].ratio(), NewVsFloor: rows["new"].ratio(),
+	}
+	for _, r := range rows {
+		for _, t := range r.turns {
+			f.Checks += t.checks
+			f.Wrong += t.wrong
+		}
+	}
+	return f
+}
+
+// promises says which of Chancery's promises the figures break.
+func (f figures) promises() error {
+	var broken []error
+	for _, p := range []struct {
+		what     string
+		is, most float64
+	}{
+		{"W1 against null", f.W1, 1.3},
+		{"W2 against null", f.W2, 1.95},
+		{"W3 against null", f.W3, 2.6},
+		{"W3 with the same Passport against null", f.W3Repeat, 1.4},
+		{"a new token against the floor", f.NewVsFloor, 1.15},
+	} {
+		if p.is > p.most {
+			broken = append(broken, fmt.Errorf("%s: %.2f, promised is at most %.2f", p.what, p.is, p.most))
+		}
+	}
+	if f.Wrong > 0 {
+		broken = append(broken, fmt.Errorf("%d of %d answers were wrong", f.Wrong, f.Checks))
+	}
+	return errors.Join(broken...)
+}
+
+// cpu returns the median of microseconds per check.
+func (r *row) cpu() float64 {
+	return r.median(func(_ int, t turn) float64 { return t.perCheck() })
+}
+
+// ratio returns the median of how much more a check costs than at the base in
+// the same round; 1 where there is none.
+func (r *row) ratio() float64 {
+	if r.base == nil {
+		return 1
+	}
+	return r.median(func(i int, t turn) float64 { return t.perCheck() / r.base.turns[i].perCheck() })
+}
+
+// above returns the median of microseconds above the base.
+func (r *row) above() float64 {
+	if r.base == nil {
+		return 0
+	}
+	return r.median(func(i int, t turn) float64 { return t.perCheck() - r.base.turns[i].perCheck() })
+}
+
+func (r *row) median(of func(round int, t turn) float64) float64 {
+	values := make([]float64, len(r.turns))
+	for i, t := range r.turns {
+		values[i] = of(i, t)
+	}
+	slices.Sort(values)
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	return round((values[(n-1)/2] + values[n/2]) / 2)
+}
+
+// round keeps what can be believed.
+func round(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+func printTable(rows []*row) {
+	fmt.Printf("  %-20s %9s %8s %8s %8s %7s %8s %7s %9s %7s %6s\n", "",
+		"checks/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "allocs", "KB", "× base", "+ µs", "MiB")
+	for _, r := range rows {
+		var all []time.Duration
+		for _, t := range r.turns {
+			all = append(all, t.times...)
+		}
+		slices.Sort(all)
+		rate := r.median(func(_ int, t turn) float64 { return float64(t.checks) / t.took.Seconds() })
+		objects := r.median(func(_ int, t turn) float64 { return float64(t.used.Objects) / float64(max(t.checks, 1)) })
+		size := r.median(func(_ int, t turn) float64 { return float64(t.used.Bytes) / 1024 / float64(max(t.checks, 1)) })
+		rss := r.median(func(_ int, t turn) float64 { return float64(t.used.RSS) / 1024 })
+		fmt.Printf("  %-20s %9.0f %8.0f %8.0f %8.0f %7.1f %8.0f %7.1f %9.2f %7.1f %6.0f\n", r.name,
+			rate, quantile(all, 0.5), quantile(all, 0.99), quantile(all, 0.999), r.cpu(), objects, size, r.ratio(), r.above(), rss)
+	}
+	fmt.Println("\n  The base is null with the same checks; that of new tokens is the floor with the same ones.")
+}
+
+// quantile returns microseconds: the smallest time that the share q of sorted
+// times is not longer than.
+func quantile(sorted []time.Duration, q float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := max(int(math.Ceil(q*float64(len(sorted)))), 1)
+	return float64(sorted[rank-1].Nanoseconds()) / 1e3
+}
