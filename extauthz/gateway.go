@@ -49,7 +49,7 @@ func (c *check) authenticate() (*credential.Identity, verdict) {
 	case !c.now.Before(p.usableUntil):
 		return nil, staleKeys
 	}
-	id, err := c.server.cache.Verify(p.verifier, token, c.now)
+	id, err := c.server.cache.Verify(p.verifier, token, c.now, nil)
 	if err != nil {
 		return nil, c.challengeBearer(err)
 	}

@@ -1,31 +1,79 @@
 // Package credential verifies what external clients prove themselves with:
-// bearer access tokens that are JWTs (RFC 6750, 7519, 9068).
+// access tokens and ID tokens that are JWTs (RFC 6750, 7519, 9068; OpenID
+// Connect Core), API keys, names with passwords (RFC 7617) and certificates.
 //
-// A [Verifier] is made from one identity provider and the keys it is known to
-// have; verifying does no I/O, ever. Whatever is wrong is a [Reason], which is
-// for logs and metrics and never for the client. The package knows nothing of
-// Envoy or of policy.
+// [Find] says which credentials a request carries. Each kind has its verifier,
+// made from documents and the keys of identity providers: [Verifier], [APIKeys],
+// [Users] with [Passwords], [CertificateNames]. Verifying does no I/O, ever, and
+// gives an [Identity]. Whatever is wrong is a [Reason], which is for logs and
+// metrics and never for the client. The package knows nothing of Envoy or of
+// policy.
+//
+// Names are compared byte for byte, whatever they name: users, clients, groups,
+// issuers, audiences, scopes. Nothing is normalized, so nothing that differs
+// becomes the same.
 package credential
 
-import "time"
+import (
+	"strings"
+	"time"
+)
+
+// Kind is a kind of credential, or a set of kinds. The zero value is none.
+type Kind uint8
+
+// The kinds.
+const (
+	KindAccessToken Kind = 1 << iota
+	KindIDToken
+	KindAPIKey
+	KindBasic
+	KindClientCertificate
+)
+
+var kindNames = [...]string{"access_token", "id_token", "api_key", "basic", "client_certificate"}
+
+// Has reports whether all kinds of other are in k.
+func (k Kind) Has(other Kind) bool { return k&other == other }
+
+// String joins the names of the kinds by plus signs, as the Passport has them.
+func (k Kind) String() string {
+	var names []string
+	for i, name := range kindNames {
+		if k.Has(1 << i) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "+")
+}
 
 // Reason says why a credential is refused. It is an error, and it is the same
 // word in logs and metrics.
 type Reason string
 
-// The reasons.
+// Reasons of every kind.
 const (
 	// Missing says that there is no credential at all.
 	Missing Reason = "credential_missing"
-	// Ambiguous says that there is more than one.
+	// Ambiguous says that there is more than one of a kind, or in a place.
 	Ambiguous Reason = "credential_ambiguous"
-	// Unsupported says that it is of a kind that is not accepted.
+	// Unsupported says that it is of a kind, or in a place, that is not accepted.
 	Unsupported Reason = "credential_unsupported"
-	// Malformed says that the token is no JWT, or can be read in two ways.
+	// Malformed says that it is not what it should be, or can be read in two
+	// ways.
 	Malformed Reason = "token_malformed"
-	// WrongType says that it is a JWT for something else, such as an ID token.
+	// Mismatch says that two credentials, each of them good, do not belong
+	// together.
+	Mismatch Reason = "credentials_mismatch"
+)
+
+// Reasons of tokens.
+const (
+	// WrongType says that it is a JWT for something else: an ID token where an
+	// access token is wanted, or the other way round.
 	WrongType Reason = "token_type_mismatch"
-	// Bound says that it is bound to a key (`cnf`), which cannot be proved yet.
+	// Bound says that it is bound to a key (`cnf`) that the client did not
+	// prove to have.
 	Bound Reason = "token_bound"
 	// WrongIssuer and WrongAudience say from or for whom it is not.
 	WrongIssuer   Reason = "issuer_mismatch"
@@ -43,19 +91,67 @@ const (
 	BadClaim Reason = "claim_invalid"
 )
 
+// Reasons of API keys, passwords and certificates. A client must not be able to
+// tell those of one kind apart.
+const (
+	// BadKey says that it is no API key of ours.
+	BadKey Reason = "api_key_invalid"
+	// KeyExpired and KeyDisabled say that it was one.
+	KeyExpired  Reason = "api_key_expired"
+	KeyDisabled Reason = "api_key_disabled"
+	// BadPassword says that there is no such user, or that the password is
+	// another.
+	BadPassword Reason = "password_invalid"
+	// UserDisabled says that the password is right.
+	UserDisabled Reason = "user_disabled"
+	// Throttled says that there were too many wrong passwords.
+	Throttled Reason = "password_throttled"
+	// Busy says that too many passwords are being checked. It tells nothing of
+	// the client: nobody could decide.
+	Busy Reason = "password_busy"
+	// BadCertificate says that it cannot be read, CertificateExpired compares it
+	// with the clock, WrongName says that none of its names is asked for.
+	BadCertificate     Reason = "certificate_invalid"
+	CertificateExpired Reason = "certificate_expired"
+	WrongName          Reason = "certificate_name_mismatch"
+)
+
 // Error implements error.
 func (r Reason) Error() string { return string(r) }
 
-// Identity is what a verified token says. It is shared and must not be changed.
-// Empty strings and nil slices mean that the token does not tell.
+// Identity is what a verified credential says. It is shared and must not be
+// changed. Empty strings, nil slices and zero times mean that the credential
+// does not tell.
 type Identity struct {
+	Kind Kind
+	// Provider is the name of the document that vouches: the IdentityProvider
+	// of a token, the Users of a password; empty otherwise.
+	Provider string
 	// User is never empty.
 	User   string
 	Groups []string
 	Tenant string
-	// Client is the OAuth client that the token was issued to.
+	// Client is the OAuth client that a token was issued to, or the client that
+	// an API key belongs to.
 	Client string
 	Scopes []string
-	// ValidUntil is when the token stops being accepted, clock skew included.
+
+	// Issuer, Subject and ID are `iss`, `sub` and `jti` of a token. ID is the
+	// API key's own otherwise.
+	Issuer, Subject, ID string
+	// IssuedAt is `iat`. A token without one may be of any age.
+	IssuedAt time.Time
+	// ACR, AMR and AuthTime say how and when the user logged in (OpenID Connect
+	// Core section 2), so far as they are of the types that it prescribes.
+	ACR      string
+	AMR      []string
+	AuthTime time.Time
+
+	// ValidUntil is when the credential stops being accepted, clock skew
+	// included; zero if it does not end by itself.
 	ValidUntil time.Time
+
+	// What tells whether two tokens belong together, or a token and a
+	// certificate.
+	token binding
 }

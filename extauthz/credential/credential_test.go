@@ -17,6 +17,7 @@ import (
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -136,11 +137,20 @@ func alter(t testing.TB, pairs ...any) string {
 	return k.sign(t)
 }
 
+// accessToken completes what the access tokens of alter say.
+func accessToken(id credential.Identity) *credential.Identity {
+	id.Kind, id.Provider, id.Issuer = credential.KindAccessToken, "staff", "https://idp.test/"
+	id.Subject, id.IssuedAt = "alice", now
+	return &id
+}
+
+var unbound = cmpopts.IgnoreUnexported(credential.Identity{})
+
 func TestVerifyAccepts(t *testing.T) {
 	t.Parallel()
 	v := verifier(t, provider(t))
 	until := now.Add(310 * time.Second)
-	alice := &credential.Identity{User: "alice", ValidUntil: until}
+	alice := accessToken(credential.Identity{User: "alice", ValidUntil: until})
 	for name, row := range map[string]struct {
 		token string
 		want  *credential.Identity
@@ -155,35 +165,35 @@ func TestVerifyAccepts(t *testing.T) {
 		"x5c and x5t are unread": {alter(t, "header.x5c", []string{"A"}, "header.x5t", "A"), alice},
 		"fraction of a second": {
 			alter(t, "exp", 1_800_000_099.5),
-			&credential.Identity{User: "alice", ValidUntil: now.Add(109*time.Second + 5e8)},
+			accessToken(credential.Identity{User: "alice", ValidUntil: now.Add(109*time.Second + 5e8)}),
 		},
 		"everything": {
 			alter(t, "groups", []string{"sales", "Domain Users"}, "tenant", "acme", "client_id", "web", "azp", "other",
 				"scope", "read write"),
-			&credential.Identity{
+			accessToken(credential.Identity{
 				User: "alice", Groups: []string{"sales", "Domain Users"}, Tenant: "acme", Client: "web",
 				Scopes: []string{"read", "write"}, ValidUntil: until,
-			},
+			}),
 		},
 		"lists the other way": {
 			alter(t, "groups", "sales ops", "azp", "web", "scope", []string{"read"}),
-			&credential.Identity{
+			accessToken(credential.Identity{
 				User: "alice", Groups: []string{"sales", "ops"}, Client: "web", Scopes: []string{"read"}, ValidUntil: until,
-			},
+			}),
 		},
 		"empty lists": {
 			alter(t, "groups", []string{}, "scope", ""),
-			&credential.Identity{User: "alice", Groups: []string{}, Scopes: []string{}, ValidUntil: until},
+			accessToken(credential.Identity{User: "alice", Groups: []string{}, Scopes: []string{}, ValidUntil: until}),
 		},
 		"claims in other case are others": {alter(t, "Sub", "admin", "SCOPE", "admin", "ISS", "evil"), alice},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := v.Verify(row.token, now)
+			got, err := v.Verify(row.token, now, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(row.want, got); diff != "" {
+			if diff := cmp.Diff(row.want, got, unbound); diff != "" {
 				t.Errorf("identity differs (-want +got):\n%s", diff)
 			}
 		})
@@ -191,7 +201,7 @@ func TestVerifyAccepts(t *testing.T) {
 	for alg, key := range keys() {
 		k := newToken()
 		k.algorithm, k.key, k.header["kid"] = alg, key, alg
-		if _, err := v.Verify(k.sign(t), now); err != nil {
+		if _, err := v.Verify(k.sign(t), now, nil); err != nil {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
@@ -281,7 +291,7 @@ func TestVerifyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			id, err := v.Verify(row.token, now)
+			id, err := v.Verify(row.token, now, nil)
 			if !errors.Is(err, row.want) || id != nil {
 				t.Errorf("Verify = %v, %v, want %v", id, err, row.want)
 			}
@@ -304,7 +314,7 @@ func TestVerifyAtTheEdges(t *testing.T) {
 			"nbf at the edge": {alter(t, "nbf", now.Unix()+skew), nil},
 			"nbf beyond it":   {alter(t, "nbf", now.Unix()+skew+1), credential.NotYetValid},
 		} {
-			if _, err := v.Verify(row.token, now); !errors.Is(err, row.want) {
+			if _, err := v.Verify(row.token, now, nil); !errors.Is(err, row.want) {
 				t.Errorf("skew %d, %s: %v, want %v", skew, name, err, row.want)
 			}
 		}
@@ -316,16 +326,16 @@ func TestClaimMapping(t *testing.T) {
 	p := provider(t)
 	p.Claims = &chancerypb.ClaimMapping{User: "email", Groups: "https://x/roles", Tenant: "a.b", Client: "app"}
 	got, err := verifier(t, p).Verify(alter(t, "email", "alice@test", "https://x/roles", []string{"r"}, "a.b", "flat",
-		"a", map[string]any{"b": "nested"}, "app", "web", "client_id", "other", "groups", []string{"g"}), now)
-	want := &credential.Identity{
+		"a", map[string]any{"b": "nested"}, "app", "web", "client_id", "other", "groups", []string{"g"}), now, nil)
+	want := accessToken(credential.Identity{
 		User: "alice@test", Groups: []string{"r"}, Tenant: "flat", Client: "web", ValidUntil: now.Add(310 * time.Second),
-	}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+	})
+	if diff := cmp.Diff(want, got, unbound); err != nil || diff != "" {
 		t.Errorf("%v: %s", err, diff)
 	}
 
 	p.Claims = nil
-	got, err = verifier(t, p).Verify(alter(t, "", "nobody"), now)
+	got, err = verifier(t, p).Verify(alter(t, "", "nobody"), now, nil)
 	if err != nil || got.Tenant != "" {
 		t.Errorf("without a tenant claim: %+v, %v", got, err)
 	}
@@ -347,7 +357,7 @@ func TestKeyWithoutID(t *testing.T) {
 	} {
 		p := provider(t)
 		p.Jwks = row.jwks
-		if _, err := verifier(t, p).Verify(alter(t, "header.kid", nil), now); !errors.Is(err, row.want) {
+		if _, err := verifier(t, p).Verify(alter(t, "header.kid", nil), now, nil); !errors.Is(err, row.want) {
 			t.Errorf("%s: %v, want %v", name, err, row.want)
 		}
 	}
@@ -446,7 +456,7 @@ func TestBearer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.Verify(token, now); !errors.Is(err, credential.Malformed) {
+		if _, err := v.Verify(token, now, nil); !errors.Is(err, credential.Malformed) {
 			t.Errorf("%.10q…: %v", line, err)
 		}
 	}
@@ -458,18 +468,18 @@ func TestCache(t *testing.T) {
 	p := provider(t)
 	v := verifier(t, p)
 	good := alter(t)
-	first, err := c.Verify(v, good, now)
+	first, err := c.Verify(v, good, now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := c.Verify(v, good, now); err != nil || again != first {
+	if again, err := c.Verify(v, good, now, nil); err != nil || again != first {
 		t.Errorf("not from the cache: %v, %v", again, err)
 	}
 	p.FetchedAt, p.UsableUntil = timestamppb.New(now), timestamppb.New(now)
-	if again, err := c.Verify(verifier(t, p), good, now); err != nil || again != first {
+	if again, err := c.Verify(verifier(t, p), good, now, nil); err != nil || again != first {
 		t.Errorf("forgotten when the same keys were fetched again: %v, %v", again, err)
 	}
-	if _, err := c.Verify(v, good, now.Add(311*time.Second)); !errors.Is(err, credential.Expired) {
+	if _, err := c.Verify(v, good, now.Add(311*time.Second), nil); !errors.Is(err, credential.Expired) {
 		t.Errorf("expired in the cache: %v", err)
 	}
 	for name, change := range map[string]func(*chancerypb.Provider){
@@ -480,11 +490,11 @@ func TestCache(t *testing.T) {
 	} {
 		p := provider(t)
 		change(p)
-		if id, err := c.Verify(verifier(t, p), good, now); err == nil {
+		if id, err := c.Verify(verifier(t, p), good, now, nil); err == nil {
 			t.Errorf("%s: %v", name, id)
 		}
 	}
-	if _, err := c.Verify(v, strings.Repeat("A", credential.MaxTokenSize+1), now); !errors.Is(err, credential.Malformed) {
+	if _, err := c.Verify(v, strings.Repeat("A", credential.MaxTokenSize+1), now, nil); !errors.Is(err, credential.Malformed) {
 		t.Errorf("too long: %v", err)
 	}
 }
@@ -504,7 +514,7 @@ func TestCacheIsBoundedAndRight(t *testing.T) {
 		wg.Go(func() {
 			for range 5 {
 				for i, token := range tokens {
-					if id, err := c.Verify(v, token, now); err != nil || id.User != users[i] {
+					if id, err := c.Verify(v, token, now, nil); err != nil || id.User != users[i] {
 						t.Errorf("token of %s: %v, %v", users[i], id, err)
 					}
 				}
@@ -521,7 +531,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, token string) {
-		if id, err := v.Verify(token, now); err == nil && token != good {
+		if id, err := v.Verify(token, now, nil); err == nil && token != good {
 			t.Errorf("accepted %q: %v", token, id)
 		}
 	})
@@ -533,14 +543,14 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("verify", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = v.Verify(good, now)
+			_, _ = v.Verify(good, now, nil)
 		}
 	})
 	b.Run("cached", func(b *testing.B) {
 		c := credential.NewCache(1000)
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = c.Verify(v, good, now)
+			_, _ = c.Verify(v, good, now, nil)
 		}
 	})
 }

@@ -2,10 +2,10 @@ package credential
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -14,12 +14,14 @@ import (
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
 
-// MaxTokenSize bounds an access token, in bytes.
+// MaxTokenSize bounds a token, in bytes.
 const MaxTokenSize = 16 << 10
 
-// Verifier verifies the access tokens of one identity provider. It is immutable
-// and safe for concurrent use.
+// Verifier verifies the access tokens, or the ID tokens, of one identity
+// provider. It is immutable and safe for concurrent use.
 type Verifier struct {
+	kind      Kind
+	provider  string
 	issuer    string
 	audiences []string
 	claims    claimMapping
@@ -29,42 +31,81 @@ type Verifier struct {
 	digest [sha256.Size]byte
 }
 
-// NewVerifier returns the verifier of a provider, whose keys must be known.
+// NewVerifier returns the verifier of a provider's access tokens. Its keys must
+// be known.
 func NewVerifier(p *chancerypb.Provider) (*Verifier, error) {
-	if p.GetIssuer() == "" {
-		return nil, fmt.Errorf("provider %q: no issuer", p.GetName())
+	return newVerifier(p, KindAccessToken, p.GetAudiences())
+}
+
+// NewIDTokenVerifier returns the verifier of a provider's ID tokens, for clients
+// with these ids. None of them may be an audience of access tokens: that would
+// be the only difference between the two kinds where a provider does not type
+// them (RFC 8725 section 3.12).
+func NewIDTokenVerifier(p *chancerypb.Provider, clients []string) (*Verifier, error) {
+	for _, c := range clients {
+		if slices.Contains(p.GetAudiences(), c) {
+			return nil, fmt.Errorf("provider %q: %q is an audience of access tokens and of ID tokens", p.GetName(), c)
+		}
 	}
-	if len(p.GetAudiences()) == 0 || slices.Contains(p.GetAudiences(), "") {
-		return nil, fmt.Errorf("provider %q: audiences must be given and not be empty", p.GetName())
+	return newVerifier(p, KindIDToken, clients)
+}
+
+func newVerifier(p *chancerypb.Provider, kind Kind, audiences []string) (*Verifier, error) {
+	v := &Verifier{
+		kind: kind, provider: p.GetName(), issuer: p.GetIssuer(), audiences: audiences, skew: p.GetClockSkew().AsDuration(),
 	}
-	if p.GetClockSkew().AsDuration() < 0 {
-		return nil, fmt.Errorf("provider %q: clock skew must not be negative", p.GetName())
-	}
-	keys, _, err := ParseKeySet(p.GetJwks())
-	if err != nil {
+	var errs [4]error
+	errs[0] = v.check()
+	v.claims, errs[1] = newClaimMapping(p.GetClaims())
+	v.keys, _, errs[2] = ParseKeySet(p.GetJwks())
+	v.digest, errs[3] = digestOf(p, kind, audiences)
+	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("provider %q: %w", p.GetName(), err)
 	}
-	digest, err := digestOf(p)
-	if err != nil {
-		return nil, fmt.Errorf("provider %q: %w", p.GetName(), err)
+	return v, nil
+}
+
+func (v *Verifier) check() error {
+	switch {
+	case v.issuer == "":
+		return errors.New("no issuer")
+	case len(v.audiences) == 0 || slices.Contains(v.audiences, ""):
+		return fmt.Errorf("audiences of %ss must be given and not be empty", v.kind)
+	case v.skew < 0:
+		return errors.New("clock skew must not be negative")
 	}
-	return &Verifier{
-		issuer: p.GetIssuer(), audiences: p.GetAudiences(), claims: newClaimMapping(p.GetClaims()),
-		skew: p.GetClockSkew().AsDuration(), keys: keys, digest: digest,
-	}, nil
+	return nil
 }
 
 // digestOf leaves out when the keys were fetched, so that fetching the same
 // keys again changes nothing.
-func digestOf(p *chancerypb.Provider) ([sha256.Size]byte, error) {
-	p = proto.CloneOf(p)
-	p.FetchedAt, p.UsableUntil = nil, nil
+func digestOf(p *chancerypb.Provider, kind Kind, audiences []string) (digest [sha256.Size]byte, err error) {
+	if p = proto.CloneOf(p); p != nil {
+		p.FetchedAt, p.UsableUntil = nil, nil
+	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
-	return sha256.Sum256(data), err
+	h := sha256.New()
+	for _, part := range append([]string{string(data), kind.String()}, audiences...) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+		h.Write([]byte(part))
+	}
+	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// Verify returns whom token speaks for at the time now. An error is a [Reason].
-func (v *Verifier) Verify(token string, now time.Time) (*Identity, error) {
+// Verify returns whom token speaks for at the time now. Peer is the certificate
+// of the connection that it came over, nil if there is none: a token that is
+// bound to one is good together with that one only (RFC 8705). An error is a
+// [Reason].
+func (v *Verifier) Verify(token string, now time.Time, peer *Certificate) (*Identity, error) {
+	id, err := v.verify(token, now)
+	if err != nil {
+		return nil, err
+	}
+	return id.shownBy(peer)
+}
+
+// verify leaves open who may show the token.
+func (v *Verifier) verify(token string, now time.Time) (*Identity, error) {
 	t, err := jose.Parse(token, MaxTokenSize)
 	if err != nil {
 		return nil, Malformed
@@ -88,46 +129,45 @@ func (v *Verifier) Verify(token string, now time.Time) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	id.Kind, id.Provider, id.Issuer = v.kind, v.provider, v.issuer
 	id.ValidUntil = expires.Add(v.skew)
+	if err := v.bind(id, t); err != nil {
+		return nil, err
+	}
 	return id, nil
 }
 
-func (v *Verifier) checkClaims(t *jose.Token, now time.Time) (expires time.Time, err error) {
-	if err := checkType(t); err != nil {
-		return expires, err
+// bind reads what t says of other credentials.
+func (v *Verifier) bind(id *Identity, t *jose.Token) error {
+	if v.kind == KindIDToken {
+		if err := id.bindIDToken(t); err != nil {
+			return err
+		}
+		if v.claims.client == nil {
+			id.Client = id.token.client
+		}
 	}
-	if _, bound := t.Claims["cnf"]; bound {
-		return expires, Bound
+	return id.confirm(t.Claims)
+}
+
+func (v *Verifier) checkClaims(t *jose.Token, now time.Time) (expires time.Time, err error) {
+	if err := checkType(t, v.kind); err != nil {
+		return expires, err
 	}
 	if issuer, _, err := t.Claims.String("iss"); err != nil || issuer != v.issuer {
 		return expires, WrongIssuer
 	}
-	if !v.accepts(t.Claims["aud"]) {
+	if !v.isFor(t.Claims) {
 		return expires, WrongAudience
 	}
 	return v.checkTimes(t.Claims, now)
 }
 
-// checkType tells access tokens from the other JWTs that a provider signs with
-// the same keys (RFC 8725 section 3.11). Many providers do not type them, so
-// what only ID tokens have must be absent then.
-func checkType(t *jose.Token) error {
-	typ, _, err := t.Header.String("typ")
-	if err != nil {
-		return Malformed
+func (v *Verifier) isFor(claims jose.Object) bool {
+	if v.kind == KindIDToken {
+		return v.isForClient(claims)
 	}
-	switch strings.TrimPrefix(strings.ToLower(typ), "application/") {
-	case "at+jwt":
-		return nil
-	case "jwt", "":
-		for _, name := range []string{"nonce", "at_hash", "c_hash"} {
-			if _, present := t.Claims[name]; present {
-				return WrongType
-			}
-		}
-		return nil
-	}
-	return WrongType
+	return v.accepts(claims["aud"])
 }
 
 // accepts reports whether `aud`, a string or an array of them, has a member
@@ -154,8 +194,8 @@ func (v *Verifier) checkTimes(claims jose.Object, now time.Time) (expires time.T
 		return expires, Expired
 	}
 	for _, name := range []string{"nbf", "iat"} {
-		switch begin, _, err := claims.Time(name); {
-		case err != nil:
+		switch begin, present, err := claims.Time(name); {
+		case err != nil || !present && name == "iat" && v.kind == KindIDToken:
 			return expires, Malformed
 		case begin.After(now.Add(v.skew)):
 			return expires, NotYetValid

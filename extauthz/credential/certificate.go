@@ -1,0 +1,178 @@
+package credential
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/chancery-mesh/chancery/internal/jose"
+)
+
+// Certificate is what counts of a client's: one that its TLS connection was made
+// with, which means that Envoy verified it. It is immutable.
+type Certificate struct {
+	thumbprint   [sha256.Size]byte
+	begins, ends time.Time
+	// names are all that it has, in the order of nameTypes.
+	names []certificateName
+}
+
+// certificateName is a name with its type, byte for byte.
+type certificateName struct {
+	typ   nameType
+	value string
+}
+
+// nameType is the type of a name: of a subject alternative name, its ASN.1 tag
+// (RFC 5280 section 4.2.1.6); or the subject.
+type nameType int
+
+const (
+	nameSubject nameType = -1
+	nameEmail   nameType = 1
+	nameDNS     nameType = 2
+	nameURI     nameType = 6
+)
+
+// nameTypes are in the order that decides whose a certificate of several is.
+var nameTypes = []nameType{nameURI, nameDNS, nameEmail, nameSubject}
+
+// MaxCertificateSize bounds a certificate as Envoy writes it, in bytes.
+const MaxCertificateSize = 16 << 10
+
+// ParseCertificate reads the certificate of a connection as Envoy writes it: PEM,
+// URL-encoded. Never give it what stands in a header.
+func ParseCertificate(text string) (*Certificate, error) {
+	if len(text) > MaxCertificateSize {
+		return nil, errors.New("client's certificate is too large")
+	}
+	decoded, err := url.PathUnescape(text)
+	if err != nil {
+		return nil, errors.New("client's certificate is not URL-encoded")
+	}
+	block, rest := pem.Decode([]byte(decoded))
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
+		return nil, errors.New("client's certificate is not one certificate in PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("client's certificate: %w", err)
+	}
+	names, err := namesOf(c)
+	if err != nil {
+		return nil, fmt.Errorf("client's certificate: %w", err)
+	}
+	return &Certificate{thumbprint: sha256.Sum256(c.Raw), begins: c.NotBefore, ends: c.NotAfter, names: names}, nil
+}
+
+var subjectAlternativeName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// namesOf reads the names as they stand in c: what x509 makes of a URI is another
+// text.
+func namesOf(c *x509.Certificate) ([]certificateName, error) {
+	byType := make(map[nameType][]string)
+	for _, extension := range c.Extensions {
+		if !extension.Id.Equal(subjectAlternativeName) {
+			continue
+		}
+		var alternatives []asn1.RawValue
+		if _, err := asn1.Unmarshal(extension.Value, &alternatives); err != nil {
+			return nil, fmt.Errorf("subject alternative names: %w", err)
+		}
+		for _, a := range alternatives {
+			byType[nameType(a.Tag)] = append(byType[nameType(a.Tag)], string(a.Bytes))
+		}
+	}
+	var subject pkix.RDNSequence
+	if _, err := asn1.Unmarshal(c.RawSubject, &subject); err != nil {
+		return nil, fmt.Errorf("subject: %w", err)
+	}
+	if name, ok := canonicalName(subject); ok {
+		byType[nameSubject] = []string{name}
+	}
+	var names []certificateName
+	for _, typ := range nameTypes {
+		for _, value := range byType[typ] {
+			names = append(names, certificateName{typ, value})
+		}
+	}
+	return names, nil
+}
+
+// CertificateNames are the names that client certificates may have, each of which
+// is a user. It is immutable and safe for concurrent use.
+type CertificateNames struct{ users map[certificateName]*Identity }
+
+// NewCertificateNames reads names as documents have them: a URI such as a SPIFFE
+// ID, a DNS name or an email address, which a certificate must have among its
+// subject alternative names, byte for byte; or its subject (RFC 4514,
+// "CN=billing,O=Partner"), whose attributes must be the same in type, value and
+// order. There are no wildcards.
+func NewCertificateNames(names []string) (*CertificateNames, error) {
+	if len(names) == 0 {
+		return nil, errors.New("names of client certificates: none")
+	}
+	n := &CertificateNames{users: make(map[certificateName]*Identity, len(names))}
+	var errs []error
+	for _, name := range names {
+		parsed, err := parseCertificateName(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("names of client certificates: %q %w", name, err))
+		}
+		n.users[parsed] = &Identity{Kind: KindClientCertificate, User: name}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+var uriScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
+// parseCertificateName finds out of which type a name is. None is of two.
+func parseCertificateName(name string) (certificateName, error) {
+	switch {
+	case !jose.IsIdentifier(name):
+		return certificateName{}, errors.New("is not printable text")
+	case uriScheme.MatchString(name):
+		return certificateName{nameURI, name}, nil
+	case strings.Contains(name, "="):
+		subject, err := parseName(name)
+		return certificateName{nameSubject, subject}, err
+	case strings.Contains(name, "@"):
+		return certificateName{nameEmail, name}, nil
+	case strings.Contains(name, "*"):
+		return certificateName{}, errors.New("has a wildcard: write each name")
+	}
+	return certificateName{nameDNS, name}, nil
+}
+
+// certificateSkew is tolerated between here and where certificates are made.
+const certificateSkew = 5 * time.Second
+
+// Verify returns who has the certificate of a connection, nil if it has none.
+// What was good when the connection was made may have ended since. Of several
+// names that it has, the first URI counts, else DNS name, email address, subject.
+// An error is a [Reason].
+func (n *CertificateNames) Verify(c *Certificate, now time.Time) (*Identity, error) {
+	switch {
+	case c == nil:
+		return nil, Missing
+	case now.After(c.ends.Add(certificateSkew)), now.Before(c.begins.Add(-certificateSkew)):
+		return nil, CertificateExpired
+	}
+	for _, name := range c.names {
+		if id, ok := n.users[name]; ok {
+			return id, nil
+		}
+	}
+	return nil, WrongName
+}

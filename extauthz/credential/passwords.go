@@ -1,0 +1,172 @@
+package credential
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// Passwords verifies names with passwords. It remembers those that were right, and
+// bounds what wrong ones cost: guesses at a user from an address, guesses from an
+// address, hashes at once. So what somebody does from their address locks nobody
+// out at another. It is safe for concurrent use, and outlives any [Users].
+type Passwords struct {
+	// secret keeps what is remembered useless outside of this process, and seed
+	// who shares a slot of a throttle unknown.
+	secret [sha256.Size]byte
+	seed   maphash.Seed
+	// verified are right passwords, trusted the addresses that users come from.
+	verified, trusted   memory[struct{}]
+	byOrigin, byAddress throttle
+	// queue bounds who waits for one of slots, which bound hashes at once.
+	queue, slots chan struct{}
+	flights      singleflight.Group
+}
+
+const (
+	// verifiedSize bounds what is remembered of passwords and of addresses, each
+	// for so long.
+	verifiedSize = 8192
+	verifiedFor  = 10 * time.Minute
+	trustedFor   = 24 * time.Hour
+	// queuePerSlot times the time of a hash is what a client waits.
+	queuePerSlot = 16
+)
+
+// NewPasswords returns one that has seen nothing yet.
+func NewPasswords() *Passwords {
+	// Half of the processors are left for everything else.
+	slots := max(1, runtime.GOMAXPROCS(0)/2)
+	p := &Passwords{
+		seed:     maphash.MakeSeed(),
+		verified: newMemory[struct{}](verifiedSize), trusted: newMemory[struct{}](verifiedSize),
+		byOrigin: newThrottle(10, 10*time.Second), byAddress: newThrottle(100, time.Second),
+		slots: make(chan struct{}, slots), queue: make(chan struct{}, slots*queuePerSlot),
+	}
+	_, _ = rand.Read(p.secret[:]) // never fails
+	return p
+}
+
+// origin is a user as a client names it, and where the client is.
+type origin struct {
+	users, user string
+	network     netip.Prefix
+}
+
+// attempt is one password that somebody tries.
+type attempt struct {
+	origin
+	user     *user
+	password string
+	// key is of all that the verdict depends on but origin's network.
+	key [sha256.Size]byte
+	now time.Time
+}
+
+// Verify returns who b is, if it is one of users. Address is the client's. An
+// error is a [Reason]: that a user is disabled is told of a right password only,
+// and Busy that nobody could decide.
+func (p *Passwords) Verify(ctx context.Context, users *Users, b Basic, address netip.Addr, now time.Time) (*Identity, error) {
+	a := attempt{origin: origin{users.name, b.User, network(address)}, password: b.Password, now: now}
+	a.user = users.find(b.User, maphash.String(p.seed, b.User))
+	a.key = p.digest(users.name, a.user.text, b.User, b.Password)
+	if err := p.try(ctx, &a); err != nil {
+		return nil, err
+	}
+	if a.user.disabled {
+		return nil, UserDisabled
+	}
+	return &a.user.identity, nil
+}
+
+// try returns nil for the right password.
+func (p *Passwords) try(ctx context.Context, a *attempt) error {
+	if _, known := p.verified.get(&a.key, a.now); known {
+		// Or else guesses would be free once the user has been here.
+		if !p.byOrigin.allows(maphash.Comparable(p.seed, a.origin), a.now) {
+			return Throttled
+		}
+		return nil
+	}
+	// What comes at once, as from a client that opens many connections, is hashed
+	// and counted once.
+	flight := p.digest(string(a.key[:]), a.network.String())
+	done := p.flights.DoChan(string(flight[:]), func() (any, error) { return nil, p.guess(a) })
+	select {
+	case result := <-done:
+		return result.Err
+	case <-ctx.Done():
+		return Busy
+	}
+}
+
+// guess counts an attempt, and hashes it.
+func (p *Passwords) guess(a *attempt) error {
+	origin, address := maphash.Comparable(p.seed, a.origin), maphash.Comparable(p.seed, a.network)
+	home := p.digest(a.users, a.origin.user, a.network.String())
+	// Where the user has been before, others' guesses at others do not count.
+	_, trusted := p.trusted.get(&home, a.now)
+	if !trusted && !p.byAddress.take(address, a.now) || !p.byOrigin.take(origin, a.now) {
+		return Throttled
+	}
+	err := p.hash(a)
+	if errors.Is(err, BadPassword) {
+		return err
+	}
+	p.byOrigin.giveBack(origin)
+	if !trusted {
+		p.byAddress.giveBack(address)
+	}
+	if err == nil {
+		p.verified.put(&entry[struct{}]{key: a.key, until: a.now.Add(verifiedFor)}, a.now)
+		p.trusted.put(&entry[struct{}]{key: home, until: a.now.Add(trustedFor)}, a.now)
+	}
+	return err
+}
+
+// hash compares, once it is its turn.
+func (p *Passwords) hash(a *attempt) error {
+	select {
+	case p.queue <- struct{}{}:
+		defer func() { <-p.queue }()
+	default:
+		return Busy
+	}
+	p.slots <- struct{}{}
+	defer func() { <-p.slots }()
+	if !a.user.hash.matches(a.password) {
+		return BadPassword
+	}
+	return nil
+}
+
+// digest tells lists of parts apart: each begins with its length.
+func (p *Passwords) digest(parts ...string) [sha256.Size]byte {
+	h := hmac.New(sha256.New, p.secret[:])
+	for _, part := range parts {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+		h.Write([]byte(part))
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// network is what one client commands: an IPv4 address, or the /64 of an IPv6
+// address.
+func network(address netip.Addr) netip.Prefix {
+	address = address.Unmap().WithZone("")
+	bits := 64
+	if address.Is4() {
+		bits = 32
+	}
+	prefix, _ := address.Prefix(bits) // zero for no address
+	return prefix
+}
