@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -553,4 +554,23 @@ func BenchmarkVerify(b *testing.B) {
 			_, _ = c.Verify(v, good, now, nil)
 		}
 	})
+}
+
+// rawClaim returns a token whose claims begin with members, in JSON as it is.
+func rawClaim(t testing.TB, members string) string {
+	t.Helper()
+	return rawToken(t, `{"alg":"ES256","kid":"ES256","typ":"at+jwt"}`,
+		`{`+members+`,"iss":"https://idp.test/","aud":"shop-api","sub":"alice","iat":1800000000,"exp":1800000300}`)
+}
+
+// rawToken signs what is given, well-formed or not.
+func rawToken(t testing.TB, header, claims string) string {
+	t.Helper()
+	encode := base64.RawURLEncoding.EncodeToString
+	unsigned := encode([]byte(header)) + "." + encode([]byte(claims))
+	signature, err := jwt.SigningMethodES256.Sign(unsigned, keys()["ES256"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unsigned + "." + encode(signature)
 }

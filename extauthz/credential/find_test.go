@@ -36,7 +36,8 @@ func TestFind(t *testing.T) {
 			Kinds: credential.KindBasic, Basic: credential.Basic{User: "alice", Password: "a:b"},
 		}},
 		"three kinds": {
-			header{"authorization": {"Bearer a"}, "x-id-token": {"i"}, "x-api-key": {"k"}}, "x=access_token",
+			header{"authorization": {"Bearer a"}, "x-id-token": {"i"}, "x-api-key": {"k"}},
+			"x=access_token",
 			credential.Found{
 				Kinds:       credential.KindAccessToken | credential.KindIDToken | credential.KindAPIKey,
 				AccessToken: "a", IDToken: "i", APIKey: "k",

@@ -42,8 +42,13 @@ func (t *throttle) take(key uint64, now time.Time) bool {
 }
 
 func (t *throttle) next(old int64, now time.Time) (next int64, ok bool) {
-	next = max(old, now.UnixNano()) + t.interval
-	return next, next-now.UnixNano() <= t.burst*t.interval
+	begin, full := now.UnixNano(), t.burst*t.interval
+	// What is further ahead was there before the clock was set back.
+	if old < begin || old > begin+2*full {
+		old = begin
+	}
+	next = old + t.interval
+	return next, next-begin <= full
 }
 
 // giveBack uncounts an attempt.
