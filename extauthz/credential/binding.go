@@ -63,8 +63,9 @@ func (id *Identity) confirm(claims jose.Object) error {
 	return nil
 }
 
-// shownBy returns id if peer may show it.
-func (id *Identity) shownBy(peer *Certificate) (*Identity, error) {
+// ShownBy returns id if peer, the certificate of the connection or nil, may show
+// its token. Verifiers ask themselves; whoever keeps an identity asks each time.
+func (id *Identity) ShownBy(peer *Certificate) (*Identity, error) {
 	if id.token.bound && (peer == nil || peer.thumbprint != id.token.certificate) {
 		return nil, Bound
 	}

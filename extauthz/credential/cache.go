@@ -31,7 +31,7 @@ func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certifica
 		// What the identity holds are parts of the claims.
 		c.tokens.put(&entry[*Identity]{key, id, id.ValidUntil, len(token)}, now)
 	}
-	return id.shownBy(peer)
+	return id.ShownBy(peer)
 }
 
 // cacheKey begins with a digest of fixed length, so nothing can be moved

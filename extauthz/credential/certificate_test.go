@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"text after":     good + "x",
 		"key":            block("PRIVATE KEY", der),
 		"cut":            block("CERTIFICATE", der[:len(der)-1]),
-		"more":           block("CERTIFICATE", append(der[:len(der):len(der)], 0)),
+		"more":           block("CERTIFICATE", append(slices.Clip(der), 0)),
 		"no PEM":         base64.StdEncoding.EncodeToString(der),
 		"encoding":       good + "%",
 		"a chain":        "Cert=" + good,

@@ -81,6 +81,9 @@ const (
 	// Expired and NotYetValid compare with the clock.
 	Expired     Reason = "token_expired"
 	NotYetValid Reason = "token_not_yet_valid"
+	// Inactive says that its provider does not stand by it any more, or never
+	// did.
+	Inactive Reason = "token_inactive"
 	// UnknownKey says that the provider has no such key.
 	UnknownKey Reason = "unknown_key"
 	// WrongAlgorithm says that the key is for another algorithm.

@@ -31,16 +31,17 @@ func checkType(t *jose.Token, kind Kind) error {
 
 // marks tell the kinds apart where the header does not.
 type marks struct {
-	// typ and tokenUse are the claims of Keycloak and Cognito. Keycloak's other
-	// types (Refresh, Offline, Logout) are no credentials here.
-	typ, tokenUse string
+	// typ is the claim of Keycloak, whose other types (Refresh, Offline, Logout)
+	// are no credentials here; tokenUse those of Cognito and Hydra.
+	typ      string
+	tokenUse [2]string
 	// foreign are claims that only the other kind has.
 	foreign []string
 }
 
 var (
-	accessTokenMarks = marks{"Bearer", "access", []string{"nonce", "at_hash", "c_hash", "s_hash"}}
-	idTokenMarks     = marks{"ID", "id", []string{"scope", "scp"}}
+	accessTokenMarks = marks{"Bearer", [2]string{"access", "access_token"}, []string{"nonce", "at_hash", "c_hash", "s_hash"}}
+	idTokenMarks     = marks{"ID", [2]string{"id", "id_token"}, []string{"scope", "scp"}}
 )
 
 // checkUntyped goes by the claims.
@@ -52,7 +53,7 @@ func checkUntyped(claims jose.Object, kind Kind) error {
 	typ, typed := claims["typ"]
 	use, used := claims["token_use"]
 	switch {
-	case typed && typ != m.typ, used && use != m.tokenUse:
+	case typed && typ != m.typ, used && use != m.tokenUse[0] && use != m.tokenUse[1]:
 		return WrongType
 	case typed || used:
 		return nil

@@ -101,7 +101,7 @@ func (v *Verifier) Verify(token string, now time.Time, peer *Certificate) (*Iden
 	if err != nil {
 		return nil, err
 	}
-	return id.shownBy(peer)
+	return id.ShownBy(peer)
 }
 
 // verify leaves open who may show the token.
@@ -193,13 +193,17 @@ func (v *Verifier) checkTimes(claims jose.Object, now time.Time) (expires time.T
 	case now.After(expires.Add(v.skew)):
 		return expires, Expired
 	}
+	return expires, v.checkBegin(claims, now)
+}
+
+func (v *Verifier) checkBegin(claims jose.Object, now time.Time) error {
 	for _, name := range []string{"nbf", "iat"} {
 		switch begin, present, err := claims.Time(name); {
 		case err != nil || !present && name == "iat" && v.kind == KindIDToken:
-			return expires, Malformed
+			return Malformed
 		case begin.After(now.Add(v.skew)):
-			return expires, NotYetValid
+			return NotYetValid
 		}
 	}
-	return expires, nil
+	return nil
 }
