@@ -1,8 +1,14 @@
-// Package audit keeps who did what: one line of JSON for each event, appended
-// to a file that its owner alone can read, and told to the log. Events say no
-// secrets; that is for who records them to see to.
+// Package audit keeps who did what, in lines of JSON that hold no secret.
 //
-// A line is written before [Log.Record] returns, so it is there also when the
+// A [DecisionLog] has one for each authorization decision: a [Decision] of a
+// fixed schema, without what a [Redactor] leaves out, to a [File] that rotates or
+// a [Stream]. Either nobody waits for it and what is lost is counted, or nobody
+// goes on before it is on disk. A [Ring] remembers the last ones, with how they
+// were come to.
+//
+// A [Log] has one for each event that an operator or an agent causes, appended
+// to a file that its owner alone can read, and told to the log. Events say no
+// secrets; that is for who records them to see to. A line is written before [Log.Record] returns, so it is there also when the
 // process dies right after. What is refused can be caused by anybody, so of the
 // same event from the same address, for the same reason, a minute has one line,
 // and then one with how many more there were. The file only grows: rotate it by copying and truncating.

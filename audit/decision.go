@@ -1,0 +1,158 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// SchemaVersion is that of the lines of a decision log. Fields may be added
+// under the same version; it grows when one goes or means something else.
+const SchemaVersion = 1
+
+// The two ways that a [Decision] goes.
+const (
+	Allow = "allow"
+	Deny  = "deny"
+)
+
+// Decision is the record of one authorization decision. docs/decision-log.md
+// says what each field means, and is part of the contract.
+//
+// A record has no field for a token, a key, a password, a cookie, a header or a
+// query, and none for text of any kind: what is not named here cannot get in.
+type Decision struct {
+	// Time is when the check began.
+	Time time.Time `json:"time"`
+	// Run and Sequence number the records of one process, also those that were
+	// lost. The log sets them.
+	Run      string `json:"run"`
+	Sequence uint64 `json:"sequence"`
+	// Agent is the workload beside which it was decided, and Instance which one of
+	// it. The log sets them.
+	Agent    string `json:"agent,omitempty"`
+	Instance string `json:"instance,omitempty"`
+
+	ID       string `json:"id"`
+	Decision string `json:"decision"`
+	// Status is what the client got, 200 if the request went on.
+	Status   int    `json:"status"`
+	Reason   string `json:"reason"`
+	Policy   string `json:"policy,omitempty"`
+	Revision string `json:"revision,omitempty"`
+	Route    string `json:"route,omitempty"`
+	// Rule is where the rule stands that decided: file:line:column.
+	Rule   string `json:"rule,omitempty"`
+	Method string `json:"method,omitempty"`
+	// Path is without the query. Pattern is the route's, which a [Redactor] can put
+	// in its place.
+	Path    string `json:"path,omitempty"`
+	Pattern string `json:"-"`
+
+	User   string `json:"user,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
+	Client string `json:"client,omitempty"`
+	// Caller is the SPIFFE ID of the workload on the other side.
+	Caller string `json:"caller,omitempty"`
+	IP     string `json:"ip,omitempty"`
+	// Provider is the identity provider that vouched for the user, and Credentials
+	// are the kinds that were shown.
+	Provider    string   `json:"provider,omitempty"`
+	Credentials []string `json:"credentials,omitempty"`
+
+	// Transaction is the Passport's txn, one for the whole chain of calls.
+	Transaction string `json:"txn,omitempty"`
+	RequestID   string `json:"request_id,omitempty"`
+	// Microseconds are how long it took to decide.
+	Microseconds int64 `json:"duration_us"`
+}
+
+// unavailable is what becomes of a decision that cannot be recorded in time.
+func (d *Decision) unavailable() {
+	d.Decision, d.Status, d.Reason = Deny, 503, ReasonUnavailable
+}
+
+// ReasonUnavailable is the reason of a decision that had to be recorded and was
+// not.
+const ReasonUnavailable = "audit_unavailable"
+
+// The longest that a field may be; strangers choose what some of them hold.
+const (
+	maxPath        = 1024
+	maxField       = 256
+	maxCredentials = 8
+)
+
+// clip cuts what is too long. What it cuts is copied, so that the record does
+// not hold on to the rest.
+func (d *Decision) clip() {
+	d.Path = truncate(withoutTokens(withoutQuery(d.Path)), maxPath)
+	for _, s := range d.texts() {
+		if len(*s) > maxField {
+			*s = truncate(*s, maxField)
+		}
+	}
+	d.Credentials = d.Credentials[:min(len(d.Credentials), maxCredentials)]
+	isLong := func(s string) bool { return len(s) > maxField }
+	if slices.ContainsFunc(d.Credentials, isLong) {
+		d.Credentials = slices.Clone(d.Credentials) // it is the caller's
+		for i, s := range d.Credentials {
+			d.Credentials[i] = truncate(s, maxField)
+		}
+	}
+}
+
+// texts are all fields that hold a string, but for the path.
+func (d *Decision) texts() [20]*string {
+	return [...]*string{
+		&d.Run, &d.Agent, &d.Instance, &d.ID, &d.Decision, &d.Reason, &d.Policy, &d.Revision, &d.Route, &d.Rule,
+		&d.Method, &d.Pattern, &d.User, &d.Tenant, &d.Client, &d.Caller, &d.IP, &d.Provider, &d.Transaction, &d.RequestID,
+	}
+}
+
+// size is about how much memory d takes.
+func (d *Decision) size() int {
+	n := int(unsafe.Sizeof(*d)) + len(d.Path) + 32*len(d.Credentials)
+	for _, s := range d.texts() {
+		n += len(*s)
+	}
+	return n
+}
+
+// withoutQuery keeps a query out also where a caller forgot to.
+func withoutQuery(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		return path[:i]
+	}
+	return path
+}
+
+// withoutTokens hides JWTs that stand in a path, where they do not belong. All
+// begin with the JSON of their header in base64.
+func withoutTokens(path string) string {
+	const jwt = "eyJ"
+	if !strings.Contains(path, jwt) {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if strings.Contains(s, jwt) && strings.Contains(s, ".") {
+			segments[i] = "(token)"
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// truncate cuts s to limit bytes or a few less, and says how many it cut.
+func truncate(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return fmt.Sprintf("%s…(%d bytes more)", s[:limit], len(s)-limit)
+}
