@@ -93,6 +93,7 @@ Each flag can also be set in the environment: --state is CHANCERY_STATE.`,
 		newIdentityCommand(),
 		newHealthCommand(),
 		newPassportCommand(),
+		newPasswordCommand(),
 		newSchemaCommand(),
 	)
 	return root
