@@ -267,3 +267,23 @@ func plain(v any) any {
 	}
 	return v
 }
+
+func TestParseValue(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]any{
+		`1`: json.Number("1"), `-1.5e3`: json.Number("-1.5e3"), ` true `: true, `null`: nil, `"a"`: "a", `[]`: []any{}, `{}`: jose.Object{},
+		`[{"a": [1, "x"]}]`: []any{jose.Object{"a": []any{json.Number("1"), "x"}}}, "[[[1]]]": []any{[]any{[]any{json.Number("1")}}},
+	} {
+		got, err := jose.ParseValue([]byte(text), 3)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got)\n%s", text, err, diff)
+		}
+	}
+	for _, text := range []string{
+		``, ` `, `1 2`, `1,2`, `{} {}`, `{"a":1,"a":2}`, `[{"a":1,"\u0061":2}]`, "\"\xff\"", `"\ud800"`, `[[[[1]]]]`, "\ufeff1", `NaN`, `01`,
+	} {
+		if v, err := jose.ParseValue([]byte(text), 3); !errors.Is(err, jose.ErrMalformed) {
+			t.Errorf("%s: %v, %v", text, v, err)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func ParseObject(data []byte) (Object, error) {
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return nil, fmt.Errorf("%w: not JSON in UTF-8", ErrMalformed)
 	}
-	p := parser{rest: string(data)}
+	p := parser{rest: string(data), maxDepth: maxDepth}
 	if p.next() != '{' {
 		return nil, fmt.Errorf("%w: not a JSON object", ErrMalformed)
 	}

@@ -7,10 +7,24 @@ import (
 	"unicode/utf8"
 )
 
+// ParseValue reads one JSON value of any kind, that nests at most maxDepth deep,
+// and refuses what parsers disagree on, as [ParseObject] does. Objects in it are
+// of type [Object], numbers are [json.Number].
+func ParseValue(data []byte, maxDepth int) (any, error) {
+	if !utf8.Valid(data) || !json.Valid(data) {
+		return nil, fmt.Errorf("%w: not JSON in UTF-8", ErrMalformed)
+	}
+	p := parser{rest: string(data) + " ", maxDepth: maxDepth} // a number ends before something
+	return p.value(0)
+}
+
 // parser reads what is known to be valid JSON. It exists because encoding/json
 // takes the last of duplicate members without a word, and its Decoder.Token,
 // which would show them, is several times slower.
-type parser struct{ rest string }
+type parser struct {
+	rest     string
+	maxDepth int
+}
 
 // next skips white space and returns the byte that follows.
 func (p *parser) next() byte {
@@ -28,7 +42,7 @@ func (p *parser) more(end byte) bool {
 }
 
 func (p *parser) value(depth int) (any, error) {
-	if depth > maxDepth {
+	if depth > p.maxDepth {
 		return nil, fmt.Errorf("%w: nested too deep", ErrMalformed)
 	}
 	switch p.next() {
