@@ -1,0 +1,249 @@
+// Package rego runs policies that are written in Rego, with OPA as a library.
+//
+// A [Source] (modules and data) is compiled once, a [Query] on it is prepared
+// once, and each decision is an evaluation of that: nothing is parsed or
+// compiled while a request waits.
+//
+//	policy, err := rego.Compile(ctx, source)
+//	query, err := policy.Prepare(ctx, "data.envoy.authz.allow", rego.Limits{})
+//	result, err := query.Eval(ctx, input, time.Now())
+//
+// An evaluation touches neither the network nor files nor the environment, and
+// it ends: functions that would do otherwise are faults of the module that
+// calls them (see [Refused]), and what is left is interrupted when its time is
+// over. Time is an input: all of an evaluation, time.now_ns included, has the
+// moment that Eval was given. rand.intn and uuid.rfc4122 are let be, as they
+// serve for identifiers; a policy that decides by them decides by chance.
+//
+// As OPA does, what a builtin function cannot do (parse what is no JSON, say) is
+// undefined and not an error. Faults of modules are [mesh.Faults], with file,
+// line and column.
+package rego
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	oparego "github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+)
+
+// Module is the text of one Rego file.
+type Module struct {
+	// File is what faults call it.
+	File string
+	Text string
+	// Version is that of the language. The zero value is v1, as in OPA 1.0; a
+	// v0 module that says "import rego.v1" is v1 all the same.
+	Version ast.RegoVersion
+}
+
+// Source is what a policy is made of.
+type Source struct {
+	Modules []Module
+	// Data is the base document, what modules read as data.
+	Data map[string]any
+	// Revision says which one it is, to people; it may be empty.
+	Revision string
+}
+
+// Policy is a compiled source, safe for concurrent use.
+type Policy struct {
+	compiler *ast.Compiler
+	store    storage.Store
+	revision string
+}
+
+// Revision returns the source's.
+func (p *Policy) Revision() string { return p.revision }
+
+// Compile compiles a source, or says everything that is wrong with it.
+func Compile(ctx context.Context, source Source) (*Policy, error) {
+	modules, err := parse(source.Modules)
+	if err != nil {
+		return nil, err
+	}
+	data := source.Data
+	if data == nil {
+		data = map[string]any{}
+	}
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("compile rego: %w", err)
+	}
+	defer store.Abort(ctx, txn)
+	// Without EnablePrintStatements the compiler drops calls of print: what a
+	// policy reads are secrets, too, and the log is no place for them.
+	compiler := ast.NewCompiler().WithCapabilities(capabilities()).
+		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, faults(compiler.Errors)
+	}
+	return &Policy{compiler: compiler, store: store, revision: source.Revision}, nil
+}
+
+func parse(modules []Module) (map[string]*ast.Module, error) {
+	parsed := map[string]*ast.Module{}
+	var wrong ast.Errors
+	for _, m := range modules {
+		module, err := ast.ParseModuleWithOpts(m.File, m.Text, ast.ParserOptions{RegoVersion: m.Version})
+		switch errs, ok := errors.AsType[ast.Errors](err); {
+		case ok:
+			wrong = append(wrong, errs...)
+		case err != nil:
+			wrong = append(wrong, &ast.Error{Message: err.Error(), Location: &ast.Location{File: m.File}})
+		case parsed[m.File] != nil:
+			wrong = append(wrong, &ast.Error{Message: "there are two modules of that name", Location: &ast.Location{File: m.File}})
+		default:
+			parsed[m.File] = module
+			wrong = append(wrong, refusedCalls(module)...)
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, faults(wrong)
+	}
+	return parsed, nil
+}
+
+// Limits bound evaluations.
+type Limits struct {
+	// Timeout of one; default 100 ms.
+	Timeout time.Duration
+	// Concurrent is how many there are at a time, the others wait: memory is
+	// bounded, too. Default 4 for each processor, and 16 at least.
+	Concurrent int
+}
+
+// Query is a question to a policy, prepared, and safe for concurrent use.
+type Query struct {
+	prepared oparego.PreparedEvalQuery
+	revision string
+	timeout  time.Duration
+	slots    chan struct{}
+	values   cache.InterQueryValueCache
+}
+
+// cachedValues bounds what builtin functions keep between evaluations: compiled
+// patterns, parsed keys and the like.
+const cachedValues = 1024
+
+// Prepare prepares a query, which is the name of a rule or of a part of the
+// data, such as data.envoy.authz.allow. There must be something of that name.
+func (p *Policy) Prepare(ctx context.Context, query string, limits Limits) (*Query, error) {
+	ref, err := p.find(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("query %q: %w", query, err)
+	}
+	prepared, err := oparego.New(
+		oparego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(ref)))),
+		oparego.Compiler(p.compiler), oparego.Store(p.store), oparego.Capabilities(capabilities()),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("query %q: %w", query, err)
+	}
+	size := cachedValues
+	return &Query{
+		prepared: prepared,
+		revision: p.revision,
+		timeout:  cmp.Or(limits.Timeout, 100*time.Millisecond),
+		slots:    make(chan struct{}, cmp.Or(limits.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
+		values: cache.NewInterQueryValueCache(context.Background(), &cache.Config{
+			InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &size},
+		}),
+	}, nil
+}
+
+// find parses the name of something that is there. It takes nothing else, so
+// that a name never becomes an expression.
+func (p *Policy) find(ctx context.Context, query string) (ast.Ref, error) {
+	ref, ok := parseName(query)
+	if !ok {
+		return nil, errors.New("is not a name such as data.envoy.authz.allow")
+	}
+	if len(p.compiler.GetRules(ref)) > 0 {
+		return ref, nil
+	}
+	path, err := storage.NewPathForRef(ref)
+	if err == nil {
+		_, err = storage.ReadOne(ctx, p.store, path)
+	}
+	if err != nil {
+		return nil, errors.New("the policy has nothing of that name")
+	}
+	return ref, nil
+}
+
+func parseName(query string) (ast.Ref, bool) {
+	body, err := ast.ParseBody(query)
+	if err != nil || len(body) != 1 || body[0].Negated || len(body[0].With) > 0 {
+		return nil, false
+	}
+	term, ok := body[0].Terms.(*ast.Term)
+	if !ok {
+		return nil, false
+	}
+	ref, ok := term.Value.(ast.Ref)
+	return ref, ok && len(ref) > 1 && ref.HasPrefix(ast.DefaultRootRef) && ref.IsGround()
+}
+
+// Revision returns that of the policy's source.
+func (q *Query) Revision() string { return q.revision }
+
+var (
+	// ErrUndefined says that the policy has no answer.
+	ErrUndefined = errors.New("undefined decision")
+	// ErrTimeout says that the policy had none in time.
+	ErrTimeout = errors.New("evaluation took too long")
+)
+
+// Eval returns what the query comes to: nil, bool, string, [json.Number], []any
+// (sets, too) or map[string]any. now is the time that the policy sees. The error
+// is [ErrUndefined], [ErrTimeout], that of ctx, or an error of the policy, such as
+// rules that contradict each other.
+func (q *Query) Eval(ctx context.Context, input ast.Value, now time.Time) (any, error) {
+	if q == nil {
+		return nil, errors.New("evaluate: no policy")
+	}
+	evaluation, done := context.WithTimeoutCause(ctx, q.timeout, ErrTimeout)
+	defer done()
+	select {
+	case q.slots <- struct{}{}:
+		defer func() { <-q.slots }()
+	case <-evaluation.Done():
+		return nil, fmt.Errorf("evaluate: %w", context.Cause(evaluation))
+	}
+	results, err := q.eval(evaluation, input, now)
+	switch {
+	case evaluation.Err() != nil: // also when it would not be interrupted
+		return nil, fmt.Errorf("evaluate: %w", context.Cause(evaluation))
+	case err != nil:
+		return nil, fmt.Errorf("evaluate: %w", err)
+	case len(results) == 0:
+		return nil, ErrUndefined
+	case len(results) > 1 || len(results[0].Expressions) != 1:
+		return nil, errors.New("evaluate: several results")
+	}
+	return results[0].Expressions[0].Value, nil
+}
+
+func (q *Query) eval(ctx context.Context, input ast.Value, now time.Time) (oparego.ResultSet, error) {
+	// OPA would wait for ctx in a goroutine for each evaluation.
+	interrupt := topdown.NewCancel()
+	defer context.AfterFunc(ctx, interrupt.Cancel)()
+	return q.prepared.Eval(ctx,
+		oparego.EvalParsedInput(input),
+		oparego.EvalTime(now),
+		oparego.EvalExternalCancel(interrupt),
+		oparego.EvalInterQueryBuiltinValueCache(q.values),
+		oparego.EvalSortSets(true),
+	)
+}
