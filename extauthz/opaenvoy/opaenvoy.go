@@ -1,0 +1,240 @@
+// Package opaenvoy answers Envoy's checks by policies that were written for the
+// OPA-Envoy plugin, unchanged: they read the same input and return the same
+// decisions. docs/rego.md says what is different, which is what the plugin leaves
+// open to attack.
+//
+//	input.attributes      the check request, by the JSON names of its fields
+//	input.parsed_path     its segments, decoded; input.parsed_query  lists by name
+//	input.parsed_body     JSON, forms, multipart forms and gRPC messages, else null
+//	input.truncated_body  Envoy sent only a part of it
+//	input.version         {"ext_authz": "v3", "encoding": "protojson"}
+//
+// A decision is a boolean or an object with allowed, headers,
+// response_headers_to_add, request_headers_to_remove, query_parameters_to_set,
+// query_parameters_to_remove, body, http_status and dynamic_metadata.
+//
+// Whatever is no decision denies: also to Envoys that let pass what they get no
+// answer to. The package trusts whoever may call Check: that must be Envoy alone.
+package opaenvoy
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
+)
+
+// Config says what a [Server] runs with.
+type Config struct {
+	Input InputOptions
+	// StatusOnError is what clients get where the policy came to no decision;
+	// default 503. The plugin leaves it to Envoy, whose default is 403.
+	StatusOnError int
+	// Logger gets one record per check: denials at level info, what is allowed
+	// at level debug. Required.
+	Logger *slog.Logger
+	// Registerer gets the metrics chancery_checks_total and
+	// chancery_check_duration_seconds; nil for none.
+	Registerer prometheus.Registerer
+}
+
+// Server implements Envoy's Authorization service, safe for concurrent use.
+type Server struct {
+	input         InputOptions
+	statusOnError typev3.StatusCode
+	logger        *slog.Logger
+	metrics       *metrics
+	query         atomic.Pointer[rego.Query]
+}
+
+var _ authv3.AuthorizationServer = (*Server)(nil)
+
+// New returns a server that denies everything until it has a query.
+func New(c Config) (*Server, error) {
+	if c.Logger == nil {
+		return nil, errors.New("opa-envoy server needs a logger")
+	}
+	status := typev3.StatusCode(cmp.Or(c.StatusOnError, int(typev3.StatusCode_ServiceUnavailable)))
+	if _, known := typev3.StatusCode_name[int32(status)]; !known || status < typev3.StatusCode_BadRequest {
+		return nil, fmt.Errorf("status on error %d: must be that of an error, 400 or more", status)
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return &Server{input: c.Input, statusOnError: status, logger: c.Logger.With("component", "opaenvoy"), metrics: m}, nil
+}
+
+// Register makes s the Authorization service of a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizationServer(r, s) }
+
+// SetQuery makes q what decides all checks that begin from now on. Nil denies
+// everything.
+func (s *Server) SetQuery(q *rego.Query) { s.query.Store(q) }
+
+// Ready reports why s denies everything, or nil.
+func (s *Server) Ready() error {
+	if s.query.Load() == nil {
+		return errors.New("no policy yet")
+	}
+	return nil
+}
+
+// check is one decision.
+type check struct {
+	// reason is for operators, cause for the log alone.
+	reason   string
+	cause    error
+	id       string
+	request  string
+	revision string
+	response *authv3.CheckResponse
+}
+
+// Check implements [authv3.AuthorizationServer]. It never returns an error, which
+// some Envoys let pass: what cannot be decided is denied.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	begin := time.Now()
+	c := s.decide(ctx, req, begin)
+	c.describe()
+	s.metrics.observe(c, time.Since(begin))
+	s.log(ctx, c)
+	return c.response, nil
+}
+
+// decide turns whatever goes wrong into a denial.
+func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, now time.Time) (c *check) {
+	c = &check{id: rand.Text(), request: requestID(req)}
+	defer func() {
+		if r := recover(); r != nil {
+			s.refuse(c, fmt.Errorf("panic: %v", r))
+		}
+	}()
+	if err := s.evaluate(ctx, c, req, now); err != nil {
+		s.refuse(c, err)
+	}
+	return c
+}
+
+func (s *Server) evaluate(ctx context.Context, c *check, req *authv3.CheckRequest, now time.Time) error {
+	query := s.query.Load()
+	if query == nil {
+		return errNoPolicy
+	}
+	c.revision = query.Revision()
+	input, err := Input(req, s.input)
+	if err != nil {
+		return err
+	}
+	result, err := query.Eval(ctx, input, now)
+	if err != nil {
+		return err
+	}
+	c.response, err = answer(result)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errIllegal, err)
+	}
+	if c.reason = reasonDenied; c.allowed() {
+		c.reason = reasonAllowed
+	}
+	return ctx.Err()
+}
+
+func (c *check) allowed() bool { return c.response.GetStatus().GetCode() == int32(codes.OK) }
+
+var (
+	errNoPolicy = errors.New("no policy")
+	errIllegal  = errors.New("illegal decision")
+)
+
+const (
+	reasonAllowed = "allowed"
+	reasonDenied  = "policy_denied"
+)
+
+// refuse makes the denial of a check that came to no decision.
+func (s *Server) refuse(c *check, err error) {
+	status := s.statusOnError
+	switch {
+	case errors.Is(err, errNoPolicy):
+		c.reason = "no_state"
+	case errors.Is(err, ErrAmbiguousPath):
+		c.reason, status = "path_ambiguous", typev3.StatusCode_BadRequest
+	case errors.Is(err, ErrBadRequest):
+		c.reason, status = "request_unreadable", typev3.StatusCode_BadRequest
+	case errors.Is(err, rego.ErrUndefined):
+		c.reason, status = "policy_undefined", typev3.StatusCode_Forbidden
+	case errors.Is(err, rego.ErrTimeout):
+		c.reason = "policy_timeout"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		c.reason = "cancelled"
+	case errors.Is(err, errIllegal):
+		c.reason = "policy_illegal_decision"
+	default:
+		c.reason = "policy_error"
+	}
+	c.cause = err
+	c.response = denied(&authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: status}, Body: "access denied\n"})
+}
+
+// describe adds what access logs read: decision_id, as the plugin does, and the
+// reason, unless the policy gives one of its own.
+func (c *check) describe() {
+	if c.response.DynamicMetadata == nil {
+		c.response.DynamicMetadata = &structpb.Struct{}
+	}
+	fields := c.response.DynamicMetadata.Fields
+	if fields == nil {
+		fields = map[string]*structpb.Value{}
+		c.response.DynamicMetadata.Fields = fields
+	}
+	fields["decision_id"] = structpb.NewStringValue(c.id)
+	if _, taken := fields["reason"]; !taken {
+		fields["reason"] = structpb.NewStringValue(c.reason)
+	}
+}
+
+// requestID returns the ID that Envoy gave the request, for the log.
+func requestID(req *authv3.CheckRequest) string {
+	http := req.GetAttributes().GetRequest().GetHttp()
+	id := cmp.Or(http.GetHeaders()["x-request-id"], http.GetId())
+	return id[:min(len(id), 128)]
+}
+
+func (s *Server) log(ctx context.Context, c *check) {
+	level := slog.LevelInfo
+	switch {
+	case c.allowed():
+		level = slog.LevelDebug
+	case c.cause != nil:
+		level = slog.LevelWarn
+	}
+	if !s.logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("decision_id", c.id), slog.String("reason", c.reason), slog.String("request_id", c.request),
+		slog.String("revision", c.revision),
+	}
+	if c.cause != nil {
+		attrs = append(attrs, slog.Any("err", c.cause))
+	}
+	if c.allowed() {
+		s.logger.LogAttrs(ctx, level, "check allowed", attrs...)
+	} else {
+		s.logger.LogAttrs(ctx, level, "check denied", attrs...)
+	}
+}
