@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -298,19 +297,19 @@ func TestParsedBody(t *testing.T) {
 func books(t *testing.T) *protoregistry.Files {
 	t.Helper()
 	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String("book.proto"), Package: proto.String("com.book"), Syntax: proto.String("proto3"),
+		Name: new("book.proto"), Package: new("com.book"), Syntax: new("proto3"),
 		MessageType: []*descriptorpb.DescriptorProto{{
-			Name: proto.String("Author"),
+			Name: new("Author"),
 			Field: []*descriptorpb.FieldDescriptorProto{{
-				Name: proto.String("author"), Number: proto.Int32(1), JsonName: proto.String("author"),
+				Name: new("author"), Number: new(int32(1)), JsonName: new("author"),
 				Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 			}},
 		}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{
-			Name: proto.String("BookService"),
+			Name: new("BookService"),
 			Method: []*descriptorpb.MethodDescriptorProto{
-				{Name: proto.String("GetBooksViaAuthor"), InputType: proto.String(".com.book.Author"), OutputType: proto.String(".com.book.Author")},
-				{Name: proto.String("Watch"), InputType: proto.String(".com.book.Author"), OutputType: proto.String(".com.book.Author"), ClientStreaming: proto.Bool(true)},
+				{Name: new("GetBooksViaAuthor"), InputType: new(".com.book.Author"), OutputType: new(".com.book.Author")},
+				{Name: new("Watch"), InputType: new(".com.book.Author"), OutputType: new(".com.book.Author"), ClientStreaming: new(true)},
 			},
 		}},
 	}

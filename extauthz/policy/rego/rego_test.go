@@ -54,20 +54,20 @@ func TestEval(t *testing.T) {
 	t.Parallel()
 	in := map[string]any{"user": "alice", "groups": []string{"sales"}, "n": 2}
 	for text, want := range map[string]any{
-		`allow := true`:                                 true,
-		`default allow := false`:                        false,
-		`allow if "sales" in input.groups`:              true,
-		`allow := input.n + 1`:                          json.Number("3"),
-		`allow := {"allowed": true, "n": [1]}`:          map[string]any{"allowed": true, "n": []any{json.Number("1")}},
-		`allow contains g if some g in input.groups`:    []any{"sales"},
-		`allow contains x if { some x in ["b", "a"] }`:  []any{"a", "b"},
-		`allow := null`:                                 nil,
-		`allow := time.now_ns()`:                        json.Number("1795341600000000000"),
-		`allow if { print("secret"); input.n == 2 }`:    true,
-		`allow := regex.match("^a+$", "aaa")`:           true,
-		`allow if not input.absent`:                     true,
-		`allow if { false } else := "other"`:            "other",
-		`allow if count(uuid.rfc4122("a")) == 36`:       true,
+		`allow := true`:                                        true,
+		`default allow := false`:                               false,
+		`allow if "sales" in input.groups`:                     true,
+		`allow := input.n + 1`:                                 json.Number("3"),
+		`allow := {"allowed": true, "n": [1]}`:                 map[string]any{"allowed": true, "n": []any{json.Number("1")}},
+		`allow contains g if some g in input.groups`:           []any{"sales"},
+		`allow contains x if { some x in ["b", "a"] }`:         []any{"a", "b"},
+		`allow := null`:                                        nil,
+		`allow := time.now_ns()`:                               json.Number("1795341600000000000"),
+		`allow if { print("secret"); input.n == 2 }`:           true,
+		`allow := regex.match("^a+$", "aaa")`:                  true,
+		`allow if not input.absent`:                            true,
+		`allow if { false } else := "other"`:                   "other",
+		`allow if count(uuid.rfc4122("a")) == 36`:              true,
 		`allow if net.cidr_contains("10.0.0.0/8", "10.1.2.3")`: true,
 	} {
 		got, err := prepare(t, text, rego.Limits{}).Eval(t.Context(), value(t, in), now)
@@ -80,11 +80,11 @@ func TestEval(t *testing.T) {
 func TestNoDecision(t *testing.T) {
 	t.Parallel()
 	for text, undefined := range map[string]bool{
-		`allow if input.absent`:                                true,
-		`allow if to_number("x") == 1`:                         true, // as in OPA: what cannot be done is undefined
-		`allow := input.absent`:                                true,
-		"allow := 1 if input.x\nallow := 2 if input.x":         false,
-		`allow := {k: v | some k in ["a"]; some v in [1, 2]}`:  false,
+		`allow if input.absent`:                               true,
+		`allow if to_number("x") == 1`:                        true, // as in OPA: what cannot be done is undefined
+		`allow := input.absent`:                               true,
+		"allow := 1 if input.x\nallow := 2 if input.x":        false,
+		`allow := {k: v | some k in ["a"]; some v in [1, 2]}`: false,
 	} {
 		got, err := prepare(t, text, rego.Limits{}).Eval(t.Context(), value(t, map[string]any{"x": true}), now)
 		if got != nil || err == nil || errors.Is(err, rego.ErrUndefined) != undefined {
@@ -130,14 +130,14 @@ func TestLanguages(t *testing.T) {
 		version ast.RegoVersion
 		ok      bool
 	}{
-		"v0 as v0":                {v0, ast.RegoV0, true},
-		"v0 as v1":                {v0, ast.RegoUndefined, false},
-		"deprecated functions":    {old, ast.RegoV0, true},
-		"v1 as v1":                {v1, ast.RegoUndefined, true},
-		"v1 as v0":                {v1, ast.RegoV0, false},
-		"v1 as v0 that says so":   {strings.Replace(v1, "\n", "\nimport rego.v1\n", 1), ast.RegoV0, true},
-		"future keywords as v0":   {strings.Replace(v1, "\n", "\nimport future.keywords.if\n", 1), ast.RegoV0, true},
-		"v1 that says it, as v1":  {strings.Replace(v1, "\n", "\nimport rego.v1\n", 1), ast.RegoV1, true},
+		"v0 as v0":               {v0, ast.RegoV0, true},
+		"v0 as v1":               {v0, ast.RegoUndefined, false},
+		"deprecated functions":   {old, ast.RegoV0, true},
+		"v1 as v1":               {v1, ast.RegoUndefined, true},
+		"v1 as v0":               {v1, ast.RegoV0, false},
+		"v1 as v0 that says so":  {strings.Replace(v1, "\n", "\nimport rego.v1\n", 1), ast.RegoV0, true},
+		"future keywords as v0":  {strings.Replace(v1, "\n", "\nimport future.keywords.if\n", 1), ast.RegoV0, true},
+		"v1 that says it, as v1": {strings.Replace(v1, "\n", "\nimport rego.v1\n", 1), ast.RegoV1, true},
 	} {
 		q, err := compile(t, rego.Source{Modules: []rego.Module{{File: "m.rego", Text: c.text, Version: c.version}}}, rego.Limits{})
 		if (err == nil) != c.ok {
@@ -167,11 +167,11 @@ func TestFaults(t *testing.T) {
 		"package shop\nallow if count(input.x) == 1 with count as http.send": {
 			at(2, 30, "http.send may not be called: it calls others while the request waits"),
 		},
-		"package shop\nallow if nosuch(1)":             {at(2, 10, "undefined function nosuch")},
-		"package shop\nallow if count(1) == 1":         {at(2, 10, "count: invalid argument(s)\n\thave: (number, ???)\n\twant: (collection: any<...>, n: number)")},
-		"package shop\nallow if x == 1":                {at(2, 10, "var x is unsafe")},
-		"package shop\nallow if data.shop.allow":       {at(2, 1, "rule data.shop.allow is recursive: data.shop.allow -> data.shop.allow")},
-		"package shop\n\nallow if }":                   nil, // see below
+		"package shop\nallow if nosuch(1)":       {at(2, 10, "undefined function nosuch")},
+		"package shop\nallow if count(1) == 1":   {at(2, 10, "count: invalid argument(s)\n\thave: (number, ???)\n\twant: (collection: any<...>, n: number)")},
+		"package shop\nallow if x == 1":          {at(2, 10, "var x is unsafe")},
+		"package shop\nallow if data.shop.allow": {at(2, 1, "rule data.shop.allow is recursive: data.shop.allow -> data.shop.allow")},
+		"package shop\n\nallow if }":             nil, // see below
 	} {
 		_, err := rego.Compile(t.Context(), rego.Source{Modules: []rego.Module{{File: "shop.rego", Text: text}}})
 		got, ok := errors.AsType[mesh.Faults](err)
