@@ -261,7 +261,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 900<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var allowed, refused, last = 0, 0, time.Duration(0)
+	allowed, refused, last := 0, 0, time.Duration(0)
 	for range 1000 {
 		begin := time.Now()
 		if l.RecordDurably(t.Context(), &audit.Decision{Decision: audit.Allow, Path: "/" + strings.Repeat("a", 500)}) == nil {
