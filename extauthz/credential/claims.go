@@ -87,6 +87,9 @@ func (m *claimMapping) identity(claims jose.Object) (*Identity, error) {
 	if id.User, err = identifierAt(claims, m.user); err != nil || id.User == "" {
 		return nil, BadClaim
 	}
+	if m.user.isEmail() && !isVerifiedEmail(claims, id.User) {
+		return nil, BadClaim
+	}
 	if id.Tenant, err = identifierAt(claims, m.tenant); err != nil {
 		return nil, err
 	}
@@ -107,6 +110,15 @@ func (m *claimMapping) identity(claims jose.Object) (*Identity, error) {
 		return nil, err
 	}
 	return &id, id.describe(claims)
+}
+
+func (p ClaimPath) isEmail() bool { return len(p) == 1 && p[0] == "email" }
+
+// isVerifiedEmail reports whether an address names who has it: others may write
+// any address into their account. Of one with two at signs readers take
+// different domains.
+func isVerifiedEmail(claims jose.Object, address string) bool {
+	return claims["email_verified"] == true && strings.Count(address, "@") == 1
 }
 
 // describe reads what the standards have names for.

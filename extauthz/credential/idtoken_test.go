@@ -309,10 +309,10 @@ func TestClaimPath(t *testing.T) {
 		switch {
 		case want == "bad":
 			if !errors.Is(err, credential.BadClaim) {
-				t.Errorf("%s: %v, %v", path, id, err)
+				t.Errorf("C16 %s: %v, %v", path, id, err)
 			}
 		case err != nil || id.Tenant != want || strings.Join(id.Groups, " ") != "sales ops":
-			t.Errorf("%s: %+v, %v, want %q", path, id, err, want)
+			t.Errorf("C16 %s: %+v, %v, want %q", path, id, err, want)
 		}
 	}
 	for _, path := range []string{"/", "//a", "/a/", "/a~", "/a~2b"} {

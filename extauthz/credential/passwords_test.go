@@ -223,7 +223,7 @@ func TestUnknownUsersCostTheSame(t *testing.T) {
 		user := fmt.Sprintf("user-%d", i)
 		first, again := guess(user, i), guess(user, i+2000)
 		if len(first) != 1 || fmt.Sprint(first) != fmt.Sprint(again) {
-			t.Fatalf("%s costs %v, then %v", user, first, again)
+			t.Fatalf("B05 %s costs %v, then %v", user, first, again)
 		}
 		for cost, n := range first {
 			unknown[cost] += n
@@ -232,11 +232,11 @@ func TestUnknownUsersCostTheSame(t *testing.T) {
 	for cost, n := range known {
 		// Of 2000, with a standard deviation of 22 at most.
 		if got, want := unknown[cost], n*2000/4; got < want-150 || got > want+150 {
-			t.Errorf("%s: %d of 2000 unknown users, and %d of 4 known ones", cost, got, n)
+			t.Errorf("B05 %s: %d of 2000 unknown users, and %d of 4 known ones", cost, got, n)
 		}
 	}
 	if len(unknown) != len(known) || len(known) != 3 {
-		t.Errorf("known users cost %v, unknown ones %v", known, unknown)
+		t.Errorf("B05 known users cost %v, unknown ones %v", known, unknown)
 	}
 }
 
