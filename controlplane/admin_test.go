@@ -218,7 +218,7 @@ func TestNewRefuses(t *testing.T) {
 		"no run directory":      func(c *controlplane.Config) { c.RunDir = "" },
 		"no address":            func(c *controlplane.Config) { c.Listen = "" },
 		"no state directory":    func(c *controlplane.Config) { c.StateDir = "" },
-		"no expressions":        func(c *controlplane.Config) { c.CheckExpression = nil },
+		"no expressions":        func(c *controlplane.Config) { c.Options.CheckExpression = nil },
 		"a state that all read": func(c *controlplane.Config) { c.StateDir = loose },
 	} {
 		config := r.config()

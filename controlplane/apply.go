@@ -5,7 +5,9 @@ import (
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -95,12 +97,17 @@ func (s *Server) apply(q quarantine) error {
 	if err != nil {
 		return err
 	}
+	accounts, err := accountsOf(m)
+	if err != nil {
+		return err
+	}
 	s.documents.serve(c)
 	s.documents.quarantine = q
 	s.metrics.quarantined.Set(float64(q.size()))
 
 	// What views refer to is there before they are.
 	s.keyring.use(m.Providers)
+	s.accounts.Replace(accounts)
 	s.passports.use(m.TrustDomain, scopesOf(m), m.PassportLifetime+scopeGrace)
 	needed := s.views.services()
 	for _, g := range next {
@@ -132,4 +139,17 @@ func (s *Server) acknowledged(id identity.ID, revision string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle(nil)
+}
+
+// accountsOf returns who the documents say comes in.
+func accountsOf(m *mesh.Mesh) ([]*xds.Resource, error) {
+	var all []*xds.Resource
+	for name, accounts := range translate.Accounts(m) {
+		r, err := xds.New(name, accounts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
 }

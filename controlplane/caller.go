@@ -97,3 +97,11 @@ func admit(ctx context.Context, method string) error {
 	}
 	return nil
 }
+
+func gatewayID(name string) identity.ID {
+	return identity.ID{Role: identity.RoleGateway, Name: name}
+}
+
+func serviceID(name string) identity.ID {
+	return identity.ID{Role: identity.RoleService, Name: name}
+}

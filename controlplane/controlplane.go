@@ -59,9 +59,8 @@ import (
 type Config struct {
 	// Documents is the directory of the documents; required.
 	Documents string
-	// CheckExpression judges the expressions in documents; required, see
-	// [mesh.Options].
-	CheckExpression func(source string) []mesh.ExpressionFault
+	// Options judge what package mesh cannot; CheckExpression is required.
+	Options mesh.Options
 	// Registry says where services run; required. The server runs it.
 	Registry discovery.Registry
 	// RunDir is where the [AdminSocket] is; required.
@@ -111,6 +110,7 @@ type Server struct {
 	views       *views
 	endpoints   *endpoints
 	keyring     *keyring
+	accounts    xds.Collection
 	passports   *passportKeys
 	proxies     *proxies
 	rotation    *rotation
@@ -138,12 +138,12 @@ type Server struct {
 // New returns a control plane that [Server.Run] starts.
 func New(cfg Config) (*Server, error) {
 	for name, missing := range map[string]bool{
-		"Documents":       cfg.Documents == "",
-		"CheckExpression": cfg.CheckExpression == nil,
-		"Registry":        cfg.Registry == nil,
-		"RunDir":          cfg.RunDir == "",
-		"Listen":          cfg.Listen == "",
-		"StateDir":        cfg.StateDir == "",
+		"Documents":               cfg.Documents == "",
+		"Options.CheckExpression": cfg.Options.CheckExpression == nil,
+		"Registry":                cfg.Registry == nil,
+		"RunDir":                  cfg.RunDir == "",
+		"Listen":                  cfg.Listen == "",
+		"StateDir":                cfg.StateDir == "",
 	} {
 		if missing {
 			return nil, fmt.Errorf("control plane: Config.%s is missing", name)
@@ -202,7 +202,7 @@ func New(cfg Config) (*Server, error) {
 		rejections: limits[identity.ID]{perSecond: 2, burst: 20},
 		documents: documents{
 			dir:        cfg.Documents,
-			options:    mesh.Options{CheckExpression: cfg.CheckExpression},
+			options:    cfg.Options,
 			quarantine: quarantine{},
 			refused:    map[mesh.DocumentID]refusals{},
 		},
@@ -216,6 +216,7 @@ func New(cfg Config) (*Server, error) {
 	s.views = newViews(map[string]*xds.Collection{
 		resource.EndpointType: &s.endpoints.collection,
 		providerType:          &s.keyring.collection,
+		accountsType:          &s.accounts,
 		passportKeysType:      &s.passports.collection,
 		trustType:             &s.trusts,
 		signingKeysType:       &s.passports.signing,

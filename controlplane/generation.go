@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
@@ -25,6 +26,7 @@ var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	accountsType     = xds.TypeURL(&chancerypb.Accounts{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 )
@@ -70,16 +72,20 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 		digests:   map[string]string{},
 		madeOf:    map[resourceKey][]mesh.DocumentID{},
 	}
-	resources, policy := translate(c.mesh, id)
-	for _, r := range append(resources, policy) {
-		if err := g.add(r.Name, r.Message, r.Documents); err != nil {
+	resources, policy := translated(c.mesh, id)
+	for _, r := range resources {
+		if err := g.add(r.Name, r.Message, r.Message, r.Documents); err != nil {
 			return nil, err
 		}
 	}
 	p := policy.Message.(*chancerypb.Policy)
+	if err := g.add(policy.Name, p, translate.WithoutPositions(p), policy.Documents); err != nil {
+		return nil, err
+	}
 	g.needs = map[string][]string{
 		resource.EndpointType: envoy.EndpointNames(resources),
 		providerType:          p.GetProviders(),
+		accountsType:          p.GetAccounts(),
 		passportKeysType:      p.GetGateways(),
 	}
 	if id.Role == identity.RoleGateway {
@@ -88,8 +94,8 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 	return g, g.seal()
 }
 
-func (g *generation) add(name string, m proto.Message, documents []mesh.DocumentID) error {
-	r, err := xds.New(name, m)
+func (g *generation) add(name string, m, like proto.Message, documents []mesh.DocumentID) error {
+	r, err := xds.NewLike(name, m, like)
 	if err != nil {
 		return err
 	}
@@ -110,20 +116,21 @@ func (g *generation) seal() error {
 		fmt.Fprintln(all, typeURL, g.digests[typeURL])
 	}
 	g.revision = hex.EncodeToString(all.Sum(nil)[:6])
-	return g.add(revisionName, &chancerypb.Revision{Id: g.revision, Digests: maps.Clone(g.digests)}, nil)
+	revision := &chancerypb.Revision{Id: g.revision, Digests: maps.Clone(g.digests)}
+	return g.add(revisionName, revision, revision, nil)
 }
 
-// translate returns the Envoy resources of a view, and its policy.
-func translate(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy envoy.Resource) {
+// translated returns the Envoy resources of a view, and its policy.
+func translated(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy envoy.Resource) {
 	var p *chancerypb.Policy
 	documents := []mesh.DocumentID{{Kind: mesh.KindMesh, Name: m.Name}}
 	if id.Role == identity.RoleGateway {
 		g := m.Gateway(id.Name)
-		resources, p = envoy.Gateway(m, g), gatewayPolicy(m, g)
+		resources, p = envoy.Gateway(m, g), translate.Gateway(m, g)
 		documents = append(documents, mesh.DocumentID{Kind: mesh.KindGateway, Name: id.Name})
 	} else {
 		s := m.Service(id.Name)
-		resources, p = envoy.Sidecar(m, s), servicePolicy(m, s)
+		resources, p = envoy.Sidecar(m, s), translate.Service(m, s)
 		documents = append(documents, mesh.DocumentID{Kind: mesh.KindService, Name: id.Name})
 	}
 	return resources, envoy.Resource{TypeURL: policyType, Name: p.GetName(), Message: p, Documents: documents}
@@ -133,7 +140,7 @@ func translate(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy
 // meshes with equal inputs make equal views. Whether a caller is a gateway or a
 // service is among them: a gateway that may call a service is in its Gateways.
 func inputs(m *mesh.Mesh, id identity.ID) []any {
-	in := []any{m.Name, m.TrustDomain, m.PassportLifetime}
+	in := []any{m.Name, m.TrustDomain, m.PassportLifetime, m.Roles, m.Data}
 	if id.Role == identity.RoleGateway {
 		in = append(in, m.Gateway(id.Name))
 		for _, s := range m.Services {

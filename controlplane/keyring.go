@@ -17,12 +17,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/breaker"
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/internal/atomicfile"
-	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -184,19 +183,8 @@ func (k *keyring) fetched(log *slog.Logger, p *provider, jwks []byte, refused []
 // publish puts the provider into the collection. The caller holds the lock.
 func (k *keyring) publish(p *provider) {
 	d := p.document
-	m := &chancerypb.Provider{
-		Name:      d.Name,
-		Issuer:    d.Issuer,
-		Audiences: d.Audiences,
-		Claims: &chancerypb.ClaimMapping{
-			User:   d.Claims.User,
-			Groups: d.Claims.Groups,
-			Tenant: d.Claims.Tenant,
-			Client: d.Claims.Client,
-		},
-		ClockSkew: durationpb.New(d.ClockSkew),
-		Jwks:      p.keys.JWKS,
-	}
+	m := translate.Provider(d)
+	m.Jwks = p.keys.JWKS
 	if !p.keys.FetchedAt.IsZero() {
 		m.FetchedAt = timestamppb.New(p.keys.FetchedAt)
 		m.UsableUntil = timestamppb.New(p.keys.FetchedAt.Add(d.KeysMaxAge))

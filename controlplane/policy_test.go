@@ -27,7 +27,8 @@ func TestPolicies(t *testing.T) {
 			TrustDomain: "shop.example",
 			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute), Tenants: []string{"acme"}},
 			Providers:   []string{"staff"},
-			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", AccessToken: "staff"}},
+			Accounts:    []string{"clients"},
+			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}}}},
 		},
 		inventory: {
 			Name:        "service/inventory",
@@ -42,6 +43,8 @@ func TestPolicies(t *testing.T) {
 				Allow:   "true",
 
 				Plaintext: true,
+
+				Authentication: &chancerypb.Authentication{},
 			}},
 		},
 	}
@@ -56,7 +59,7 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 		// Routes are named by the mesh.
-		ignore := protocmp.IgnoreFields(&chancerypb.RoutePolicy{}, "name")
+		ignore := protocmp.IgnoreFields(&chancerypb.RoutePolicy{}, "name", "position")
 		if diff := cmp.Diff(want, &got, protocmp.Transform(), ignore); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}

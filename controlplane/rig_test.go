@@ -172,16 +172,16 @@ func (r *rig) with(t *testing.T) *rig {
 
 func (r *rig) config() controlplane.Config {
 	config := controlplane.Config{
-		Documents:       r.docs,
-		CheckExpression: func(string) []mesh.ExpressionFault { return nil },
-		Registry:        r.registry,
-		RunDir:          r.run,
-		Listen:          "127.0.0.1:0",
-		StateDir:        r.state,
-		Version:         "test",
-		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
-		Registerer:      r.metrics,
-		Gatherer:        r.metrics,
+		Documents:  r.docs,
+		Options:    mesh.Options{CheckExpression: func(string) []mesh.ExpressionFault { return nil }},
+		Registry:   r.registry,
+		RunDir:     r.run,
+		Listen:     "127.0.0.1:0",
+		StateDir:   r.state,
+		Version:    "test",
+		Logger:     slog.New(slog.NewTextHandler(r.log, nil)),
+		Registerer: r.metrics,
+		Gatherer:   r.metrics,
 	}
 	for _, change := range r.options {
 		change(&config)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -15,10 +16,7 @@ type scope struct {
 }
 
 func scopeOf(g *mesh.Gateway) scope {
-	var s scope
-	if g.AccessToken != "" {
-		s.providers = []string{g.AccessToken}
-	}
+	s := scope{providers: translate.MayVouch(g)}
 	if len(g.Tenants) > 0 {
 		s.tenants = slices.Sorted(slices.Values(g.Tenants))
 	}

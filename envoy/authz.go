@@ -41,15 +41,19 @@ func authzFilter() *hcmv3.HttpFilter {
 	})
 }
 
-// checked names the policy and the route that the agent shall decide by.
-func checked(policy identity.ID, route string) *anypb.Any {
+// checked names the policy and the route that the agent shall decide by, and
+// shows it bodies of up to maxBody bytes. Larger ones are answered with 413: of
+// a part, nothing would be known.
+func checked(policy identity.ID, route string, maxBody uint32) *anypb.Any {
+	settings := &extauthzv3.CheckSettings{ContextExtensions: map[string]string{
+		ContextPolicy: policy.String(),
+		ContextRoute:  route,
+	}}
+	if maxBody > 0 {
+		settings.WithRequestBody = &extauthzv3.BufferSettings{MaxRequestBytes: maxBody, PackAsBytes: true}
+	}
 	return typed(&extauthzv3.ExtAuthzPerRoute{
-		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
-			CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: map[string]string{
-				ContextPolicy: policy.String(),
-				ContextRoute:  route,
-			}},
-		},
+		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: settings},
 	})
 }
 

@@ -117,7 +117,7 @@ func (v *gatewayView) addServiceRoute(id string, g mesh.GatewayRoute, s *mesh.Se
 			continue
 		}
 		route := v.upstreams.route(name, match, s, r)
-		setFilter(route, filterAuthz, checked(v.policy, id))
+		setFilter(route, filterAuthz, checked(v.policy, id, g.MaxBody))
 		if !g.Rewrite.IsZero() {
 			rewritten(route, g.Match.Path, g.Rewrite)
 		}

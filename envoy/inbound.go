@@ -59,7 +59,7 @@ func inboundRoutes(m *mesh.Mesh, s *mesh.Service) *routev3.RouteConfiguration {
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		route := forward(r.Name, routeMatch(r.Match), ClusterApplication, r)
-		setFilter(route, filterAuthz, checked(policy, r.ID()))
+		setFilter(route, filterAuthz, checked(policy, r.ID(), r.MaxBody))
 		setFilter(route, filterCallers, calledBy(m, r))
 		if r.RateLimit != nil {
 			limit := breaker.NamedLimit{Route: r.Name, Limit: *r.RateLimit}

@@ -18,14 +18,14 @@ import (
 // workload with a certificate that is still good, or, on a connection in the
 // clear, nobody.
 func (c *check) identifyCaller() (caller identity.ID, clear bool, v verdict) {
-	c.caller = c.request.caller
-	if c.caller == "" && c.request.certificate == "" {
+	c.Caller = c.request.caller
+	if c.Caller == "" && c.request.certificate == "" {
 		if c.rule.plaintext {
 			return identity.ID{}, true, allowed
 		}
 		return identity.ID{}, true, callerNotAllowed
 	}
-	caller, ok := c.rule.callers[c.caller]
+	caller, ok := c.rule.callers[c.Caller]
 	if !ok {
 		return identity.ID{}, false, callerNotAllowed
 	}
@@ -41,18 +41,18 @@ func (c *check) checkCertificate() verdict {
 	if c.request.certificate == "" {
 		return callerCertificateMissing
 	}
-	certificate, err := c.server.certificates.parse(c.request.certificate)
+	certificate, err := c.server.callers.parse(c.request.certificate)
 	if err != nil {
-		c.cause = err
+		c.Cause = err
 		return callerCertificateInvalid
 	}
 	trust := c.state.trust
 	switch {
-	case certificate.spiffeID != c.caller:
+	case certificate.spiffeID != c.Caller:
 		return callerCertificateMismatch
 	case trust.IsRevoked(certificate.fingerprint) || !trust.HasAuthority(certificate.authority):
 		return callerCertificateRevoked
-	case c.now.After(certificate.expires.Add(callerClockSkew)):
+	case c.Time.After(certificate.expires.Add(callerClockSkew)):
 		return callerCertificateExpired
 	}
 	return allowed
@@ -77,20 +77,21 @@ type certificate struct {
 }
 
 // certificates remembers those of open connections, since each of their
-// requests shows it again. Reading takes no lock. Others than the mesh's own do
-// not get here, so nobody can push out those in use to any gain.
-type certificates struct {
-	known sync.Map // of *certificate, by Envoy's text
+// requests shows it again. Reading takes no lock. Only whom Envoy let in gets
+// here, so nobody can push out those in use to any gain.
+type certificates[C any] struct {
+	read  func(text string) (C, error)
+	known sync.Map // of C, by Envoy's text
 	size  atomic.Int32
 }
 
-func (cs *certificates) parse(text string) (*certificate, error) {
+func (cs *certificates[C]) parse(text string) (C, error) {
 	if known, ok := cs.known.Load(text); ok {
-		return known.(*certificate), nil
+		return known.(C), nil
 	}
-	parsed, err := parseCertificate(text)
+	parsed, err := cs.read(text)
 	if err != nil {
-		return nil, err
+		return parsed, err
 	}
 	if cs.size.Add(1) > maxCertificates {
 		cs.known.Clear()

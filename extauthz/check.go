@@ -2,7 +2,7 @@ package extauthz
 
 import (
 	"context"
-	"time"
+	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
@@ -16,26 +16,31 @@ type check struct {
 
 	server  *Server
 	state   *State
-	now     time.Time
 	request request
 	rule    *route
 	params  map[string]string
+	// dry says that nothing comes of the decision: it mints nothing, asks nobody
+	// and is counted nowhere.
+	dry bool
 }
 
 func (c *check) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
 	if c.state == nil {
 		return noState
 	}
-	c.policy = c.state.name
+	c.Policy, c.Revision, c.denyStatus = c.state.name, c.state.revision, c.state.denyStatus
+	c.gateway = c.state.isGateway()
 	var ok bool
 	if c.request, ok = readRequest(req); !ok {
 		return incompleteRequest
 	}
-	c.requestID, c.ip = c.request.requestID(), c.request.ip
+	c.RequestID, c.IP = c.request.requestID(), c.request.ip
+	c.Method, c.Path = c.request.method, c.request.path
 	if v := c.match(); v != allowed {
-		return v
+		return c.conclude("route", c.request.route, v)
 	}
-	if c.state.isGateway() {
+	c.note("route", c.Route, outcomeOK)
+	if c.gateway {
 		return c.judgeGateway(ctx)
 	}
 	return c.judgeService(ctx)
@@ -44,47 +49,101 @@ func (c *check) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
 // match finds the route that Envoy says it matched, and matches once more: what
 // a rule speaks of is then what it was written for, whatever Envoy does.
 func (c *check) match() verdict {
+	if c.state.order != nil {
+		return c.matchFirst()
+	}
 	if c.request.policy != c.state.name {
 		return unknownPolicy
 	}
 	if c.rule = c.state.routes[c.request.route]; c.rule == nil {
 		return unknownRoute
 	}
-	c.route = c.rule.name
+	c.Route = c.rule.name
 	if !mesh.IsCanonicalPath(c.request.path) {
 		return ambiguousPath
 	}
-	var ok bool
-	if c.params, ok = c.rule.path.Match(c.request.path); !ok {
-		return routeMismatch
-	}
-	if c.rule.method != "" && c.rule.method != c.request.method {
+	if !c.matches(c.rule) {
 		return routeMismatch
 	}
 	return allowed
 }
 
+// matchFirst finds the route by itself.
+func (c *check) matchFirst() verdict {
+	if !mesh.IsCanonicalPath(c.request.path) {
+		return ambiguousPath
+	}
+	for _, r := range c.state.order {
+		if c.matches(r) {
+			c.rule, c.Route = r, r.name
+			return allowed
+		}
+	}
+	return routeMismatch
+}
+
+func (c *check) matches(r *route) (ok bool) {
+	if r.method != "" && r.method != c.request.method {
+		return false
+	}
+	c.params, ok = r.path.Match(c.request.path)
+	return ok
+}
+
 // evaluate runs the route's rule on what the request itself says and on in,
 // which holds whom it is for.
 func (c *check) evaluate(ctx context.Context, in *policy.Input) verdict {
+	c.complete(in)
 	if c.rule.allow == nil {
+		c.note("rule", "", outcomeSkipped)
 		return allowed
 	}
-	in.Now, in.Params = c.now, c.params
-	in.Request = policy.Request{
-		Method: c.request.method, Path: c.request.path, Host: c.request.host, IP: c.ip,
-		Query: c.request.query, Headers: c.request.headers.all,
+	c.Rule = c.rule.position
+	v := c.applyRule(ctx, in)
+	if v == policyDenied || v == policyError {
+		c.Values = c.rule.allow.Values(in)
+	}
+	return c.conclude("rule", c.Rule, v)
+}
+
+func (c *check) applyRule(ctx context.Context, in *policy.Input) verdict {
+	if c.rule.maxBody > 0 && c.request.isTruncated() {
+		return bodyTruncated
 	}
 	yes, err := c.rule.allow.Eval(ctx, in)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		c.cause = err
+		c.Cause = err
 		return cancelled
 	case err != nil:
-		c.cause = err
+		c.Cause = err
 		return policyError
 	case !yes:
 		return policyDenied
 	}
 	return allowed
+}
+
+// complete adds to in what the request says.
+func (c *check) complete(in *policy.Input) {
+	in.Now, in.Params, in.Tables = c.Time, c.params, c.state.tables
+	in.Request = policy.Request{
+		Method: c.request.method, Path: c.request.path, Host: c.request.host, IP: c.IP,
+		Query: c.request.query, Target: c.request.target, Headers: c.request.headers.all,
+	}
+	if c.rule.maxBody > 0 && isJSON(c.request.headers.lines("content-type")) {
+		in.Request.Body = c.request.body
+	}
+}
+
+// isJSON reports whether a body is said to be JSON in UTF-8, by one header: what
+// a rule would read another way than the service is shown to no rule.
+func isJSON(lines []string) bool {
+	if len(lines) != 1 {
+		return false
+	}
+	kind, parameters, _ := strings.Cut(strings.ToLower(lines[0]), ";")
+	kind, parameters = strings.TrimSpace(kind), strings.TrimSpace(parameters)
+	return (kind == "application/json" || strings.HasSuffix(kind, "+json")) &&
+		(parameters == "" || parameters == "charset=utf-8")
 }

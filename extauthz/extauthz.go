@@ -3,13 +3,15 @@
 //
 // A [State] holds one policy, a gateway's or a service's, compiled together
 // with the keys it needs; a [Server] decides by the state it was last given,
-// without I/O and without a lock. At a gateway it verifies the access token,
-// evaluates the route's rule and mints a Passport. Beside a service it takes the
-// caller from the peer certificate and the user from the Passport, and
-// evaluates the service's own rule.
+// without a lock, and without I/O unless an identity provider must be asked
+// about a token. At a gateway it verifies the credentials that a route demands,
+// judges who came in, evaluates the route's rule and mints a Passport. Beside a
+// service it takes the caller from the peer certificate and the user from the
+// Passport, and evaluates the service's own rule.
 //
-// Every doubt is a denial. What the client is told is a status and, with 401, a
-// challenge; why is in the log, the metrics and the dynamic metadata.
+// Every doubt is a denial. What the client is told is a status, a word that is
+// the same for all it must not tell apart, and the decision's ID; why is in the
+// [Record] of the decision, the log, the metrics and the dynamic metadata.
 //
 // The package does not know where states come from, and trusts whoever may call
 // Check: that must be Envoy alone.
@@ -28,6 +30,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/mesh"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
@@ -42,20 +47,38 @@ type Config struct {
 	// Signer returns the key that a gateway mints with, nil while it has none.
 	// It is called for each request. Required for gateways.
 	Signer func() *passport.Signer
-	// CacheSize is about how many verified access tokens are remembered.
-	// Default 8192.
+	// CacheSize is about how many verified tokens are remembered. Default 8192.
 	CacheSize int
+	// Introspector asks identity providers about tokens. Nil can ask nobody, so
+	// tokens that must be asked about are refused.
+	Introspector Introspector
+	// Record gets every decision before it is answered, and may keep it. An
+	// error denies what would have been allowed. Nil keeps none.
+	Record func(*Record) error
+}
+
+// Introspector asks identity providers about tokens (RFC 7662).
+type Introspector interface {
+	// Introspect returns whom a token speaks for. An error that is a
+	// [credential.Reason] is about the token; any other says that nobody could
+	// be asked. Address is the client's.
+	Introspect(ctx context.Context, p *chancerypb.Provider, token, address string, now time.Time) (*credential.Identity, error)
 }
 
 // Server implements Envoy's Authorization service, safe for concurrent use.
 type Server struct {
-	logger  *slog.Logger
-	signer  func() *passport.Signer
-	cache   *credential.Cache
-	metrics *metrics
-	state   atomic.Pointer[State]
+	logger       *slog.Logger
+	signer       func() *passport.Signer
+	introspector Introspector
+	record       func(*Record) error
+	cache        *credential.Cache
+	passwords    *credential.Passwords
+	metrics      *metrics
+	state        atomic.Pointer[State]
 
-	certificates certificates
+	// callers are workloads of the mesh, clients come from outside.
+	callers certificates[*certificate]
+	clients certificates[*credential.Certificate]
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -70,13 +93,25 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("register ext_authz metrics: %w", err)
 	}
 	s := &Server{
-		logger: c.Logger.With("component", "extauthz"), signer: c.Signer,
-		cache: credential.NewCache(cmp.Or(c.CacheSize, 8192)), metrics: m,
+		logger: c.Logger.With("component", "extauthz"), signer: c.Signer, introspector: c.Introspector, record: c.Record,
+		cache: credential.NewCache(cmp.Or(c.CacheSize, 8192)), passwords: credential.NewPasswords(), metrics: m,
+		callers: certificates[*certificate]{read: parseCertificate},
+		clients: certificates[*credential.Certificate]{read: credential.ParseCertificate},
 	}
 	if s.signer == nil {
 		s.signer = func() *passport.Signer { return nil }
 	}
+	if s.record == nil {
+		s.record = func(*Record) error { return nil }
+	}
 	return s, nil
+}
+
+// DocumentOptions judge what package mesh cannot judge of documents.
+func DocumentOptions() mesh.Options {
+	return mesh.Options{
+		CheckExpression: policy.Check, CheckBinding: policy.CheckBinding, CheckPassword: credential.CheckPasswordHash,
+	}
 }
 
 // SetState makes s the state of all checks that begin from now on. Nil denies
@@ -86,25 +121,53 @@ func (s *Server) SetState(state *State) { s.state.Store(state) }
 // Check implements [authv3.AuthorizationServer]. It never returns an error: what
 // cannot be decided is denied.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	begin := time.Now()
-	d := s.decide(ctx, req, begin)
-	s.metrics.observe(d, time.Since(begin))
-	s.log(ctx, d)
+	d := s.decide(ctx, req, false)
+	s.metrics.observe(&d.Record)
+	s.log(ctx, &d.Record)
 	return d.response(), nil
 }
 
-// decide turns whatever goes wrong into a denial.
-func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, now time.Time) (d *decision) {
-	d = &decision{}
-	defer func() {
-		if r := recover(); r != nil {
-			d.verdict, d.cause = internalError, fmt.Errorf("panic: %v", r)
-		}
-	}()
-	c := check{decision: d, server: s, state: s.state.Load(), now: now}
-	d.verdict = c.judge(ctx, req)
-	if err := ctx.Err(); err != nil && d.verdict == allowed {
-		d.verdict, d.cause = cancelled, err
+// Explain decides about a request that has not happened. It mints nothing, asks
+// no identity provider, and is neither recorded nor counted.
+func (s *Server) Explain(ctx context.Context, req *authv3.CheckRequest) *Record {
+	return &s.decide(ctx, req, true).Record
+}
+
+func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, dry bool) *decision {
+	d := &decision{}
+	d.ID, d.Time = newID(), time.Now()
+	c := check{decision: d, server: s, state: s.state.Load(), dry: dry}
+	d.verdict = c.conclusion(ctx, req)
+	d.settle()
+	if dry {
+		return d
+	}
+	if err := s.record(&d.Record); err != nil && d.verdict == allowed {
+		// The record that could not be kept stays as it was: others may read it.
+		denied := *d
+		denied.verdict, denied.Cause = auditUnavailable, err
+		denied.settle()
+		return &denied
 	}
 	return d
+}
+
+// settle writes the verdict into the record.
+func (d *decision) settle() {
+	d.Reason, d.Status = d.verdict.reason, d.clientStatus()
+	d.Took = time.Since(d.Time)
+}
+
+// conclusion turns whatever goes wrong into a denial.
+func (c *check) conclusion(ctx context.Context, req *authv3.CheckRequest) (v verdict) {
+	defer func() {
+		if r := recover(); r != nil {
+			v, c.Cause = internalError, fmt.Errorf("panic: %v", r)
+		}
+	}()
+	v = c.judge(ctx, req)
+	if err := ctx.Err(); err != nil && v == allowed {
+		v, c.Cause = cancelled, err
+	}
+	return v
 }

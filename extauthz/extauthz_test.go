@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,20 +46,36 @@ func check(t testing.TB, s *extauthz.Server, req *authv3.CheckRequest) (*authv3.
 	case response.GetDeniedResponse() != nil && codes.Code(response.GetStatus().GetCode()) != codes.OK:
 		denied := response.GetDeniedResponse()
 		o.status = int(denied.GetStatus().GetCode())
+		headers := map[string]string{}
 		for _, h := range denied.GetHeaders() {
-			if h.GetHeader().GetKey() != "www-authenticate" || o.status != 401 {
-				t.Errorf("header %v with %d", h, o.status)
-			}
-			o.challenge = h.GetHeader().GetValue()
+			headers[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
 		}
-		if denied.GetBody() != "access denied\n" {
-			t.Errorf("body %q", denied.GetBody())
+		o.challenge = headers["www-authenticate"]
+		if headers["content-type"] != "application/problem+json" || headers["cache-control"] != "no-store" ||
+			o.challenge != "" && o.status != 401 {
+			t.Errorf("headers %v with %d", headers, o.status)
+		}
+		var problem struct {
+			Type, Title, Code, Decision string
+			Status                      int
+		}
+		strict := json.NewDecoder(strings.NewReader(denied.GetBody()))
+		strict.DisallowUnknownFields()
+		if err := strict.Decode(&problem); err != nil {
+			t.Errorf("body %q: %v", denied.GetBody(), err)
+		}
+		if problem.Status != o.status || problem.Decision != response.GetDynamicMetadata().GetFields()["decision"].GetStringValue() ||
+			!slices.Contains(publicCodes, problem.Code) {
+			t.Errorf("problem %+v with %d", problem, o.status)
 		}
 	default:
 		t.Errorf("status and response disagree: %v", response)
 	}
 	return response, o
 }
+
+// publicCodes are all that clients are told apart.
+var publicCodes = []string{"unauthenticated", "step_up_required", "forbidden", "bad_request", "unavailable"}
 
 const (
 	bearer  = `Bearer realm="public"`
@@ -106,7 +123,7 @@ func TestGatewayDecides(t *testing.T) {
 		"second in other case":        {good.header("Authorization", "Bearer b"), outcome{401, "credential_ambiguous", invalid}},
 		"second in query":             {path("/orders/1?access_token=b"), outcome{401, "credential_ambiguous", invalid}},
 		"second in encoded query":     {path("/orders/1?a&%61ccess_token=b"), outcome{401, "credential_ambiguous", invalid}},
-		"only in query":               {path("/orders/1?access_token=b").authorization(), outcome{401, "credential_missing", bearer}},
+		"only in query":               {path("/orders/1?access_token=b").authorization(), outcome{401, "credential_unsupported", invalid}},
 		"no JWT":                      {good.authorization("Bearer abc"), outcome{401, "token_malformed", invalid}},
 		"passport as a token":         {good.authorization("Bearer " + f.passport(t, unchanged)), outcome{401, "token_type_mismatch", invalid}},
 		"expired":                     {claim("exp", 1), outcome{401, "token_expired", invalid}},
@@ -117,7 +134,7 @@ func TestGatewayDecides(t *testing.T) {
 		"bound token":                 {claim("cnf", map[string]any{}), outcome{401, "token_bound", invalid}},
 		"no user":                     {claim("sub", nil), outcome{401, "claim_invalid", invalid}},
 		"changed signature":           {good.authorization(good.headers[0][1][:len(good.headers[0][1])-4] + "AAAA"), outcome{401, "signature_invalid", invalid}},
-		"route without provider":      {with(func(c *call) { c.route, c.path = "closed", "/closed" }), outcome{401, "credential_unsupported", invalid}},
+		"route without provider":      {with(func(c *call) { c.route, c.path = "closed", "/closed" }), outcome{403, "route_closed", ""}},
 		"groups too large to forward": {claim("groups", strings.Split(strings.Repeat("group-of-people ", 450)+"x", " ")), outcome{403, "passport_too_large", ""}},
 		"other policy":                {with(func(c *call) { c.policy = "gateway/partner" }), outcome{503, "unknown_policy", ""}},
 		"no policy":                   {with(func(c *call) { c.policy = "" }), outcome{503, "unknown_policy", ""}},
@@ -236,7 +253,7 @@ func TestGatewayMints(t *testing.T) {
 	gateway := f.server(t, f.gatewayState(t))
 	response, _ := check(t, gateway, f.atGateway(t).request())
 	ok := response.GetOkResponse()
-	if diff := cmp.Diff([]string{"authorization"}, ok.GetHeadersToRemove()); diff != "" {
+	if diff := cmp.Diff([]string{"authorization", "x-id-token", "x-api-key"}, ok.GetHeadersToRemove()); diff != "" {
 		t.Errorf("removed headers (-want +got):\n%s", diff)
 	}
 	if len(ok.GetHeaders()) != 1 || ok.GetHeaders()[0].GetHeader().GetKey() != "txn-token" ||
@@ -282,22 +299,27 @@ func TestMetadata(t *testing.T) {
 		want  map[string]any
 	}{
 		"gateway": {f.gatewayState(t), f.atGateway(t), map[string]any{
-			"user": "alice", "tenant": "acme", "client": "web", "ip": "192.0.2.1", "caller": "-", "reason": "allowed",
+			"user": "alice", "tenant": "acme", "client": "web", "plan": "-", "ip": "192.0.2.1", "caller": "-", "reason": "allowed",
 		}},
 		"service": {f.serviceState(t), f.atService(t), map[string]any{
-			"user": "alice", "tenant": "acme", "client": "web", "ip": "192.0.2.1", "caller": gatewayID, "reason": "allowed",
+			"user": "alice", "tenant": "acme", "client": "web", "plan": "-", "ip": "192.0.2.1", "caller": gatewayID, "reason": "allowed",
 		}},
 		"nothing is never empty": {f.gatewayState(t), f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{
 			"tenant": nil, "client_id": nil,
 		})), map[string]any{
-			"user": "alice", "tenant": "-", "client": "-", "ip": "192.0.2.1", "caller": "-", "reason": "allowed",
+			"user": "alice", "tenant": "-", "client": "-", "plan": "-", "ip": "192.0.2.1", "caller": "-", "reason": "allowed",
 		}},
 		"denied": {f.gatewayState(t), f.atGateway(t).authorization(), map[string]any{
-			"user": "-", "tenant": "-", "client": "-", "ip": "192.0.2.1", "caller": "-", "reason": "credential_missing",
+			"user": "-", "tenant": "-", "client": "-", "plan": "-", "ip": "192.0.2.1", "caller": "-", "reason": "credential_missing",
 		}},
 	} {
 		response, _ := check(t, f.server(t, row.state), row.call.request())
-		if diff := cmp.Diff(row.want, response.GetDynamicMetadata().AsMap()); diff != "" {
+		got := response.GetDynamicMetadata().AsMap()
+		if id, _ := got["decision"].(string); len(id) != 32 {
+			t.Errorf("%s: decision %q", name, id)
+		}
+		delete(got, "decision")
+		if diff := cmp.Diff(row.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
@@ -444,8 +466,8 @@ func TestLogAndMetrics(t *testing.T) {
 	}
 	for i, want := range []map[string]any{
 		{"level": "DEBUG", "msg": "check allowed", "route": "orders", "reason": "allowed", "sub": "alice", "request_id": "req-1"},
-		{"level": "INFO", "msg": "check denied", "route": "orders", "reason": "credential_missing", "sub": "", "request_id": "req-1"},
-		{"level": "INFO", "msg": "check denied", "route": "", "reason": "unknown_route", "sub": ""},
+		{"level": "INFO", "msg": "check denied", "route": "orders", "reason": "credential_missing", "request_id": "req-1"},
+		{"level": "INFO", "msg": "check denied", "route": "", "reason": "unknown_route"},
 	} {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {

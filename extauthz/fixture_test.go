@@ -37,6 +37,7 @@ type fixture struct {
 	provider *chancerypb.Provider
 	service  *chancerypb.Policy
 	keys     *chancerypb.PassportKeys
+	accounts []*chancerypb.Accounts
 	trust    *trust
 }
 
@@ -81,9 +82,9 @@ func newFixture(t testing.TB) *fixture {
 			Name: "gateway/public", TrustDomain: domain, Providers: []string{"staff"},
 			Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
 			Routes: []*chancerypb.RoutePolicy{
-				{Name: "orders", Path: "/orders/**", AccessToken: "staff"},
+				{Name: "orders", Path: "/orders/**", Authentication: token("staff")},
 				{
-					Name: "admin", Method: "POST", Path: "/admin/{id}", AccessToken: "staff",
+					Name: "admin", Method: "POST", Path: "/admin/{id}", Authentication: token("staff"),
 					Allow: `'admins' in user.groups && params.id != '0' && !('admin' in request.headers['x-role'])`,
 				},
 				{Name: "closed", Path: "/closed"},
@@ -99,9 +100,15 @@ func newFixture(t testing.TB) *fixture {
 				{Name: "nobody", Path: "/nobody", Allow: "true"},
 			},
 		},
-		keys:  &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
-		trust: &trust{authorities: []string{authorityID}},
+		keys:     &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
+		accounts: []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
+		trust:    &trust{authorities: []string{authorityID}},
 	}
+}
+
+// token demands an access token of a provider.
+func token(provider string) *chancerypb.Authentication {
+	return &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: provider}}}
 }
 
 // newState compiles a policy and applies it with keys.
@@ -115,7 +122,7 @@ func newState(p *chancerypb.Policy, k extauthz.Keys) (*extauthz.State, error) {
 
 func (f *fixture) keysOf() extauthz.Keys {
 	return extauthz.Keys{
-		Providers: []*chancerypb.Provider{f.provider}, Passports: []*chancerypb.PassportKeys{f.keys}, Trust: f.trust,
+		Providers: []*chancerypb.Provider{f.provider}, Accounts: f.accounts, Passports: []*chancerypb.PassportKeys{f.keys}, Trust: f.trust,
 	}
 }
 

@@ -3,98 +3,114 @@ package extauthz
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
-// judgeGateway goes from the external credential to a Passport.
+// judgeGateway goes from external credentials to a Passport.
 func (c *check) judgeGateway(ctx context.Context) verdict {
-	id, v := c.authenticate()
+	id, v := c.authenticate(ctx)
 	if v != allowed {
 		return v
 	}
-	c.user, c.tenant, c.client = id.User, id.Tenant, id.Client
-	if _, ok := c.state.tenants[id.Tenant]; !ok && len(c.state.tenants) > 0 {
-		return tenantNotAccepted
+	in := &policy.Input{}
+	if id != nil {
+		c.Identity = id
+		if v := c.accept(id); v != allowed {
+			return v
+		}
+		in.User, in.Tenant = userOf(id), id.Tenant
+		in.Client.ID = id.Client
+		in.Client.Owner, in.Client.Plan = c.state.accounts.clientOf(id.Client)
 	}
-	v = c.evaluate(ctx, &policy.Input{
-		User:   policy.User{ID: id.User, Groups: id.Groups, Scopes: id.Scopes},
-		Client: policy.Client{ID: id.Client}, Tenant: id.Tenant,
-	})
-	if v != allowed || !c.state.mints {
+	if v := c.evaluate(ctx, in); v != allowed {
 		return v
 	}
-	return c.mint(id)
+	c.strips = c.state.mints()
+	if id == nil || !c.strips {
+		return allowed
+	}
+	return c.mint(ctx, id, in)
 }
 
-func (c *check) authenticate() (*credential.Identity, verdict) {
-	token, err := credential.Bearer(c.request.headers.lines(headerAuthorization))
-	if err == nil && hasTokenInQuery(c.request.query) {
-		err = credential.Ambiguous
+func userOf(id *credential.Identity) policy.User {
+	return policy.User{
+		ID: id.User, Groups: id.Groups, Scopes: id.Scopes, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime,
 	}
-	if err == nil && c.rule.provider == "" {
-		err = credential.Unsupported
-	}
-	if err != nil {
-		return nil, c.challengeBearer(err)
-	}
-	p := c.state.access[c.rule.provider]
-	switch {
-	case p.verifier == nil:
-		return nil, noKeys
-	case !c.now.Before(p.usableUntil):
-		return nil, staleKeys
-	}
-	id, err := c.server.cache.Verify(p.verifier, token, c.now, nil)
-	if err != nil {
-		return nil, c.challengeBearer(err)
-	}
-	return id, allowed
 }
 
-// challengeBearer refuses a credential, and tells the client how to come back.
-// RFC 6750 section 3.1 has no error for a request without any.
-func (c *check) challengeBearer(reason error) verdict {
-	c.challenge = fmt.Sprintf("Bearer realm=%q", c.state.id.Name)
-	if !errors.Is(reason, credential.Missing) {
-		c.challenge += `, error="invalid_token"`
+// accept judges whoever came in: the login, the tenant, the client.
+func (c *check) accept(id *credential.Identity) verdict {
+	if v := c.rule.auth.login(id.ACR, id.AMR, id.AuthTime, c.Time, loginSkew); v != allowed {
+		c.challenge = c.rule.auth.stepUp
+		return c.conclude("login", id.ACR, v)
 	}
-	return unauthenticated(reason.Error())
+	if v := c.checkTenant(id.Tenant); v != allowed {
+		return v
+	}
+	return c.checkClient(id)
 }
 
-// hasTokenInQuery finds the other place that RFC 6750 has for access tokens.
-// It is never read; but beside one in a header, a service might.
-func hasTokenInQuery(query string) bool {
-	if query == "" {
-		return false
+// checkTenant judges the tenant, which may be empty.
+func (c *check) checkTenant(tenant string) verdict {
+	if tenant == "" && c.rule.auth.tenant {
+		return c.conclude("tenant", "", tenantMissing)
 	}
-	// What does not decode is no parameter.
-	values, _ := url.ParseQuery(query)
-	return values.Has("access_token")
+	if _, ok := c.state.tenants[tenant]; !ok && len(c.state.tenants) > 0 {
+		return c.conclude("tenant", tenant, tenantForbidden)
+	}
+	c.note("tenant", tenant, outcomeOK)
+	return allowed
 }
 
 // mint makes the Passport that the request goes on with.
-func (c *check) mint(id *credential.Identity) verdict {
+func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.Input) verdict {
+	bound, v := c.bind(ctx, in)
+	if v != allowed {
+		return v
+	}
 	signer := c.server.signer()
 	if signer == nil {
-		return noSigningKey
+		return c.conclude("passport", "", noSigningKey)
+	}
+	if c.dry {
+		c.note("passport", "", outcomeSkipped)
+		return allowed
 	}
 	token, err := signer.Mint(&passport.Passport{
-		ID: c.requestID, Subject: id.User, Scopes: id.Scopes, Audience: c.state.trustDomain,
-		Gateway: c.state.id.SPIFFE(c.state.trustDomain), IssuedAt: c.now, ExpiresAt: c.now.Add(c.state.lifetime),
-		Provider: c.rule.provider, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, ClientIP: c.ip, Authn: "access_token",
+		ID: c.RequestID, Subject: id.User, Scopes: id.Scopes, Audience: c.state.trustDomain,
+		Gateway: c.state.spiffeID, IssuedAt: c.Time, ExpiresAt: c.Time.Add(c.state.lifetime),
+		Provider: c.source, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, Bound: bound,
+		ClientIP: c.IP, Authn: id.Kind.String(),
+		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, CredentialID: id.ID, CredentialIssuedAt: id.IssuedAt,
 	})
 	switch {
 	case errors.Is(err, passport.ErrTooLarge):
-		return passportTooLarge
+		return c.conclude("passport", "", passportTooBig)
 	case err != nil:
-		c.cause = err
-		return internalError
+		c.Cause = err
+		return c.conclude("passport", "", internalError)
 	}
 	c.passport = token
 	return allowed
+}
+
+// bind returns the facts of the call that the Passport carries.
+func (c *check) bind(ctx context.Context, in *policy.Input) (map[string]string, verdict) {
+	if len(c.rule.bind) == 0 {
+		return nil, allowed
+	}
+	bound := make(map[string]string, len(c.rule.bind))
+	for name, program := range c.rule.bind {
+		fact, err := program.Bind(ctx, in)
+		if err != nil {
+			c.Cause = err
+			return nil, c.conclude("bind", name, bindingError)
+		}
+		bound[name] = fact
+	}
+	c.note("bind", "", outcomeOK)
+	return bound, allowed
 }

@@ -2,7 +2,6 @@ package extauthz
 
 import (
 	"errors"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -32,11 +31,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 // observe counts a decision. All labels come from documents and constants: none
 // is of a client's choice.
-func (m *metrics) observe(d *decision, took time.Duration) {
+func (m *metrics) observe(r *Record) {
 	outcome := "deny"
-	if d.verdict == allowed {
+	if r.Allowed() {
 		outcome = "allow"
 	}
-	m.checks.WithLabelValues(d.policy, d.route, outcome, d.reason).Inc()
-	m.duration.Observe(took.Seconds())
+	m.checks.WithLabelValues(r.Policy, r.Route, outcome, r.Reason).Inc()
+	m.duration.Observe(r.Took.Seconds())
 }

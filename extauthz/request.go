@@ -18,8 +18,12 @@ type request struct {
 	method, host  string
 	// path and query are the two halves of the request target, as it was sent:
 	// nothing decodes or repairs it, so there is no second reading.
-	path, query string
-	headers     headers
+	path, query, target string
+	headers             headers
+	// body is as far as Envoy buffered it, of a request whose body has size
+	// bytes; -1 if that is not known.
+	body []byte
+	size int64
 	// caller is the SPIFFE ID of the peer certificate, ip the client's address.
 	caller, ip string
 	// certificate is the peer's, as Envoy writes it.
@@ -42,13 +46,29 @@ func readRequest(req *authv3.CheckRequest) (r request, ok bool) {
 	extensions := attributes.GetContextExtensions()
 	return request{
 		policy: extensions[contextPolicy], route: extensions[contextRoute],
-		method: http.GetMethod(), host: http.GetHost(), path: path, query: query,
+		method: http.GetMethod(), host: http.GetHost(), path: path, query: query, target: http.GetPath(),
+		body: bodyOf(http), size: http.GetSize(),
 		headers: headers{raw: http.GetHeaderMap().GetHeaders(), merged: http.GetHeaders()},
 		caller:  attributes.GetSource().GetPrincipal(),
 		ip:      address(attributes.GetSource().GetAddress()),
 
 		certificate: attributes.GetSource().GetCertificate(),
 	}, true
+}
+
+// bodyOf returns the body, which comes in one of two fields.
+func bodyOf(http *authv3.AttributeContext_HttpRequest) []byte {
+	if raw := http.GetRawBody(); len(raw) > 0 {
+		return raw
+	}
+	return []byte(http.GetBody())
+}
+
+// isTruncated reports whether the body goes on after what is known of it, or
+// might: a rule on a part of it would say nothing of the rest.
+func (r *request) isTruncated() bool {
+	partial := r.headers.lines(headerPartialBody)
+	return len(partial) > 0 && (len(partial) > 1 || partial[0] != "false") || r.size > int64(len(r.body))
 }
 
 // address writes an IPv4 address in one way, however it came.

@@ -1,14 +1,22 @@
 package extauthz
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/mesh"
+	"github.com/chancery-mesh/chancery/passport"
 )
 
 // Rules are a policy, compiled, which costs by far the most of a [State]. They
@@ -16,34 +24,58 @@ import (
 type Rules struct {
 	id          identity.ID
 	name        string
+	revision    string
 	trustDomain string
-	routes      map[string]*route
+	// spiffeID is of id, and passportChallenge what those are told that show no
+	// good Passport.
+	spiffeID, passportChallenge string
+
+	routes map[string]*route
+	// order has the routes as they are written, where checks need not name one.
+	order []*route
 	// gateways are those whose Passports a service takes, and providers those
-	// whose access tokens a gateway takes.
+	// whose tokens a gateway takes.
 	gateways, providers []string
 
-	// mints says that a gateway does, with that lifetime; tenants are those
-	// whose users it lets in, none is any.
-	mints    bool
+	// lifetime of the Passports that a gateway mints, zero if it mints none, and
+	// the tenants whose users it lets in; none is any.
 	lifetime time.Duration
 	tenants  map[string]struct{}
 	// clearPassport says that a service takes Passports on connections in the
 	// clear.
 	clearPassport bool
+	// denyStatus is that of all denials that are nobody's fault but the
+	// client's; zero tells them apart.
+	denyStatus int
+	tables     *policy.Tables
 }
 
 type route struct {
 	name   string
 	method string
 	path   mesh.Pattern
-	// allow is nil where authentication is enough.
-	allow *policy.Program
+	auth   *authentication
+	// allow is nil where authentication is enough; position is where it stands.
+	allow    *policy.Program
+	position string
+	// maxBody is how much of the body there must be for the rule to read it.
+	maxBody uint32
+	// bind are the facts that a Passport carries; gateways only.
+	bind map[string]*policy.Program
+	// to is the service that requests go to, or "{variable}"; gateways only.
+	to string
 	// callers by SPIFFE ID; services only.
 	callers map[string]identity.ID
 	// plaintext lets in calls on connections in the clear; services only.
 	plaintext bool
-	// provider of access tokens; gateways only, empty where none is accepted.
-	provider string
+}
+
+// destination returns the service that a request goes to.
+func (r *route) destination(params map[string]string) string {
+	if name, ok := strings.CutPrefix(r.to, "{"); ok {
+		return params[strings.TrimSuffix(name, "}")]
+	}
+	return r.to
 }
 
 // Compile compiles a policy. Anything invalid is an error, which tells all of
@@ -52,47 +84,142 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	r := &Rules{
 		name: p.GetName(), trustDomain: p.GetTrustDomain(), routes: make(map[string]*route),
 		gateways: p.GetGateways(), providers: p.GetProviders(), clearPassport: p.GetClearPassport(),
+		denyStatus: int(p.GetDenyStatus()),
 	}
 	var err error
 	r.id, err = identity.ParseSPIFFE(r.trustDomain, "spiffe://"+r.trustDomain+"/"+r.name)
 	if err != nil || r.trustDomain == "" {
 		return nil, fmt.Errorf("policy %q of trust domain %q names no workload", r.name, r.trustDomain)
 	}
+	r.spiffeID, r.passportChallenge = r.id.SPIFFE(r.trustDomain), fmt.Sprintf("%s realm=%q", passport.Header, r.id.Name)
+	if r.revision, err = revisionOf(p); err != nil {
+		return nil, fmt.Errorf("policy %q: %w", r.name, err)
+	}
 	if p.GetMinting() != nil && !r.isGateway() {
 		return nil, fmt.Errorf("policy %q: gateways mint Passports, and nobody else", r.name)
 	}
-	if r.isGateway() {
-		err = r.addGatewayRoutes(p)
-	} else {
-		err = r.addServiceRoutes(p)
+	if r.denyStatus != 0 && r.denyStatus != 403 {
+		return nil, fmt.Errorf("policy %q: status of denials must be 403 if it is one", r.name)
+	}
+	if r.tables, err = tablesOf(p); err == nil {
+		err = r.addRoutes(p)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.name, err)
 	}
+	if !p.GetMatchRoutes() {
+		r.order = nil
+	}
 	return r, nil
+}
+
+// revisionOf identifies what a policy says.
+func revisionOf(p *chancerypb.Policy) (string, error) {
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:6]), err
+}
+
+func tablesOf(p *chancerypb.Policy) (*policy.Tables, error) {
+	roles := make([]policy.Role, len(p.GetRoles()))
+	for i, role := range p.GetRoles() {
+		roles[i] = policy.Role{Name: role.GetName(), Groups: role.GetGroups(), Permissions: role.GetPermissions()}
+	}
+	return policy.NewTables(roles, p.GetData())
 }
 
 func (r *Rules) isGateway() bool { return r.id.Role == identity.RoleGateway }
 
-func (r *Rules) addGatewayRoutes(p *chancerypb.Policy) error {
-	r.mints = p.GetMinting() != nil
-	if r.lifetime = p.GetMinting().GetLifetime().AsDuration(); r.mints && r.lifetime < time.Second {
-		return errors.New("lifetime of Passports must be at least 1s")
+// mints reports whether requests go on with a Passport in place of their
+// credentials.
+func (r *Rules) mints() bool { return r.isGateway() && r.lifetime > 0 }
+
+func (r *Rules) addRoutes(p *chancerypb.Policy) error {
+	var errs []error
+	r.lifetime = p.GetMinting().GetLifetime().AsDuration()
+	if r.lifetime != 0 && r.lifetime < time.Second {
+		errs = append(errs, errors.New("lifetime of Passports must be at least 1s"))
 	}
 	r.tenants = setOf(p.GetMinting().GetTenants())
-	providers := setOf(p.GetProviders())
-	var errs []error
 	for _, rp := range p.GetRoutes() {
-		compiled, err := r.addRoute(rp)
-		errs = append(errs, err)
-		if name := rp.GetAccessToken(); name != "" && compiled != nil {
-			if _, ok := providers[name]; !ok {
-				errs = append(errs, fmt.Errorf("route %q: provider %q is not one of the policy's", rp.GetName(), name))
-			}
-			compiled.provider = name
+		compiled, err := r.compileRoute(rp)
+		if err == nil && r.isGateway() {
+			err = r.compileGatewayRoute(compiled, rp)
+		} else if err == nil {
+			err = r.compileServiceRoute(compiled, rp)
 		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("route %q: %w", rp.GetName(), err))
+			continue
+		}
+		r.routes[compiled.name] = compiled
+		r.order = append(r.order, compiled)
 	}
 	return errors.Join(errs...)
+}
+
+// compileRoute compiles what all routes have.
+func (r *Rules) compileRoute(rp *chancerypb.RoutePolicy) (*route, error) {
+	path, err := mesh.ParsePattern(rp.GetPath())
+	if err != nil {
+		return nil, fmt.Errorf("path %q %w", rp.GetPath(), err)
+	}
+	if _, twice := r.routes[rp.GetName()]; twice || rp.GetName() == "" {
+		return nil, errors.New("name must be given and stand once")
+	}
+	compiled := &route{
+		name: rp.GetName(), method: rp.GetMethod(), path: path,
+		position: rp.GetPosition(), maxBody: rp.GetMaxBody(), to: rp.GetTo(),
+	}
+	if compiled.auth, err = compileAuthentication(rp.GetAuthentication(), r.id.Name, r.isGateway()); err != nil {
+		return nil, err
+	}
+	if source := rp.GetAllow(); source != "" {
+		compiled.allow, err = compiledRule(policy.Compile(source))
+	}
+	return compiled, err
+}
+
+func compiledRule(p *policy.Program, faults []mesh.ExpressionFault) (*policy.Program, error) {
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("rule: %d:%d: %s", faults[0].Line, faults[0].Column, faults[0].Message)
+	}
+	return p, nil
+}
+
+func (r *Rules) compileGatewayRoute(compiled *route, rp *chancerypb.RoutePolicy) error {
+	for _, one := range compiled.auth.alternatives {
+		for _, provider := range []string{one.accessToken, one.idToken} {
+			if provider != "" && !slices.Contains(r.providers, provider) {
+				return fmt.Errorf("provider %q is not one of the policy's", provider)
+			}
+		}
+	}
+	compiled.bind = make(map[string]*policy.Program, len(rp.GetBind()))
+	for _, name := range slices.Sorted(maps.Keys(rp.GetBind())) {
+		program, err := compiledRule(policy.CompileBinding(rp.GetBind()[name]))
+		if err != nil {
+			return fmt.Errorf("bind %q: %w", name, err)
+		}
+		compiled.bind[name] = program
+	}
+	return nil
+}
+
+func (r *Rules) compileServiceRoute(compiled *route, rp *chancerypb.RoutePolicy) error {
+	if compiled.allow == nil {
+		return errors.New("no rule")
+	}
+	compiled.plaintext = rp.GetPlaintext()
+	compiled.callers = make(map[string]identity.ID)
+	for _, caller := range rp.GetCallers() {
+		id, err := identity.ParseSPIFFE(r.trustDomain, caller)
+		if err != nil {
+			return fmt.Errorf("caller: %w", err)
+		}
+		compiled.callers[caller] = id
+	}
+	return nil
 }
 
 func setOf(list []string) map[string]struct{} {
@@ -101,49 +228,4 @@ func setOf(list []string) map[string]struct{} {
 		set[s] = struct{}{}
 	}
 	return set
-}
-
-func (r *Rules) addServiceRoutes(p *chancerypb.Policy) error {
-	var errs []error
-	for _, rp := range p.GetRoutes() {
-		compiled, err := r.addRoute(rp)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if compiled.allow == nil {
-			errs = append(errs, fmt.Errorf("route %q: no rule", rp.GetName()))
-		}
-		compiled.plaintext = rp.GetPlaintext()
-		compiled.callers = make(map[string]identity.ID)
-		for _, caller := range rp.GetCallers() {
-			id, err := identity.ParseSPIFFE(r.trustDomain, caller)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("route %q: caller: %w", rp.GetName(), err))
-			}
-			compiled.callers[caller] = id
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// addRoute compiles what all routes have.
-func (r *Rules) addRoute(rp *chancerypb.RoutePolicy) (*route, error) {
-	path, err := mesh.ParsePattern(rp.GetPath())
-	if err != nil {
-		return nil, fmt.Errorf("route %q: path %q %w", rp.GetName(), rp.GetPath(), err)
-	}
-	if _, twice := r.routes[rp.GetName()]; twice || rp.GetName() == "" {
-		return nil, fmt.Errorf("route %q: name must be given and stand once", rp.GetName())
-	}
-	compiled := &route{name: rp.GetName(), method: rp.GetMethod(), path: path}
-	if source := rp.GetAllow(); source != "" {
-		var faults []mesh.ExpressionFault
-		if compiled.allow, faults = policy.Compile(source); len(faults) > 0 {
-			return nil, fmt.Errorf("route %q: rule: %d:%d: %s",
-				rp.GetName(), faults[0].Line, faults[0].Column, faults[0].Message)
-		}
-	}
-	r.routes[compiled.name] = compiled
-	return compiled, nil
 }

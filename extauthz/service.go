@@ -3,9 +3,9 @@ package extauthz
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
+	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -18,72 +18,118 @@ import (
 func (c *check) judgeService(ctx context.Context) verdict {
 	caller, clear, v := c.identifyCaller()
 	if v != allowed {
-		return v
+		return c.conclude("caller", c.Caller, v)
 	}
-	if clear && !c.state.clearPassport {
-		if len(c.request.headers.lines(headerPassport)) > 0 {
-			return c.challengePassport("passport_in_clear")
-		}
-		return c.evaluate(ctx, &policy.Input{})
+	c.note("caller", c.Caller, outcomeOK)
+	in := &policy.Input{}
+	if !clear {
+		in.Caller = policy.Caller{ID: c.Caller, Role: string(caller.Role), Name: caller.Name}
 	}
-	p, v := c.verifyPassport()
+	lines := c.request.headers.lines(headerPassport)
+	switch {
+	case clear && !c.state.clearPassport && len(lines) > 0:
+		return c.refusePassport("passport_in_clear")
+	case clear && !c.state.clearPassport, c.rule.auth.anonymous && len(lines) == 0:
+		c.note("passport", "anonymous", outcomeSkipped)
+		return c.evaluate(ctx, in)
+	}
+	p, v := c.verifyPassport(lines)
 	if v != allowed {
 		return v
 	}
-	c.user, c.tenant, c.client, c.ip = p.Subject, p.Tenant, p.Client, p.ClientIP
-	return c.evaluate(ctx, &policy.Input{
-		User:   policy.User{ID: p.Subject, Groups: p.Groups, Scopes: p.Scopes},
-		Client: policy.Client{ID: p.Client}, Tenant: p.Tenant,
-		Caller: policy.Caller{ID: c.caller, Role: string(caller.Role), Name: caller.Name},
-	})
+	c.Identity, c.IP = identityOf(p), p.ClientIP
+	if v := c.acceptPassport(p); v != allowed {
+		return v
+	}
+	in.User, in.Tenant, in.Client.ID, in.Bound = userOf(c.Identity), p.Tenant, p.Client, p.Bound
+	return c.evaluate(ctx, in)
 }
 
-func (c *check) verifyPassport() (*passport.Passport, verdict) {
-	lines := c.request.headers.lines(headerPassport)
+// acceptPassport judges how the user came in, and the tenant.
+func (c *check) acceptPassport(p *passport.Passport) verdict {
+	a := c.rule.auth
+	if len(a.alternatives) > 0 && !a.isMetBy(p) {
+		return c.refusePassport("passport_credentials_missing")
+	}
+	if v := a.login(p.ACR, p.AMR, p.AuthTime, c.Time, loginSkew); v != allowed {
+		c.challenge = a.stepUp
+		return c.conclude("login", p.ACR, v)
+	}
+	return c.checkTenant(p.Tenant)
+}
+
+// isMetBy reports whether a Passport was minted for all credentials of one of
+// the alternatives.
+func (a *authentication) isMetBy(p *passport.Passport) bool {
+	shown := credential.ParseKind(p.Authn)
+	for i := range a.alternatives {
+		one := &a.alternatives[i]
+		if shown.Has(one.kinds) && (one.namesNobody() || one.source == p.Provider) {
+			return true
+		}
+	}
+	return false
+}
+
+// namesNobody reports whether whoever vouches for the user does not matter.
+func (one *alternative) namesNobody() bool {
+	return one.kinds&(credential.KindAccessToken|credential.KindIDToken|credential.KindBasic) == 0
+}
+
+// identityOf returns what a Passport says of its user.
+func identityOf(p *passport.Passport) *credential.Identity {
+	return &credential.Identity{
+		Kind: credential.ParseKind(p.Authn), Provider: p.Provider, User: p.Subject, Groups: p.Groups, Tenant: p.Tenant,
+		Client: p.Client, Scopes: p.Scopes, ID: p.CredentialID, IssuedAt: p.CredentialIssuedAt,
+		ACR: p.ACR, AMR: p.AMR, AuthTime: p.AuthTime, ValidUntil: p.ExpiresAt,
+	}
+}
+
+func (c *check) verifyPassport(lines []string) (*passport.Passport, verdict) {
 	switch {
 	case len(lines) == 0:
-		return nil, c.challengePassport("passport_missing")
+		return nil, c.refusePassport("passport_missing")
 	case len(lines) > 1 || strings.Contains(lines[0], ","):
-		return nil, c.challengePassport("passport_ambiguous")
+		return nil, c.refusePassport("passport_ambiguous")
 	case c.state.passports == nil:
-		return nil, noKeys
+		return nil, c.conclude("passport", "", noKeys)
 	}
 	p, err := c.state.passports.Verify(lines[0])
 	if err != nil {
-		return nil, c.challengePassport(passportReason(err))
+		return nil, c.refusePassport(passportReason(err))
 	}
+	c.note("passport", p.Gateway, outcomeOK)
 	return p, allowed
 }
 
-// challengePassport refuses a Passport. RFC 9110 section 15.5.2 wants a
-// challenge with each 401.
-func (c *check) challengePassport(reason string) verdict {
-	c.challenge = fmt.Sprintf("%s realm=%q", passport.Header, c.state.id.Name)
-	return unauthenticated(reason)
+// refusePassport refuses a Passport. RFC 9110 section 15.5.2 wants a challenge
+// with each 401.
+func (c *check) refusePassport(reason string) verdict {
+	c.challenge = c.state.passportChallenge
+	return c.conclude("passport", "", unauthenticated(reason))
 }
 
 func passportReason(err error) string {
-	switch {
-	case errors.Is(err, passport.ErrExpired):
-		return "passport_expired"
-	case errors.Is(err, passport.ErrNotYetValid):
-		return "passport_not_yet_valid"
-	case errors.Is(err, passport.ErrUnknownKey):
-		return "passport_unknown_key"
-	case errors.Is(err, passport.ErrSignature):
-		return "passport_signature_invalid"
-	case errors.Is(err, passport.ErrAudience):
-		return "passport_audience_mismatch"
-	case errors.Is(err, passport.ErrWorkload):
-		return "passport_gateway_mismatch"
-	case errors.Is(err, passport.ErrKeyExpired):
-		return "passport_key_expired"
-	case errors.Is(err, passport.ErrProvider):
-		return "passport_provider_not_accepted"
-	case errors.Is(err, passport.ErrTenant):
-		return "passport_tenant_not_accepted"
-	case errors.Is(err, passport.ErrLifetime):
-		return "passport_lifetime"
+	for _, known := range passportReasons {
+		if errors.Is(err, known.err) {
+			return known.reason
+		}
 	}
 	return "passport_malformed"
+}
+
+var passportReasons = []struct {
+	err    error
+	reason string
+}{
+	{passport.ErrExpired, "passport_expired"},
+	{passport.ErrNotYetValid, "passport_not_yet_valid"},
+	{passport.ErrUnknownKey, "passport_unknown_key"},
+	{passport.ErrSignature, "passport_signature_invalid"},
+	{passport.ErrAudience, "passport_audience_mismatch"},
+	{passport.ErrWorkload, "passport_gateway_mismatch"},
+	{passport.ErrKeyExpired, "passport_key_expired"},
+	{passport.ErrProvider, "passport_provider_not_accepted"},
+	{passport.ErrTenant, "passport_tenant_not_accepted"},
+	{passport.ErrLifetime, "passport_lifetime"},
 }

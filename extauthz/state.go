@@ -18,26 +18,43 @@ import (
 // immutable, so that no decision mixes two.
 type State struct {
 	*Rules
-	// access has the verifiers of access tokens, by the name of their provider.
-	access map[string]provider
+	// providers by name.
+	providers map[string]*provider
+	accounts  *accounts
 	// passports verifies those that a service gets; nil while it has no keys.
 	passports *passport.Verifier
 	// trust in the certificates of callers; nil while nothing is known.
 	trust Trust
 }
 
+// provider is an identity provider with the keys that it is known to have.
 type provider struct {
-	// verifier is nil while the provider's keys are not known.
-	verifier    *credential.Verifier
+	*chancerypb.Provider
+	// access and id verify its tokens; nil where it has none of the kind that
+	// are JWTs.
+	access, id  *credential.Verifier
+	opaque      bool
 	usableUntil time.Time
+}
+
+// usable reports whether something can be said of the provider's tokens.
+func (p *provider) usable(now time.Time) verdict {
+	switch {
+	case p == nil || p.access == nil && !p.opaque:
+		return noKeys
+	case p.access != nil && !now.Before(p.usableUntil):
+		return staleKeys
+	}
+	return allowed
 }
 
 // Keys are what rules are applied with.
 type Keys struct {
-	// Providers of access tokens, and Passports of gateways. Those that the
-	// policy does not refer to are ignored; those that it refers to and that
-	// are missing are not known yet, and what needs them is denied.
+	// Providers of tokens, Accounts of documents, and Passports of gateways.
+	// Those that the policy does not refer to are ignored; those that it refers
+	// to and that are missing are not known yet, and what needs them is denied.
 	Providers []*chancerypb.Provider
+	Accounts  []*chancerypb.Accounts
 	Passports []*chancerypb.PassportKeys
 	// Trust in the certificates of callers, nil while it is not known.
 	Trust Trust
@@ -59,7 +76,7 @@ func (r *Rules) With(k Keys) (*State, error) {
 	s := &State{Rules: r, trust: k.Trust}
 	var err error
 	if r.isGateway() {
-		err = s.addProviders(k.Providers)
+		err = errors.Join(s.addProviders(k.Providers), s.addAccounts(k.Accounts))
 	} else {
 		err = s.addPassports(k.Passports)
 	}
@@ -71,17 +88,28 @@ func (r *Rules) With(k Keys) (*State, error) {
 
 // addProviders takes the keys of the providers that the rules name.
 func (s *State) addProviders(list []*chancerypb.Provider) error {
-	s.access = make(map[string]provider, len(list))
+	s.providers = make(map[string]*provider, len(list))
 	var errs []error
 	for _, p := range list {
-		if !slices.Contains(s.providers, p.GetName()) || len(p.GetJwks()) == 0 {
-			continue
+		if slices.Contains(s.Rules.providers, p.GetName()) {
+			known, err := newProvider(p)
+			errs = append(errs, err)
+			s.providers[p.GetName()] = known
 		}
-		v, err := credential.NewVerifier(p)
-		errs = append(errs, err)
-		s.access[p.GetName()] = provider{verifier: v, usableUntil: p.GetUsableUntil().AsTime()}
 	}
 	return errors.Join(errs...)
+}
+
+func newProvider(p *chancerypb.Provider) (*provider, error) {
+	known := &provider{Provider: p, opaque: p.GetOpaque(), usableUntil: p.GetUsableUntil().AsTime()}
+	if len(p.GetJwks()) == 0 {
+		return known, nil
+	}
+	var errs [2]error
+	if known.access, errs[0] = credential.NewVerifier(p); len(p.GetIdTokenAudiences()) > 0 {
+		known.id, errs[1] = credential.NewIDTokenVerifier(p, p.GetIdTokenAudiences())
+	}
+	return known, errors.Join(errs[:]...)
 }
 
 // addPassports takes the keys of the gateways that the service accepts

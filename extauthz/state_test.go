@@ -17,8 +17,8 @@ func TestNewStateRefuses(t *testing.T) {
 		"no name":         func(f *fixture) { f.gateway.Name, f.service.Name = "", "" },
 		"unknown role":    func(f *fixture) { f.gateway.Name, f.service.Name = "x/public", "x/orders" },
 		"no trust domain": func(f *fixture) { f.gateway.TrustDomain, f.service.TrustDomain = "", "" },
-		"minting by a service, at the gateway for no time": func(f *fixture) {
-			f.service.Minting, f.gateway.Minting = f.gateway.GetMinting(), &chancerypb.Minting{}
+		"minting by a service, at the gateway for less than no time": func(f *fixture) {
+			f.service.Minting, f.gateway.Minting = f.gateway.GetMinting(), &chancerypb.Minting{Lifetime: durationpb.New(-1)}
 		},
 		"rule does not parse": func(f *fixture) { f.gateway.Routes[0].Allow, f.service.Routes[0].Allow = "(", "(" },
 		"rule has a wrong type": func(f *fixture) {
@@ -30,8 +30,8 @@ func TestNewStateRefuses(t *testing.T) {
 			f.service.Routes = append(f.service.Routes, f.service.Routes[0])
 		},
 		"route without name": func(f *fixture) { f.gateway.Routes[0].Name, f.service.Routes[0].Name = "", "" },
-		"no lifetime, no rule": func(f *fixture) {
-			f.gateway.Minting.Lifetime = nil
+		"lifetime below a second, no rule": func(f *fixture) {
+			f.gateway.Minting.Lifetime = durationpb.New(time.Millisecond)
 			f.service.Routes[0].Allow = ""
 		},
 		"negative lifetime, foreign caller": func(f *fixture) {

@@ -11,6 +11,10 @@ type Options struct {
 	// CheckExpression returns what is wrong with a CEL expression, so that it
 	// is told like any other fault. Nil takes all expressions.
 	CheckExpression func(source string) []ExpressionFault
+	// CheckBinding does so for an expression that makes a string.
+	CheckBinding func(source string) []ExpressionFault
+	// CheckPassword says what is wrong with a password's hash. Nil takes all.
+	CheckPassword func(hash string) error
 }
 
 // ExpressionFault is a fault in an expression. Line and Column count from 1
@@ -23,7 +27,7 @@ type ExpressionFault struct {
 // Compile validates the documents together. The error is of type [Faults] and
 // holds everything that is wrong with any of them.
 func (d Documents) Compile(options Options) (*Mesh, error) {
-	c := &compiler{documents: d, options: options, mesh: &Mesh{}, faults: slices.Clone(d.faults)}
+	c := &compiler{documents: d, options: options, mesh: &Mesh{}, faults: slices.Clone(d.faults), tenants: d.hasTenants()}
 	for _, document := range d.All() {
 		s := scope{compiler: c, document: document}
 		c.faults = append(c.faults, document.faults...)
@@ -36,8 +40,19 @@ func (d Documents) Compile(options Options) (*Mesh, error) {
 			c.mesh.Gateways = append(c.mesh.Gateways, s.gateway(form))
 		case *serviceForm:
 			c.mesh.Services = append(c.mesh.Services, s.service(form))
+		case *clientForm:
+			c.mesh.Clients = append(c.mesh.Clients, s.client(form))
+		case *apiKeyForm:
+			c.mesh.APIKeys = append(c.mesh.APIKeys, s.apiKey(form))
+		case *usersForm:
+			c.mesh.Users = append(c.mesh.Users, s.users(form))
+		case *rolesForm:
+			s.name()
+		case *dataForm:
+			c.mesh.Data = append(c.mesh.Data, s.data(form))
 		}
 	}
+	c.mesh.Roles = c.roles()
 	if c.meshDocument == nil && !d.incomplete {
 		c.faults = append(c.faults, Fault{
 			Position: Position{File: d.source},
@@ -55,6 +70,8 @@ type compiler struct {
 	options   Options
 	mesh      *Mesh
 	faults    Faults
+	// tenants says that any document speaks of them.
+	tenants bool
 	// meshDocument is the first Mesh document.
 	meshDocument *Document
 }
@@ -85,18 +102,19 @@ func (s scope) name() string {
 // reference checks that there is a document of that name and one of the kinds,
 // and returns it.
 func (s scope) reference(path, name string, kinds ...Kind) *Document {
-	var candidates, words []string
-	for _, document := range s.documents.All() {
-		if !slices.Contains(kinds, document.ID.Kind) {
-			continue
-		}
-		if document.ID.Name == name {
+	for _, kind := range kinds {
+		if document := s.documents.Get(DocumentID{kind, name}); document != nil {
 			return document
 		}
-		candidates = append(candidates, document.ID.Name)
 	}
 	if s.documents.incomplete {
 		return nil
+	}
+	var candidates, words []string
+	for _, document := range s.documents.All() {
+		if slices.Contains(kinds, document.ID.Kind) {
+			candidates = append(candidates, document.ID.Name)
+		}
 	}
 	for _, kind := range kinds {
 		words = append(words, string(kind))
@@ -133,12 +151,17 @@ func (s scope) certificates(form certificatesForm) CertificateLifetimes {
 
 // expression checks CEL and returns where it stands.
 func (s scope) expression(path string, source expression) (string, Position) {
-	if source != "" && s.options.CheckExpression != nil && !s.document.faulted(path) {
-		for _, fault := range s.options.CheckExpression(string(source)) {
-			s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
-		}
-	}
+	s.checkExpression(path, source, s.options.CheckExpression)
 	return string(source), s.document.locate(path, 1, 1)
+}
+
+func (s scope) checkExpression(path string, source expression, check func(string) []ExpressionFault) {
+	if source == "" || check == nil || s.document.faulted(path) {
+		return
+	}
+	for _, fault := range check(string(source)) {
+		s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
+	}
 }
 
 // routeNames returns the names of routes, "route-<n>" where none is written,

@@ -4,11 +4,11 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -29,19 +29,21 @@ func (d decoder) value(path string, node *yaml.Node, v reflect.Value, tag reflec
 		d.document.fault(path, mismatch(want, node, v))
 		return
 	}
-	switch v.Kind() {
-	case reflect.Pointer:
+	switch {
+	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		d.value(path, node, v.Elem(), tag)
 		return
-	case reflect.Slice:
+	case v.Type() == reflect.TypeFor[dataValues]():
+		v.Set(reflect.ValueOf(dataValues(d.free(path, node, 0).(map[string]any))))
+		return
+	case v.Kind() == reflect.Map:
+		d.table(path, node, v)
+	case v.Kind() == reflect.Slice:
 		d.list(path, node, v, tag)
-	case reflect.Struct:
-		if !isScalar(v.Type()) {
-			d.mapping(path, node.Content, v)
-			return
-		}
-		fallthrough
+	case v.Kind() == reflect.Struct && !isScalar(v.Type()):
+		d.mapping(path, node.Content, v)
+		return
 	default:
 		if err := setText(v, node.Value); err != nil {
 			d.document.fault(path, err.Error())
@@ -67,6 +69,77 @@ func (d decoder) list(path string, node *yaml.Node, v reflect.Value, tag reflect
 		}
 		seen[item.Value] = i
 	}
+}
+
+// table decodes a mapping whose keys are names of the writer's choice, such as
+// conditions can read.
+func (d decoder) table(path string, node *yaml.Node, v reflect.Value) {
+	v.Set(reflect.MakeMap(v.Type()))
+	for pair := range slices.Chunk(node.Content, 2) {
+		key, entry := pair[0], reflect.New(v.Type().Elem()).Elem()
+		switch {
+		case key.ShortTag() != "!!str" || !validVariable.MatchString(key.Value):
+			d.document.faultAt(key, path, fmt.Sprintf("%q is no name for a condition: write a letter, then letters, digits and _", key.Value))
+		case v.MapIndex(reflect.ValueOf(key.Value)).IsValid():
+			d.document.faultAt(key, join(path, key.Value), "is there twice: remove one")
+		default:
+			d.value(join(path, key.Value), pair[1], entry, "")
+			v.SetMapIndex(reflect.ValueOf(key.Value), entry)
+		}
+	}
+}
+
+// maxFreeDepth bounds how deep values nest that no form describes.
+const maxFreeDepth = 20
+
+// free decodes a value that no form describes, into what JSON has.
+func (d decoder) free(path string, node *yaml.Node, depth int) any {
+	d.document.nodes[path] = node
+	switch {
+	case node.Kind == yaml.AliasNode:
+		d.document.fault(path, "is an alias: write the value out")
+	case depth > maxFreeDepth:
+		d.document.fault(path, fmt.Sprintf("nests deeper than %d: flatten it", maxFreeDepth))
+	case node.Kind == yaml.MappingNode:
+		return d.freeMapping(path, node, depth)
+	case node.Kind == yaml.SequenceNode:
+		list := make([]any, len(node.Content))
+		for i, item := range node.Content {
+			list[i] = d.free(fmt.Sprintf("%s[%d]", path, i), item, depth+1)
+		}
+		return list
+	case node.ShortTag() == "!!str":
+		return node.Value
+	case node.ShortTag() == "!!null":
+		d.document.fault(path, "has no value: write one, or remove the key")
+	default:
+		var value any
+		if err := node.Decode(&value); err == nil {
+			switch v := value.(type) {
+			case bool, int, int64:
+				return value
+			case float64:
+				if !math.IsNaN(v) && !math.IsInf(v, 0) { // JSON has neither
+					return value
+				}
+			}
+		}
+		d.document.fault(path, fmt.Sprintf("%q is no text, number, true or false: write it in quotes", node.Value))
+	}
+	return nil
+}
+
+func (d decoder) freeMapping(path string, node *yaml.Node, depth int) map[string]any {
+	mapping := make(map[string]any, len(node.Content)/2)
+	for pair := range slices.Chunk(node.Content, 2) {
+		key := pair[0]
+		if _, twice := mapping[key.Value]; twice || key.ShortTag() != "!!str" {
+			d.document.faultAt(key, path, fmt.Sprintf("key %q is there twice, or is no text: write each key once, in quotes if it looks like a number", key.Value))
+			continue
+		}
+		mapping[key.Value] = d.free(join(path, key.Value), pair[1], depth+1)
+	}
+	return mapping
 }
 
 // mapping decodes the keys and values in content; a mapping that is not written
@@ -197,7 +270,7 @@ func wantedNode(v reflect.Value) nodeType {
 	switch {
 	case isScalar(v.Type()), v.Kind() == reflect.String:
 		return nodeType{yaml.ScalarNode, "!!str", "a string"}
-	case v.Kind() == reflect.Struct:
+	case v.Kind() == reflect.Struct, v.Kind() == reflect.Map:
 		return nodeType{yaml.MappingNode, "!!map", "a mapping of keys to values"}
 	case v.Kind() == reflect.Slice:
 		return nodeType{yaml.SequenceNode, "!!seq", "a list"}
@@ -233,19 +306,19 @@ func checkBounds(v reflect.Value, tag reflect.StructTag) error {
 			return fmt.Errorf("%q is not %s%s", v.String(), oneOf(words), didYouMean(v.String(), words))
 		}
 	}
-	if low, ok := tag.Lookup("min"); ok && size(v) < bound(v, low) {
+	if low, ok := tag.Lookup("min"); ok && magnitude(v) < bound(v, low) {
 		return errors.New("must " + measure(v, "at least "+low))
 	}
-	if high, ok := tag.Lookup("max"); ok && size(v) > bound(v, high) {
+	if high, ok := tag.Lookup("max"); ok && magnitude(v) > bound(v, high) {
 		return errors.New("must " + measure(v, "at most "+high))
 	}
 	return nil
 }
 
-// size is what bounds are compared with.
-func size(v reflect.Value) int64 {
+// magnitude is what bounds are compared with.
+func magnitude(v reflect.Value) int64 {
 	switch v.Kind() {
-	case reflect.Slice, reflect.String:
+	case reflect.Slice, reflect.String, reflect.Map:
 		return int64(v.Len())
 	case reflect.Uint32:
 		return int64(v.Uint())
@@ -255,11 +328,11 @@ func size(v reflect.Value) int64 {
 
 func bound(v reflect.Value, text string) int64 {
 	if isScalar(v.Type()) {
-		d, err := time.ParseDuration(text)
-		if err != nil {
+		b := reflect.New(v.Type()).Elem()
+		if err := setText(b, text); err != nil {
 			panic(err)
 		}
-		return int64(d)
+		return magnitude(b)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
@@ -271,7 +344,7 @@ func bound(v reflect.Value, text string) int64 {
 // measure completes "must …".
 func measure(v reflect.Value, limit string) string {
 	switch v.Kind() {
-	case reflect.Slice:
+	case reflect.Slice, reflect.Map:
 		return "have " + limit + " in it"
 	case reflect.String:
 		return "be " + limit + " bytes long"

@@ -39,7 +39,7 @@ func newDocument(file string, lines []string, kind Kind, node *yaml.Node) *Docum
 		lines:    lines,
 	}
 	decoder{d}.value("", node, formValue(d.form), "")
-	d.ID = DocumentID{kind, string(formName(d.form))}
+	d.ID = DocumentID{kind, formName(d.form)}
 	content, err := json.Marshal(d.form)
 	if err != nil {
 		panic(err) // Forms hold nothing that cannot be marshalled.

@@ -161,7 +161,10 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 
 // kindOf looks ahead for the kind of a document, or says what is wrong with it.
 func kindOf(node *yaml.Node) (Kind, *Fault) {
-	kinds := []string{string(KindMesh), string(KindIdentityProvider), string(KindGateway), string(KindService)}
+	words := make([]string, len(kinds))
+	for i, kind := range kinds {
+		words[i] = string(kind)
+	}
 	if node.Kind == yaml.MappingNode {
 		for pair := range slices.Chunk(node.Content, 2) {
 			kind := pair[1].Value
@@ -171,11 +174,11 @@ func kindOf(node *yaml.Node) (Kind, *Fault) {
 			case formOf[Kind(kind)] != nil:
 				return Kind(kind), nil
 			}
-			message := fmt.Sprintf("%q is not %s%s", kind, oneOf(kinds), didYouMean(kind, kinds))
+			message := fmt.Sprintf("%q is not %s%s", kind, oneOf(words), didYouMean(kind, words))
 			return "", &Fault{Position{"", pair[1].Line, pair[1].Column}, "kind", message}
 		}
 	}
-	message := "is no document: write a mapping with the key kind, which is " + oneOf(kinds)
+	message := "is no document: write a mapping with the key kind, which is " + oneOf(words)
 	return "", &Fault{Position{"", node.Line, node.Column}, "", message}
 }
 
@@ -223,4 +226,4 @@ func (d Documents) Hash() string {
 
 func formValue(form any) reflect.Value { return reflect.ValueOf(form).Elem() }
 
-func formName(form any) name { return formValue(form).FieldByName("Name").Interface().(name) }
+func formName(form any) string { return formValue(form).FieldByName("Name").String() }

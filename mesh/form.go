@@ -15,6 +15,16 @@ var formOf = map[Kind]func() any{
 	KindIdentityProvider: func() any { return new(providerForm) },
 	KindGateway:          func() any { return new(gatewayForm) },
 	KindService:          func() any { return new(serviceForm) },
+	KindClient:           func() any { return new(clientForm) },
+	KindAPIKey:           func() any { return new(apiKeyForm) },
+	KindUsers:            func() any { return new(usersForm) },
+	KindRoles:            func() any { return new(rolesForm) },
+	KindData:             func() any { return new(dataForm) },
+}
+
+// kinds are all of them, as the reference has them.
+var kinds = []Kind{
+	KindMesh, KindIdentityProvider, KindGateway, KindService, KindClient, KindAPIKey, KindUsers, KindRoles, KindData,
 }
 
 type meshForm struct {
@@ -36,14 +46,28 @@ type passportForm struct {
 }
 
 type providerForm struct {
-	Kind       string     `yaml:"kind" required:"write IdentityProvider" enum:"IdentityProvider" doc:"An OpenID provider whose tokens gateways accept."`
-	Name       name       `yaml:"name" required:"write what gateways call it" doc:"What gateways refer to it by."`
-	Issuer     string     `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
-	Audiences  []string   `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
-	Claims     claimsForm `yaml:"claims" doc:"The claims that the identity is read from."`
-	ClockSkew  duration   `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`
-	KeysMaxAge duration   `yaml:"keysMaxAge" default:"24h" min:"5m" max:"168h" doc:"How long keys are used that could not be fetched again; then its tokens are refused."`
-	AllowHTTP  bool       `yaml:"allowHTTP" default:"false" doc:"Lets the issuer be http: whoever is on the way to it can then forge tokens. For tests."`
+	Kind          string             `yaml:"kind" required:"write IdentityProvider" enum:"IdentityProvider" doc:"An OpenID provider whose tokens gateways accept."`
+	Name          name               `yaml:"name" required:"write what gateways call it" doc:"What gateways refer to it by."`
+	Issuer        string             `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
+	Audiences     []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
+	Claims        claimsForm         `yaml:"claims" doc:"The claims that the identity is read from."`
+	ClockSkew     duration           `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`
+	KeysMaxAge    duration           `yaml:"keysMaxAge" default:"24h" min:"5m" max:"168h" doc:"How long keys are used that could not be fetched again; then its tokens are refused."`
+	IDToken       *idTokenForm       `yaml:"idToken" doc:"Its ID tokens (OpenID Connect Core 1.0), for authenticate.idToken."`
+	Tokens        string             `yaml:"tokens" default:"jwt" enum:"jwt,opaque" doc:"opaque: access tokens are no JWTs, and the provider is asked about each (RFC 7662)."`
+	Introspection *introspectionForm `yaml:"introspection" doc:"How the provider is asked about access tokens. Required with tokens: opaque, and by routes with introspect."`
+	AllowHTTP     bool               `yaml:"allowHTTP" default:"false" doc:"Lets the issuer be http: whoever is on the way to it can then forge tokens. For tests."`
+}
+
+type idTokenForm struct {
+	Audiences []string `yaml:"audiences" required:"write the client ids whose ID tokens are accepted" min:"1" max:"32" doc:"Clients whose ID tokens are accepted: one of them must be in aud, and in azp if that is there."`
+}
+
+type introspectionForm struct {
+	Endpoint string   `yaml:"endpoint" max:"512" doc:"URL. If not set, the provider's introspection_endpoint, found by discovery."`
+	Client   string   `yaml:"client" required:"write the client id to ask as" max:"256" doc:"Client id that the agents of gateways ask as."`
+	Secret   name     `yaml:"secret" required:"write the name of its secret: staff for staff.secret" doc:"The client's secret: NAME is NAME.secret in the directory that agents are given with --secrets."`
+	Cache    duration `yaml:"cache" default:"30s" min:"0s" max:"10m" doc:"How long an answer is believed at most, and so how long a token that the provider revoked is still taken."`
 }
 
 type claimsForm struct {
@@ -59,7 +83,10 @@ type gatewayForm struct {
 	Profile      Profile            `yaml:"profile" default:"public" enum:"public,semi-public,private" doc:"How exposed it is. Public and semi-public gateways must authenticate."`
 	Listen       listenAddress      `yaml:"listen" required:"write an IP address and port, such as 0.0.0.0:8443" doc:"Where it listens."`
 	TLS          *gatewayTLSForm    `yaml:"tls" doc:"How it speaks with clients. Required by profiles public and semi-public; a private gateway without it speaks in the clear."`
-	Authenticate authenticateForm   `yaml:"authenticate" doc:"The credentials that every request must carry."`
+	Authenticate *authenticateForm  `yaml:"authenticate" doc:"Who may come in, on routes that do not say it themselves. Required by profiles public and semi-public; a private gateway without it lets nobody in."`
+	DenyStatus   uint32             `yaml:"denyStatus" max:"403" doc:"403: nobody is told whether to authenticate. If not set, that is 401."`
+	MaxStaleness duration           `yaml:"maxStaleness" min:"10s" max:"168h" doc:"Without word of the control plane for so long, all requests are refused, since revocations are not heard of. If not set, they are never for that."`
+	Data         []string           `yaml:"data" max:"100" doc:"Data documents that conditions may read, as data.NAME."`
 	Tenants      []string           `yaml:"tenants" min:"1" max:"1000" doc:"Tenants whose users may come in; all, and users without a tenant, if not set."`
 	PeerLimit    peerLimitForm      `yaml:"peerLimit" doc:"Limit per client address, applied before anything is authenticated."`
 	Routes       []gatewayRouteForm `yaml:"routes" max:"1000" doc:"What it lets through. The first that matches wins; what matches none is answered with 404."`
@@ -79,7 +106,32 @@ type clientCertificatesForm struct {
 }
 
 type authenticateForm struct {
-	AccessToken string `yaml:"accessToken" doc:"IdentityProvider whose access tokens (Authorization: Bearer) are accepted. Required by profiles public and semi-public; a private gateway without it lets nobody in yet."`
+	AccessToken       string               `yaml:"accessToken" doc:"IdentityProvider whose access token must be there (Authorization: Bearer)."`
+	IDToken           string               `yaml:"idToken" doc:"IdentityProvider whose ID token must be there (X-Id-Token). With accessToken, both must belong together."`
+	APIKey            bool                 `yaml:"apiKey" default:"false" doc:"An API key must be there (X-Api-Key)."`
+	Basic             string               `yaml:"basic" doc:"Users document of which one must be logged in (Authorization: Basic)."`
+	ClientCertificate *certificateRuleForm `yaml:"clientCertificate" doc:"A client certificate must be there."`
+	AnyOf             []credentialsForm    `yaml:"anyOf" min:"1" max:"10" doc:"Alternatives, instead of the credentials above: the first of which all credentials are there counts."`
+	Anonymous         bool                 `yaml:"anonymous" default:"false" doc:"Lets in requests without any credential, too. They carry no Passport."`
+	Introspect        bool                 `yaml:"introspect" default:"false" doc:"The IdentityProvider is asked about each access token, so that one that it revoked is refused. Gateways only."`
+	ACR               []string             `yaml:"acr" min:"1" max:"16" doc:"Authentication context classes: the user's login must have had one (acr)."`
+	AMR               []string             `yaml:"amr" min:"1" max:"16" doc:"Authentication methods: the user's login must have had all (amr), such as [mfa]."`
+	MaxAge            duration             `yaml:"maxAge" min:"1s" max:"8760h" doc:"How long ago the user's login may be (auth_time)."`
+	Clients           string               `yaml:"clients" default:"any" enum:"any,registered" doc:"registered: the client must have a Client document that is active and names the service. Gateways only."`
+	Tenant            string               `yaml:"tenant" default:"required" enum:"required,optional" doc:"required: who is of no tenant is refused. Where no document speaks of tenants, nobody is."`
+}
+
+type credentialsForm struct {
+	AccessToken       string               `yaml:"accessToken" doc:"See above."`
+	IDToken           string               `yaml:"idToken" doc:"See above."`
+	APIKey            bool                 `yaml:"apiKey" default:"false" doc:"See above."`
+	Basic             string               `yaml:"basic" doc:"See above."`
+	ClientCertificate *certificateRuleForm `yaml:"clientCertificate" doc:"See above."`
+}
+
+type certificateRuleForm struct {
+	Names    []alternateName `yaml:"names" min:"1" max:"1000" doc:"Subject alternative names, one of which it must have, byte for byte: a URI (SPIFFE ID), DNS name or email address."`
+	Subjects []string        `yaml:"subjects" min:"1" max:"1000" doc:"Subjects, one of which it must have, such as CN=till,O=Partner. One of the two keys is required at gateways; services take neither."`
 }
 
 type peerLimitForm struct {
@@ -95,6 +147,10 @@ type gatewayRouteForm struct {
 	Rewrite   Pattern        `yaml:"rewrite" doc:"What the service sees instead of match.path. Both end in /**, which stands for the same rest."`
 	Allow     expression     `yaml:"allow" max:"4096" doc:"CEL condition. If not set, a valid credential is enough here; the service decides for itself in any case."`
 	RateLimit *rateLimitForm `yaml:"rateLimit" doc:"Limit of this route at this gateway."`
+
+	Authenticate *authenticateForm     `yaml:"authenticate" doc:"Who may come in on this route. Credentials replace the gateway's; what else is not written is as there."`
+	Bind         map[string]expression `yaml:"bind" max:"8" doc:"Facts of the call that its Passports carry: CEL for a string, by name, such as {order: params.id}. Conditions of services read them as passport.bound.order."`
+	Body         size                  `yaml:"body" min:"1B" max:"1MiB" doc:"Shows JSON bodies up to this size to the condition, as request.body; larger ones are refused with 413. If not set, none."`
 }
 
 type matchForm struct {
@@ -111,7 +167,13 @@ type serviceForm struct {
 	Uses      []string       `yaml:"uses" max:"1000" doc:"Services that it may call. Its sidecar offers no other."`
 	Callers   []string       `yaml:"callers" max:"1000" doc:"Services and gateways that may call, for routes that do not say it themselves, and plaintext for connections in the clear. Default: nobody."`
 	Gateways  []string       `yaml:"gateways" min:"1" max:"1000" doc:"Gateways whose Passports it takes; all if not set."`
-	Routes    []routeForm    `yaml:"routes" max:"1000" doc:"Its operations. The first that matches wins; what matches none is answered with 404."`
+
+	Authenticate *authenticateForm `yaml:"authenticate" doc:"What Passports must say of how their users came in, on routes that do not say it themselves. Default: any Passport."`
+	DenyStatus   uint32            `yaml:"denyStatus" max:"403" doc:"403: nobody is told whether to authenticate. If not set, that is 401."`
+	MaxStaleness duration          `yaml:"maxStaleness" min:"10s" max:"168h" doc:"Without word of the control plane for so long, all requests are refused, since revocations are not heard of. If not set, they are never for that."`
+	Data         []string          `yaml:"data" max:"100" doc:"Data documents that conditions may read, as data.NAME."`
+
+	Routes []routeForm `yaml:"routes" max:"1000" doc:"Its operations. The first that matches wins; what matches none is answered with 404."`
 }
 
 type plaintextForm struct {
@@ -128,6 +190,9 @@ type routeForm struct {
 	Retries        *retriesForm        `yaml:"retries" doc:"When the caller's Envoy tries again. Default: never."`
 	CircuitBreaker *circuitBreakerForm `yaml:"circuitBreaker" doc:"What one caller's Envoy may ask of this route at once, and when it leaves an instance alone."`
 	RateLimit      *rateLimitForm      `yaml:"rateLimit" doc:"Limit of this route at each instance."`
+
+	Authenticate *authenticateForm `yaml:"authenticate" doc:"What Passports must say on this route. Credentials replace the service's; what else is not written is as there."`
+	Body         size              `yaml:"body" min:"1B" max:"1MiB" doc:"Shows JSON bodies up to this size to the condition, as request.body; larger ones are refused with 413. If not set, none."`
 }
 
 type retriesForm struct {
@@ -151,4 +216,59 @@ type rateLimitForm struct {
 	Per      period         `yaml:"per" default:"second" min:"50ms" max:"24h" doc:"The period."`
 	Burst    uint32         `yaml:"burst" min:"1" max:"10000000" doc:"Requests allowed at once; requests if not set."`
 	By       []RateLimitKey `yaml:"by" enum:"tenant,user,client,ip" doc:"What each has a limit of its own for; one for the route if not set."`
+}
+
+type clientForm struct {
+	Kind   string   `yaml:"kind" required:"write Client" enum:"Client" doc:"An application that calls from outside, for authenticate.clients and for API keys."`
+	Name   clientID `yaml:"name" required:"write its client id" doc:"Its id: the client_id of its tokens, byte for byte."`
+	Owner  string   `yaml:"owner" required:"write who answers for it" max:"256" doc:"Who answers for it."`
+	APIs   []string `yaml:"apis" max:"1000" doc:"Services that it may call through gateways that take registered clients alone. Default: none."`
+	Active bool     `yaml:"active" default:"true" doc:"false: it may not come, and its API keys are refused."`
+	Plan   string   `yaml:"plan" max:"64" doc:"Its plan, for rate limits and access logs (dynamic metadata) and as client.plan in conditions."`
+	Tenant string   `yaml:"tenant" max:"256" doc:"Tenant that it belongs to: users of others are refused with it. If not set, it may come for all."`
+}
+
+type apiKeyForm struct {
+	Kind    string    `yaml:"kind" required:"write APIKey" enum:"APIKey" doc:"An API key, as chancery apikey create writes it. The key itself is not in it."`
+	Name    keyID     `yaml:"name" required:"write the key's id" doc:"Its id: the part of the key that it is found by."`
+	Client  string    `yaml:"client" required:"write the name of a Client" doc:"Client whose key it is."`
+	Owner   string    `yaml:"owner" required:"write who it speaks for" max:"256" doc:"Who it speaks for: the user of its requests."`
+	Scopes  []string  `yaml:"scopes" max:"100" doc:"Scopes of its requests, user.scopes in conditions."`
+	Tenant  string    `yaml:"tenant" max:"256" doc:"Tenant of its requests; the client's if not set."`
+	Hash    keyHash   `yaml:"hash" required:"make keys with chancery apikey create" doc:"Hash of the key: sha256: and its SHA-256 in hex."`
+	Expires timestamp `yaml:"expires" doc:"When it ends, such as 2027-01-31T00:00:00Z; never if not set."`
+	Revoked bool      `yaml:"revoked" default:"false" doc:"true: it is refused."`
+}
+
+type usersForm struct {
+	Kind  string     `yaml:"kind" required:"write Users" enum:"Users" doc:"People and programs that log in with Basic authentication."`
+	Name  name       `yaml:"name" required:"write what gateways call them" doc:"What gateways refer to them by."`
+	Users []userForm `yaml:"users" required:"write a list of users" min:"1" max:"10000" doc:"The users."`
+}
+
+type userForm struct {
+	Name     string   `yaml:"name" required:"write the user's name" max:"256" doc:"Name, compared byte for byte."`
+	Password string   `yaml:"password" required:"write a hash, made with chancery password" max:"256" doc:"Hash of the password: argon2id or bcrypt."`
+	Groups   []string `yaml:"groups" max:"1000" doc:"Groups, user.groups in conditions."`
+	Tenant   string   `yaml:"tenant" max:"256" doc:"Tenant."`
+	Disabled bool     `yaml:"disabled" default:"false" doc:"true: the user is refused."`
+}
+
+type rolesForm struct {
+	Kind  string     `yaml:"kind" required:"write Roles" enum:"Roles" doc:"What groups of users may do: user.roles and user.permissions in conditions. Roles that a token claims count for nothing."`
+	Name  name       `yaml:"name" required:"write a name for the table" doc:"What the table is called. The roles of all tables are one namespace."`
+	Roles []roleForm `yaml:"roles" required:"write a list of roles" min:"1" max:"1000" doc:"The roles."`
+}
+
+type roleForm struct {
+	Name        name     `yaml:"name" required:"write what the role is called" doc:"What it is called."`
+	Groups      []string `yaml:"groups" max:"1000" doc:"Groups whose users have it."`
+	Includes    []string `yaml:"includes" max:"100" doc:"Roles whose permissions it has, too."`
+	Permissions []string `yaml:"permissions" max:"1000" doc:"Permissions, such as orders.create."`
+}
+
+type dataForm struct {
+	Kind   string     `yaml:"kind" required:"write Data" enum:"Data" doc:"A set of values for the conditions of gateways and services that name it in data."`
+	Name   name       `yaml:"name" required:"write what conditions call it" doc:"data.NAME in conditions; with a - in it, data['NAME']."`
+	Values dataValues `yaml:"values" required:"write a mapping of keys to values" doc:"Any mapping: texts, numbers, true and false, lists and mappings of them."`
 }

@@ -7,22 +7,22 @@ import (
 
 func (s scope) gateway(form *gatewayForm) *Gateway {
 	g := &Gateway{
-		Name:        s.name(),
-		Profile:     form.Profile,
-		Listen:      form.Listen.AddrPort,
-		TLS:         s.gatewayTLS(form),
-		Tenants:     form.Tenants,
-		AccessToken: form.Authenticate.AccessToken,
-		PeerLimit:   s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
+		Name:      s.name(),
+		Profile:   form.Profile,
+		Listen:    form.Listen.AddrPort,
+		TLS:       s.gatewayTLS(form),
+		Tenants:   form.Tenants,
+		Answers:   s.answers(form.DenyStatus, form.MaxStaleness, form.Data),
+		PeerLimit: s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
 	}
 	s.oneNamespace()
-	s.authentication(g)
+	g.Authentication = s.gatewayAuthentication(form)
 	names := make([]name, len(form.Routes))
 	for i, route := range form.Routes {
 		names[i] = route.Name
 	}
 	for i, routeName := range s.routeNames(names) {
-		g.Routes = append(g.Routes, s.gatewayRoute(fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i]))
+		g.Routes = append(g.Routes, s.gatewayRoute(fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i], g.Authentication))
 	}
 	s.gatewayReachable(g.Routes)
 	return g
@@ -36,23 +36,28 @@ func (s scope) oneNamespace() {
 	}
 }
 
-func (s scope) authentication(g *Gateway) {
-	const path = "authenticate.accessToken"
-	switch {
-	case g.AccessToken != "":
-		s.reference(path, g.AccessToken, KindIdentityProvider)
-	case g.Profile != ProfilePrivate && !s.document.faulted("profile"):
-		s.fault(path, "is required by profile %s: write the name of an IdentityProvider", g.Profile)
+// gatewayAuthentication is that of routes that say nothing else.
+func (s scope) gatewayAuthentication(form *gatewayForm) Authentication {
+	const path = "authenticate"
+	a := s.authentication(path, form.Authenticate, Authentication{Tenant: s.tenants})
+	open := len(a.AnyOf) == 0 || a.Anonymous
+	if open && form.Profile != ProfilePrivate && !s.document.faulted("profile") && !s.document.faulted(path) {
+		s.fault(path, "is required by profile %s: write which credentials must be there, such as {accessToken: IDENTITYPROVIDER}; what anybody may see has anonymous: true in its route", form.Profile)
 	}
+	return a
 }
 
-func (s scope) gatewayRoute(path, name string, form gatewayRouteForm) GatewayRoute {
+func (s scope) gatewayRoute(path, name string, form gatewayRouteForm, base Authentication) GatewayRoute {
 	r := GatewayRoute{
 		Name:      name,
 		Match:     Match(form.Match),
 		To:        form.To,
 		Rewrite:   form.Rewrite,
 		RateLimit: s.rateLimit(path+".rateLimit", form.RateLimit),
+		MaxBody:   uint32(form.Body),
+
+		Authentication: s.authentication(path+".authenticate", form.Authenticate, base),
+		Bind:           s.bind(path+".bind", form.Bind),
 	}
 	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
 	if to, ok := r.ToVariable(); !ok {
@@ -62,6 +67,18 @@ func (s scope) gatewayRoute(path, name string, form gatewayRouteForm) GatewayRou
 	}
 	s.rewrite(path, r)
 	return r
+}
+
+func (s scope) bind(path string, form map[string]expression) map[string]string {
+	if form == nil {
+		return nil
+	}
+	bound := make(map[string]string, len(form))
+	for name, source := range form {
+		s.checkExpression(join(path, name), source, s.options.CheckBinding)
+		bound[name] = string(source)
+	}
+	return bound
 }
 
 func (s scope) rewrite(path string, r GatewayRoute) {

@@ -21,7 +21,7 @@ func TestCompileGood(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/good", "mesh.json", func(t *testing.T, documents mesh.Documents, dir string) string {
 		t.Helper()
-		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
+		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestCompileBroken(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/broken", "faults", func(t *testing.T, documents mesh.Documents, dir string) string {
 		t.Helper()
-		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
+		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad})
 		if faults, ok := errors.AsType[mesh.Faults](err); !ok || len(faults) == 0 || compiled != nil {
 			t.Fatalf("compiled to %v, %v", compiled, err)
 		}

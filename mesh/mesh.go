@@ -28,6 +28,11 @@ const (
 	KindIdentityProvider Kind = "IdentityProvider"
 	KindGateway          Kind = "Gateway"
 	KindService          Kind = "Service"
+	KindClient           Kind = "Client"
+	KindAPIKey           Kind = "APIKey"
+	KindUsers            Kind = "Users"
+	KindRoles            Kind = "Roles"
+	KindData             Kind = "Data"
 )
 
 // DocumentID names one document of a mesh.
@@ -59,6 +64,12 @@ type Mesh struct {
 	Providers []*IdentityProvider
 	Gateways  []*Gateway
 	Services  []*Service
+	Clients   []*Client
+	APIKeys   []*APIKey
+	Users     []*Users
+	Data      []*Data
+	// Roles of all Roles documents, sorted by name.
+	Roles []Role
 }
 
 // CertificateLifetimes say how long new certificates are good.
@@ -80,6 +91,23 @@ type IdentityProvider struct {
 	ClockSkew time.Duration
 	// KeysMaxAge bounds the use of keys that could not be fetched again.
 	KeysMaxAge time.Duration
+	// IDTokenAudiences are the clients whose ID tokens are accepted; empty
+	// accepts none.
+	IDTokenAudiences []string
+	// Opaque says that its access tokens are no JWTs, but asked about.
+	Opaque bool
+	// Introspection is nil where the provider is never asked.
+	Introspection *Introspection
+}
+
+// Introspection says how a provider is asked about tokens (RFC 7662).
+type Introspection struct {
+	// Endpoint is a URL, empty for the discovered one.
+	Endpoint string
+	// Client is the id that the PDP asks as, and Secret the name of its secret.
+	Client, Secret string
+	// Cache bounds how long an answer is believed.
+	Cache time.Duration
 }
 
 // ClaimMapping names the claims that the identity is read from.
@@ -106,9 +134,9 @@ type Gateway struct {
 	TLS *GatewayTLS
 	// Tenants whose users may come in; empty is any, and users without one.
 	Tenants []string
-	// AccessToken names the identity provider whose access tokens are
-	// accepted.
-	AccessToken string
+	// Authentication of routes that say nothing else.
+	Authentication Authentication
+	Answers
 	// PeerLimit bounds the requests of one client address before anything is
 	// authenticated.
 	PeerLimit RateLimit
@@ -157,6 +185,14 @@ type GatewayRoute struct {
 	// AllowPosition is where Allow stands.
 	AllowPosition Position
 	RateLimit     *RateLimit
+	// Authentication that it demands.
+	Authentication Authentication
+	// Bind are facts of the call that its Passports carry: CEL expressions for
+	// strings, by name.
+	Bind map[string]string
+	// MaxBody is how much of a body is shown to the rule, in bytes; more is
+	// refused, and zero shows none.
+	MaxBody uint32
 }
 
 // ID identifies the route to those who enforce and decide it: its name, and
@@ -209,7 +245,8 @@ type Service struct {
 	Uses []string
 	// Gateways names the gateways whose Passports the service takes, sorted.
 	Gateways []string
-	Routes   []Route
+	Answers
+	Routes []Route
 }
 
 // HasSidecar reports whether instances are reached at their sidecars, and not
@@ -246,6 +283,10 @@ type Route struct {
 	Retries        *Retries
 	CircuitBreaker *CircuitBreaker
 	RateLimit      *RateLimit
+	// Authentication is what the Passport must say of how its user came in.
+	Authentication Authentication
+	// MaxBody is as of [GatewayRoute].
+	MaxBody uint32
 }
 
 // ID identifies the route as [GatewayRoute.ID] does.
@@ -304,6 +345,11 @@ func (m *Mesh) Gateway(name string) *Gateway {
 // Service returns the service of that name, or nil.
 func (m *Mesh) Service(name string) *Service {
 	return lookUp(m.Services, name, func(s *Service) string { return s.Name })
+}
+
+// Client returns the client of that id, or nil.
+func (m *Mesh) Client(id string) *Client {
+	return lookUp(m.Clients, id, func(c *Client) string { return c.ID })
 }
 
 // lookUp finds what is sorted by name.

@@ -6,30 +6,49 @@ import (
 )
 
 func (s scope) provider(form *providerForm) *IdentityProvider {
-	s.issuer(form)
-	return &IdentityProvider{
+	s.url("issuer", form.Issuer, form.AllowHTTP)
+	provider := &IdentityProvider{
 		Name:       s.name(),
 		Issuer:     form.Issuer,
 		Audiences:  form.Audiences,
 		Claims:     ClaimMapping(form.Claims),
 		ClockSkew:  form.ClockSkew.std(),
 		KeysMaxAge: form.KeysMaxAge.std(),
+		Opaque:     form.Tokens == "opaque",
 	}
+	if form.IDToken != nil {
+		provider.IDTokenAudiences = form.IDToken.Audiences
+	}
+	provider.Introspection = s.introspection(form)
+	return provider
 }
 
-// issuer checks OpenID Connect Discovery 1.0, section 2: https, no query and
-// no fragment.
-func (s scope) issuer(form *providerForm) {
-	const path = "issuer"
-	u, err := url.Parse(form.Issuer)
+func (s scope) introspection(form *providerForm) *Introspection {
+	i := form.Introspection
+	if i == nil {
+		if form.Tokens == "opaque" {
+			s.fault("introspection", "is required with tokens: opaque: write {client: ID, secret: NAME}")
+		}
+		return nil
+	}
+	if i.Endpoint != "" {
+		s.url("introspection.endpoint", i.Endpoint, form.AllowHTTP)
+	}
+	return &Introspection{Endpoint: i.Endpoint, Client: i.Client, Secret: string(i.Secret), Cache: i.Cache.std()}
+}
+
+// url checks what OpenID Connect Discovery 1.0, section 2, wants of issuers:
+// https, no query and no fragment.
+func (s scope) url(path, text string, allowHTTP bool) {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
-		s.fault(path, "%q is no URL: write the iss of its tokens, such as https://idp.example/realms/shop", form.Issuer)
+		s.fault(path, "%q is no URL: write one such as https://idp.example/realms/shop", text)
 	case u.User != nil:
 		s.fault(path, "must not have a user or password in it: remove them")
-	case strings.ContainsAny(form.Issuer, "?#"):
+	case strings.ContainsAny(text, "?#"):
 		s.fault(path, "must not have a query or fragment: remove it")
-	case u.Scheme == "https", u.Scheme == "http" && form.AllowHTTP:
+	case u.Scheme == "https", u.Scheme == "http" && allowHTTP:
 	case u.Scheme == "http":
 		s.fault(path, "must be https, or whoever is on the way to it can forge tokens: for a test, set allowHTTP: true")
 	default:

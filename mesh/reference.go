@@ -10,7 +10,7 @@ import (
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString(referenceIntroduction)
-	for _, kind := range []Kind{KindMesh, KindIdentityProvider, KindGateway, KindService} {
+	for _, kind := range kinds {
 		fields := fieldsOf(formValue(formOf[kind]()).Type())
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", kind, fields[0].tag.Get("doc"))
 		b.WriteString("| key | value | default | meaning |\n| --- | --- | --- | --- |\n")
@@ -83,6 +83,10 @@ func describe(f field) (word string, inner reflect.Type) {
 		word = scalarWords[t]
 	case t.Kind() == reflect.Struct:
 		return "mapping", t
+	case t.Kind() == reflect.Map && scalarWords[t.Elem()] != "":
+		return "mapping of names to " + scalarWords[t.Elem()], nil
+	case t.Kind() == reflect.Map:
+		return "mapping", nil
 	case t.Kind() == reflect.Slice && scalarWords[t.Elem()] != "": // some are structs
 		return "list of " + scalarWords[t.Elem()] + "s", nil
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
@@ -107,6 +111,9 @@ var scalarWords = map[reflect.Type]string{
 	reflect.TypeFor[listenAddress](): "IP address and port",
 	reflect.TypeFor[expression]():    "CEL",
 	reflect.TypeFor[cidr]():          "network",
+	reflect.TypeFor[size]():          "size",
+	reflect.TypeFor[timestamp]():     "date and time",
+	reflect.TypeFor[clientID]():      "client id",
 	reflect.TypeFor[Pattern]():       "path",
 }
 

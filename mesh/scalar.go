@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -62,6 +63,89 @@ func (d *duration) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// size is a number of bytes.
+type size uint32
+
+func (z *size) UnmarshalText(text []byte) error {
+	number, unit := strings.TrimRight(string(text), "KMiB"), 1
+	switch strings.TrimPrefix(string(text), number) {
+	case "B":
+	case "KiB":
+		unit = 1 << 10
+	case "MiB":
+		unit = 1 << 20
+	default:
+		unit = 0
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || unit == 0 || n*uint64(unit) > math.MaxUint32 {
+		return fmt.Errorf("%q is not a size: write a number and a unit, such as 512B, 64KiB or 1MiB", text)
+	}
+	*z = size(n * uint64(unit))
+	return nil
+}
+
+// timestamp is a point in time.
+type timestamp struct{ time.Time }
+
+func (t *timestamp) UnmarshalText(text []byte) error {
+	parsed, err := time.Parse(time.RFC3339, string(text))
+	t.Time = parsed
+	if err != nil {
+		return fmt.Errorf("%q is not a date and time: write it as 2027-01-31T00:00:00Z, in quotes", text)
+	}
+	return nil
+}
+
+// clientID is what an OAuth client is called: RFC 6749, appendix A.1, but for
+// spaces.
+type clientID string
+
+func (c *clientID) UnmarshalText(text []byte) error {
+	*c = clientID(text)
+	if len(text) == 0 || len(text) > 256 || strings.ContainsFunc(string(text), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return fmt.Errorf("%q is not a client id: write up to 256 ASCII characters without spaces", text)
+	}
+	return nil
+}
+
+// keyID is the public part of an API key.
+type keyID string
+
+const keyIDPattern = `^[0-9A-Za-z]{10}$`
+
+var validKeyID = regexp.MustCompile(keyIDPattern)
+
+func (k *keyID) UnmarshalText(text []byte) error {
+	*k = keyID(text)
+	if !validKeyID.Match(text) {
+		return fmt.Errorf("%q is not the id of an API key, 10 letters and digits: make keys with chancery apikey create", text)
+	}
+	return nil
+}
+
+// keyHash is of an API key.
+type keyHash string
+
+const keyHashPattern = `^sha256:[0-9a-f]{64}$`
+
+var validKeyHash = regexp.MustCompile(keyHashPattern)
+
+func (h *keyHash) UnmarshalText(text []byte) error {
+	*h = keyHash(text)
+	if !validKeyHash.Match(text) {
+		// It might be the key itself, which nobody shall read in an error.
+		return errors.New("is not sha256: with 64 hexadecimal digits: make keys with chancery apikey create")
+	}
+	return nil
+}
+
+// validVariable is what conditions can read with a dot.
+var validVariable = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]{0,62}$`)
+
+// dataValues are values of any form.
+type dataValues map[string]any
 
 // period is a duration, or one of its units by name.
 type period time.Duration

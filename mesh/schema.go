@@ -46,6 +46,11 @@ func typeSchema(t reflect.Type) map[string]any {
 		return map[string]any{"type": "array", "items": typeSchema(t.Elem())}
 	case reflect.Struct:
 		return mappingSchema(t)
+	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return map[string]any{"type": "object"}
+		}
+		return map[string]any{"type": "object", "additionalProperties": typeSchema(t.Elem())}
 	case reflect.Bool:
 		return map[string]any{"type": "boolean"}
 	case reflect.Uint32:
@@ -64,6 +69,11 @@ var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[listenAddress](): {"type": "string", "pattern": `^.*:[1-9][0-9]*$`},
 	reflect.TypeFor[cidr]():          {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"},
 	reflect.TypeFor[alternateName](): {"type": "string", "pattern": "^[!-)+-~]+$"},
+	reflect.TypeFor[size]():          {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB)$"},
+	reflect.TypeFor[timestamp]():     {"type": "string", "format": "date-time"},
+	reflect.TypeFor[keyID]():         {"type": "string", "pattern": keyIDPattern},
+	reflect.TypeFor[keyHash]():       {"type": "string", "pattern": keyHashPattern},
+	reflect.TypeFor[clientID]():      {"type": "string", "pattern": "^[!-~]{1,256}$"},
 	reflect.TypeFor[Pattern]():       {"type": "string", "pattern": "^/", "maxLength": maxPatternLength},
 }
 
@@ -106,6 +116,7 @@ func fieldSchema(f field) map[string]any {
 	}
 	bounds := map[any][2]string{
 		"integer": {"minimum", "maximum"}, "array": {"minItems", "maxItems"}, "string": {"minLength", "maxLength"},
+		"object": {"minProperties", "maxProperties"},
 	}[s["type"]]
 	for i, tag := range []string{"min", "max"} {
 		// Bounds of durations are beyond JSON Schema.

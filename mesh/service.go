@@ -14,7 +14,9 @@ func (s scope) service(form *serviceForm) *Service {
 		Plaintext: s.plaintext(form),
 		Uses:      form.Uses,
 		Gateways:  s.gateways(form),
+		Answers:   s.answers(form.DenyStatus, form.MaxStaleness, form.Data),
 	}
+	base := s.serviceAuthentication("authenticate", form.Authenticate, Authentication{Tenant: s.tenants})
 	for i, upstream := range form.Uses {
 		s.reference(fmt.Sprintf("uses[%d]", i), upstream, KindService)
 	}
@@ -28,6 +30,7 @@ func (s scope) service(form *serviceForm) *Service {
 		path := fmt.Sprintf("routes[%d]", i)
 		s.callers(path+".callers", form.Routes[i].Callers, service.Gateways)
 		route := s.route(path, routeName, form.Routes[i])
+		route.Authentication = s.serviceAuthentication(path+".authenticate", form.Routes[i].Authenticate, base)
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
@@ -41,11 +44,24 @@ func (s scope) service(form *serviceForm) *Service {
 	return service
 }
 
+// serviceAuthentication refuses what only gateways can tell.
+func (s scope) serviceAuthentication(path string, form *authenticateForm, base Authentication) Authentication {
+	for _, key := range []string{"introspect", "clients"} {
+		if s.document.written(join(path, key)) {
+			s.fault(join(path, key), "is for gateways alone: write it there, and remove it here")
+		}
+	}
+	return s.authentication(path, form, base)
+}
+
 // withoutSidecar refuses what only a sidecar can enforce, on a route of a service
 // that is reached past its own.
 func (s scope) withoutSidecar(path string, route *Route) {
 	if route.Allow != "" && route.Allow != "true" {
 		s.fault(path+".allow", `is decided by nobody with "mtls: off": write "true" here and the rule into the gateways' routes, or give the service a sidecar`)
+	}
+	if route.MaxBody != 0 {
+		s.fault(path+".body", `is read by nobody with "mtls: off": read it at the gateways' routes, or give the service a sidecar`)
 	}
 	if route.RateLimit != nil {
 		s.fault(path+".rateLimit", `is enforced by nobody with "mtls: off": limit the gateways' routes, or give the service a sidecar`)
@@ -113,6 +129,7 @@ func (s scope) route(path, name string, form routeForm) Route {
 		Retries:        s.retries(path, form),
 		CircuitBreaker: s.circuitBreaker(path+".circuitBreaker", form.CircuitBreaker),
 		RateLimit:      s.rateLimit(path+".rateLimit", form.RateLimit),
+		MaxBody:        uint32(form.Body),
 	}
 	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
 	return r

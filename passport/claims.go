@@ -29,11 +29,20 @@ type userInfo struct {
 	Tenant   string   `json:"tenant,omitempty"`
 	Groups   []string `json:"groups,omitzero"`
 	Client   string   `json:"client,omitempty"`
+
+	Bound map[string]string `json:"bound,omitempty"`
 }
 
 type request struct {
 	IP    string `json:"req_ip,omitempty"`
 	Authn string `json:"authn,omitempty"`
+
+	ACR      string   `json:"acr,omitempty"`
+	AMR      []string `json:"amr,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"`
+
+	CredentialID       string `json:"cred_jti,omitempty"`
+	CredentialIssuedAt int64  `json:"cred_iat,omitempty"`
 }
 
 // check refuses what could not be verified, or read in two ways.
@@ -43,14 +52,19 @@ func (p *Passport) check() error {
 			return errors.New("txn, sub, aud and req_wl must be identifiers")
 		}
 	}
-	for _, optional := range []string{p.Provider, p.Tenant, p.Client, p.ClientIP, p.Authn} {
+	for _, optional := range []string{p.Provider, p.Tenant, p.Client, p.ClientIP, p.Authn, p.ACR, p.CredentialID} {
 		if optional != "" && !jose.IsIdentifier(optional) {
-			return errors.New("idp, tenant, client, req_ip and authn must be identifiers")
+			return errors.New("idp, tenant, client, req_ip, authn, acr and cred_jti must be identifiers")
 		}
 	}
-	if !allIdentifiers(p.Groups) || !allIdentifiers(p.Scopes) ||
+	for name, fact := range p.Bound {
+		if !jose.IsIdentifier(name) || !jose.IsIdentifier(fact) {
+			return errors.New("what is bound must be identifiers")
+		}
+	}
+	if !allIdentifiers(p.AMR) || !allIdentifiers(p.Groups) || !allIdentifiers(p.Scopes) ||
 		slices.ContainsFunc(p.Scopes, func(s string) bool { return strings.Contains(s, " ") }) {
-		return errors.New("groups and scopes must be identifiers")
+		return errors.New("groups, scopes and amr must be identifiers")
 	}
 	if !p.ExpiresAt.After(p.IssuedAt) {
 		return errors.New("exp must be after iat")
@@ -66,10 +80,21 @@ func (p *Passport) encode() ([]byte, error) {
 	return json.Marshal(claims{
 		IssuedAt: p.IssuedAt.Unix(), Expires: p.ExpiresAt.Unix(),
 		Audience: p.Audience, ID: p.ID, Subject: p.Subject, Gateway: p.Gateway,
-		Scope:   strings.Join(p.Scopes, " "),
-		User:    userInfo{Provider: p.Provider, Tenant: p.Tenant, Groups: p.Groups, Client: p.Client},
-		Request: request{IP: p.ClientIP, Authn: p.Authn},
+		Scope: strings.Join(p.Scopes, " "),
+		User:  userInfo{Provider: p.Provider, Tenant: p.Tenant, Groups: p.Groups, Client: p.Client, Bound: p.Bound},
+		Request: request{
+			IP: p.ClientIP, Authn: p.Authn, ACR: p.ACR, AMR: p.AMR, AuthTime: unix(p.AuthTime),
+			CredentialID: p.CredentialID, CredentialIssuedAt: unix(p.CredentialIssuedAt),
+		},
 	})
+}
+
+// unix leaves out what is not known.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // reader collects the first error of many reads.
@@ -90,6 +115,32 @@ func (r *reader) time(o jose.Object, name string) time.Time {
 	return t
 }
 
+// moment is time for a member that need not be there.
+func (r *reader) moment(o jose.Object, name string) time.Time {
+	t, _, err := o.Time(name)
+	r.err = errors.Join(r.err, err)
+	return t
+}
+
+func (r *reader) strings(o jose.Object, name string) []string {
+	list, _, err := o.Strings(name)
+	r.err = errors.Join(r.err, err)
+	return list
+}
+
+// facts reads an object of texts.
+func (r *reader) facts(o jose.Object, name string) map[string]string {
+	object := r.object(o, name)
+	if object == nil {
+		return nil
+	}
+	facts := make(map[string]string, len(object))
+	for fact := range object {
+		facts[fact] = r.string(object, fact)
+	}
+	return facts
+}
+
 func (r *reader) object(o jose.Object, name string) jose.Object {
 	v, ok := o[name].(jose.Object)
 	if _, present := o[name]; present && !ok {
@@ -101,18 +152,20 @@ func (r *reader) object(o jose.Object, name string) jose.Object {
 func decode(o jose.Object) (*Passport, error) {
 	var r reader
 	user, request := r.object(o, "tctx"), r.object(o, "rctx")
-	groups, _, err := user.Strings("groups")
 	p := &Passport{
 		ID: r.string(o, "txn"), Subject: r.string(o, "sub"), Audience: r.string(o, "aud"),
 		Gateway: r.string(o, "req_wl"), IssuedAt: r.time(o, "iat"), ExpiresAt: r.time(o, "exp"),
-		Provider: r.string(user, "idp"), Tenant: r.string(user, "tenant"), Groups: groups, Client: r.string(user, "client"),
+		Provider: r.string(user, "idp"), Tenant: r.string(user, "tenant"), Groups: r.strings(user, "groups"), Client: r.string(user, "client"),
 		ClientIP: r.string(request, "req_ip"), Authn: r.string(request, "authn"),
+		Bound: r.facts(user, "bound"),
+		ACR:   r.string(request, "acr"), AMR: r.strings(request, "amr"), AuthTime: r.moment(request, "auth_time"),
+		CredentialID: r.string(request, "cred_jti"), CredentialIssuedAt: r.moment(request, "cred_iat"),
 	}
 	if scope := r.string(o, "scope"); scope != "" {
 		p.Scopes = strings.Split(scope, " ")
 	}
-	if err := errors.Join(r.err, err); err != nil {
-		return nil, err
+	if r.err != nil {
+		return nil, r.err
 	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)

@@ -65,10 +65,23 @@ type Passport struct {
 	Groups []string
 	Client string
 
-	// ClientIP is the address that the request came from, and Authn the kind
-	// of credential that it carried (`rctx`).
+	// Bound are facts of the call, which the gateway's route chose (`bound` in
+	// `tctx`): a Passport for one order opens no other. Nil where there are none.
+	Bound map[string]string
+
+	// ClientIP is the address that the request came from, and Authn the kinds
+	// of credentials that it carried, joined by plus signs (`rctx`).
 	ClientIP string
 	Authn    string
+	// ACR, AMR and AuthTime say how strong and how old the user's login is, as
+	// OpenID Connect Core section 2 has them (`rctx`).
+	ACR      string
+	AMR      []string
+	AuthTime time.Time
+	// CredentialID and CredentialIssuedAt are of the token that the Passport was
+	// minted for (`cred_jti` and `cred_iat` in `rctx`), by which it is revoked.
+	CredentialID       string
+	CredentialIssuedAt time.Time
 
 	token string
 }

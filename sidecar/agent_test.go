@@ -132,7 +132,7 @@ func view(t *testing.T, services ...string) []*xds.Resource {
 	for _, s := range services {
 		resources = append(resources, cluster(t, s), endpoints(t, s, 1))
 		routes.VirtualHosts = append(routes.VirtualHosts, &routev3.VirtualHost{Name: s})
-		policy.Routes = append(policy.Routes, &chancerypb.RoutePolicy{Name: s, Path: "/" + s, AccessToken: "staff"})
+		policy.Routes = append(policy.Routes, &chancerypb.RoutePolicy{Name: s, Path: "/" + s, Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}}})
 	}
 	return append(resources, encode(t, envoy.ListenerGateway, routes), encode(t, policy.GetName(), policy))
 }

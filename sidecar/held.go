@@ -72,6 +72,7 @@ func findNeeds(sets map[string]set) map[string][]string {
 	needs := map[string][]string{resource.EndpointType: endpointNames(sets[resource.ClusterType])}
 	for _, p := range decodeAll[*chancerypb.Policy](sets[policyType]) {
 		needs[providerType] = append(needs[providerType], p.GetProviders()...)
+		needs[accountsType] = append(needs[accountsType], p.GetAccounts()...)
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
 		if gateway, ok := strings.CutPrefix(p.GetName(), string(identity.RoleGateway)+"/"); ok {
 			needs[signingKeysType] = append(needs[signingKeysType], gateway)

@@ -92,6 +92,7 @@ func (p *pdp) decide(policy *chancerypb.Policy) error {
 func (p *pdp) apply(rules *extauthz.Rules) error {
 	keys := extauthz.Keys{
 		Providers: decodeAll[*chancerypb.Provider](p.held.set(providerType)),
+		Accounts:  decodeAll[*chancerypb.Accounts](p.held.set(accountsType)),
 		Passports: decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType)),
 		Trust:     p.trust,
 	}
@@ -129,6 +130,8 @@ func (p *pdp) judge(resources []*xds.Resource) error {
 			_, err = p.compiled(r, m)
 		case *chancerypb.Provider:
 			err = p.tryKeys(extauthz.Keys{Providers: []*chancerypb.Provider{m}})
+		case *chancerypb.Accounts:
+			err = p.tryKeys(extauthz.Keys{Accounts: []*chancerypb.Accounts{m}})
 		case *chancerypb.PassportKeys:
 			err = p.tryKeys(extauthz.Keys{Passports: []*chancerypb.PassportKeys{m}})
 		}
@@ -182,10 +185,21 @@ func union(before, policy *chancerypb.Policy) *chancerypb.Policy {
 		known[route.GetName()] = true
 	}
 	for _, route := range before.GetRoutes() {
-		provider := route.GetAccessToken()
-		if !known[route.GetName()] && (provider == "" || slices.Contains(policy.GetProviders(), provider)) {
+		if !known[route.GetName()] && takes(policy, route) {
 			both.Routes = append(both.Routes, route)
 		}
 	}
 	return both
+}
+
+// takes reports whether all credentials of a route are such as policy takes.
+func takes(policy *chancerypb.Policy, route *chancerypb.RoutePolicy) bool {
+	for _, c := range route.GetAuthentication().GetAnyOf() {
+		for _, provider := range []string{c.GetAccessToken(), c.GetIdToken()} {
+			if provider != "" && !slices.Contains(policy.GetProviders(), provider) {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -16,6 +16,7 @@ import (
 var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	accountsType     = xds.TypeURL(&chancerypb.Accounts{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
@@ -29,7 +30,7 @@ var (
 	// revisedTypes make up a revision: all of a view's resources of each.
 	revisedTypes = []string{resource.ClusterType, resource.ListenerType, resource.RouteType, policyType}
 	// namedTypes are shared by all views and asked for by name.
-	namedTypes = []string{resource.EndpointType, providerType, passportKeysType, signingKeysType}
+	namedTypes = []string{resource.EndpointType, providerType, accountsType, passportKeysType, signingKeysType}
 )
 
 // isKnown reports whether the agent has any business with a type.

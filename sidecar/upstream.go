@@ -149,7 +149,7 @@ func (s *session) tell(typeURL string, put []*xds.Resource) {
 	switch typeURL {
 	case resource.EndpointType:
 		s.listener.endpointsChanged(put)
-	case providerType, passportKeysType, signingKeysType:
+	case providerType, accountsType, passportKeysType, signingKeysType:
 		s.listener.keysChanged()
 	}
 	if s.held.revisionID() == s.delivered {

@@ -189,18 +189,20 @@ func (w *world) state(name string) (*extauthz.State, error) {
 			Name: provider, Issuer: issuer, Audiences: []string{audience}, Jwks: jwks,
 			Claims: &chancerypb.ClaimMapping{Tenant: "tenant"}, UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
 		}},
+		Accounts:  []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
 		Passports: []*chancerypb.PassportKeys{{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys}},
 		Trust:     trust{},
 	})
 }
 
 func (w *world) gatewayPolicy() *chancerypb.Policy {
+	token := &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: provider}}, Tenant: true}
 	return &chancerypb.Policy{
 		Name: "gateway/public", TrustDomain: domain, Providers: []string{provider},
 		Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
 		Routes: []*chancerypb.RoutePolicy{
-			{Name: "read-order", Method: "GET", Path: "/orders/{id}", AccessToken: provider, Allow: `'sales' in user.groups`},
-			{Name: "create-order", Method: "POST", Path: "/orders", AccessToken: provider, Allow: `'sales-admin' in user.groups`},
+			{Name: "read-order", Method: "GET", Path: "/orders/{id}", Authentication: token, Allow: `'sales' in user.groups`},
+			{Name: "create-order", Method: "POST", Path: "/orders", Authentication: token, Allow: `'sales-admin' in user.groups`},
 		},
 	}
 }

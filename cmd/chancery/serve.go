@@ -14,7 +14,7 @@ import (
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/discovery/consul"
 	"github.com/chancery-mesh/chancery/discovery/file"
-	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/identity/attest"
 )
 
@@ -100,18 +100,18 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	server, err := controlplane.New(controlplane.Config{
-		Documents:       f.documents,
-		CheckExpression: policy.Check,
-		Registry:        registry,
-		RunDir:          f.runDir,
-		StateDir:        f.state,
-		Listen:          f.listen,
-		Consul:          consulAttestation,
-		Authority:       authority,
-		Version:         version(),
-		Logger:          logger,
-		Registerer:      metrics,
-		Gatherer:        metrics,
+		Documents:  f.documents,
+		Options:    extauthz.DocumentOptions(),
+		Registry:   registry,
+		RunDir:     f.runDir,
+		StateDir:   f.state,
+		Listen:     f.listen,
+		Consul:     consulAttestation,
+		Authority:  authority,
+		Version:    version(),
+		Logger:     logger,
+		Registerer: metrics,
+		Gatherer:   metrics,
 	})
 	if err != nil {
 		return err

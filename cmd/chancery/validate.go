@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -25,7 +25,7 @@ Exit codes: 0 when the documents are valid, 1 when they are not.`,
 			if err != nil {
 				return err
 			}
-			m, err := documents.Compile(mesh.Options{CheckExpression: policy.Check})
+			m, err := documents.Compile(extauthz.DocumentOptions())
 			if faults, ok := errors.AsType[mesh.Faults](err); ok {
 				fmt.Fprintln(cmd.ErrOrStderr(), faults)
 				return fmt.Errorf("%s in the documents of %s", count(len(faults), "fault"), args[0])

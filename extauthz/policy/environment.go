@@ -5,9 +5,11 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/ext"
 )
 
 // environment declares what rules may name.
@@ -17,11 +19,13 @@ var environment = sync.OnceValue(func() *cel.Env {
 		panic(err)
 	}
 	env, err := cel.NewEnv(
+		ext.Network(), // it adds types, which our provider does not take
 		cel.CustomTypeAdapter(registry), cel.CustomTypeProvider(provider{registry}),
 		cel.Variable("user", userType), cel.Variable("client", clientType),
 		cel.Variable("caller", callerType), cel.Variable("request", requestType),
 		cel.Variable("tenant", cel.StringType), cel.Variable("now", cel.TimestampType),
 		cel.Variable("params", cel.MapType(cel.StringType, cel.StringType)),
+		cel.Variable("passport", passportType), cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
 		cel.ParserExpressionSizeLimit(maxSource), cel.ParserRecursionLimit(maxDepth),
 		cel.RegexProgramSizeLimit(maxRegexp),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), literalPatterns{}),
@@ -38,6 +42,8 @@ var (
 	callerType  = cel.ObjectType("chancery.Caller")
 	requestType = cel.ObjectType("chancery.Request")
 
+	passportType = cel.ObjectType("chancery.Passport")
+
 	linesType = cel.MapType(cel.StringType, cel.ListType(cel.StringType))
 )
 
@@ -48,9 +54,20 @@ var fields = map[string]map[string]*types.FieldType{
 		"id":     field(cel.StringType, func(u *User) any { return text(u.ID) }),
 		"groups": field(cel.ListType(cel.StringType), func(u *User) any { return list(u.Groups) }),
 		"scopes": field(cel.ListType(cel.StringType), func(u *User) any { return list(u.Scopes) }),
+		"acr":    field(cel.StringType, func(u *User) any { return text(u.ACR) }),
+		"amr":    field(cel.ListType(cel.StringType), func(u *User) any { return list(u.AMR) }),
+
+		"auth_time":   field(cel.TimestampType, func(u *User) any { return moment(u.AuthTime) }),
+		"roles":       field(cel.ListType(cel.StringType), (*User).roles),
+		"permissions": field(cel.ListType(cel.StringType), (*User).permissions),
 	},
 	clientType.TypeName(): {
-		"id": field(cel.StringType, func(c *Client) any { return text(c.ID) }),
+		"id":    field(cel.StringType, func(c *Client) any { return text(c.ID) }),
+		"owner": field(cel.StringType, func(c *Client) any { return text(c.Owner) }),
+		"plan":  field(cel.StringType, func(c *Client) any { return text(c.Plan) }),
+	},
+	passportType.TypeName(): {
+		"bound": field(cel.MapType(cel.StringType, cel.StringType), func(p *Passport) any { return facts(p.Bound) }),
 	},
 	callerType.TypeName(): {
 		"id":   field(cel.StringType, func(c *Caller) any { return text(c.ID) }),
@@ -64,6 +81,8 @@ var fields = map[string]map[string]*types.FieldType{
 		"ip":      field(cel.StringType, func(r *Request) any { return text(r.IP) }),
 		"headers": field(linesType, (*Request).headers),
 		"query":   field(linesType, (*Request).query),
+		"target":  field(cel.StringType, func(r *Request) any { return text(r.Target) }),
+		"body":    field(cel.DynType, (*Request).body),
 	},
 }
 
@@ -94,6 +113,20 @@ func text(s string) any {
 		return nil
 	}
 	return s
+}
+
+func moment(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t
+}
+
+func facts(m map[string]string) any {
+	if m == nil {
+		return nil
+	}
+	return m
 }
 
 func list(l []string) any {

@@ -18,6 +18,10 @@ type Input struct {
 	Request Request
 	Params  map[string]string
 	Now     time.Time
+	// Bound are the facts of the call that the Passport carries.
+	Bound map[string]string
+	// Tables are the documents' own; nil has none.
+	Tables *Tables
 }
 
 // User is on whose behalf the request is made.
@@ -25,10 +29,20 @@ type User struct {
 	ID     string
 	Groups []string
 	Scopes []string
+	// ACR, AMR and AuthTime are of the user's login.
+	ACR      string
+	AMR      []string
+	AuthTime time.Time
+
+	tables *Tables
 }
 
-// Client is the OAuth client that the user's token was issued to.
-type Client struct{ ID string }
+// Client is the OAuth client that the user's token was issued to, or whose API
+// key it is. Owner and Plan are of its document.
+type Client struct{ ID, Owner, Plan string }
+
+// Passport is what the Passport says beyond the user.
+type Passport struct{ Bound map[string]string }
 
 // Caller is the workload on the other side of the connection.
 type Caller struct {
@@ -44,6 +58,10 @@ type Request struct {
 	Host string
 	// IP is the client's address.
 	IP string
+	// Target is the path with the query, as it was sent.
+	Target string
+	// Body is JSON; nil has none. It is parsed when a rule reads it.
+	Body []byte
 	// Query is as it was sent; it is decoded when a rule reads it.
 	Query string
 	// Headers returns the lines of each header, by its name in lower case. It
@@ -57,7 +75,12 @@ var _ cel.Activation = (*Input)(nil)
 func (in *Input) ResolveName(name string) (any, bool) {
 	switch name {
 	case "user":
+		in.User.tables = in.Tables
 		return &in.User, true
+	case "passport":
+		return &Passport{in.Bound}, true
+	case "data":
+		return in.Tables.all(), true
 	case "client":
 		return &in.Client, true
 	case "caller":

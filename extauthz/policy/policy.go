@@ -1,11 +1,18 @@
 // Package policy runs the rules of documents: CEL expressions (`allow:`) over
 // what is known of a request.
 //
-//	user      id, groups, scopes    client    id
+//	user      id, groups, scopes; acr, amr and auth_time of the login; roles and
+//	          permissions, which the documents' tables give to groups
+//	client    id, owner, plan       tenant    string
 //	caller    id (SPIFFE ID), name, role ("service" or "gateway")
-//	tenant    string                params    map of path variables
-//	request   method, path, host, ip, headers and query (maps of lists)
-//	now       timestamp
+//	request   method, path, target (path and query), host, ip, headers and query
+//	          (maps of lists), body (JSON, where the route has one)
+//	params    map of path variables
+//	passport  bound (map of facts that the gateway's route bound)
+//	data      map of data sets      now       timestamp
+//
+// Beside CEL's own functions there are those for networks:
+// cidr('10.0.0.0/8').containsIP(request.ip).
 //
 // Expressions are type-checked when they are compiled, so a misspelt field is
 // a fault of the document, and they are bounded in cost then and when they run.
@@ -31,6 +38,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 
+	"github.com/chancery-mesh/chancery/internal/jose"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -48,18 +56,31 @@ const (
 	interruptEvery = 100
 )
 
-// Program is a compiled rule, safe for concurrent use.
-type Program struct{ program cel.Program }
+// Program is a compiled expression, safe for concurrent use.
+type Program struct {
+	program cel.Program
+	// paths are what it reads.
+	paths [][]string
+}
 
-// Compile compiles an expression, or says everything that is wrong with it.
+// Compile compiles a rule, or says everything that is wrong with it.
 func Compile(source string) (*Program, []mesh.ExpressionFault) {
+	return compile(source, cel.BoolType, "true or false")
+}
+
+// CompileBinding compiles an expression for a text, as [Compile] does.
+func CompileBinding(source string) (*Program, []mesh.ExpressionFault) {
+	return compile(source, cel.StringType, "a text")
+}
+
+func compile(source string, want *cel.Type, word string) (*Program, []mesh.ExpressionFault) {
 	env := environment()
 	ast, issues := env.Compile(source)
 	if issues.Err() != nil {
 		return nil, faults(issues)
 	}
-	if ast.OutputType() != cel.BoolType {
-		return nil, fault("must be true or false, but is of type %s", ast.OutputType())
+	if ast.OutputType() != want {
+		return nil, fault("must be %s, but is of type %s", word, ast.OutputType())
 	}
 	estimate, err := env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -74,13 +95,19 @@ func Compile(source string) (*Program, []mesh.ExpressionFault) {
 	if err != nil {
 		return nil, fault("%v", err)
 	}
-	return &Program{program}, nil
+	return &Program{program, paths(ast)}, nil
 }
 
 // Check returns what is wrong with an expression; it fits
 // [mesh.Options.CheckExpression].
 func Check(source string) []mesh.ExpressionFault {
 	_, faults := Compile(source)
+	return faults
+}
+
+// CheckBinding fits [mesh.Options.CheckBinding].
+func CheckBinding(source string) []mesh.ExpressionFault {
+	_, faults := CompileBinding(source)
 	return faults
 }
 
@@ -111,4 +138,21 @@ func (p *Program) Eval(ctx context.Context, in *Input) (bool, error) {
 		return false, fmt.Errorf("evaluate rule: %w", err)
 	}
 	return v == types.True, nil
+}
+
+// maxBound bounds a text that a binding makes, in bytes.
+const maxBound = 256
+
+// Bind returns the text that the expression makes of in. A text that names
+// nothing, or that is long, is an error.
+func (p *Program) Bind(ctx context.Context, in *Input) (string, error) {
+	v, _, err := p.program.ContextEval(ctx, in)
+	if err != nil {
+		return "", fmt.Errorf("evaluate binding: %w", err)
+	}
+	s, ok := v.Value().(string)
+	if !ok || len(s) > maxBound || !jose.IsIdentifier(s) {
+		return "", fmt.Errorf("evaluate binding: not a printable text of 1 to %d bytes", maxBound)
+	}
+	return s, nil
 }

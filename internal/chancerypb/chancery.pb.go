@@ -78,7 +78,7 @@ func (x TypeStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TypeStatus_State.Descriptor instead.
 func (TypeStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{18, 0}
+	return file_chancery_proto_rawDescGZIP(), []int{30, 0}
 }
 
 // Policy is everything one Gateway or Service document asks of the PDPs beside
@@ -100,6 +100,20 @@ type Policy struct {
 	Providers []string `protobuf:"bytes,6,rep,name=providers,proto3" json:"providers,omitempty"`
 	// Passports are taken on connections in the clear as well; services only.
 	ClearPassport bool `protobuf:"varint,7,opt,name=clear_passport,json=clearPassport,proto3" json:"clear_passport,omitempty"`
+	// Names of the Accounts resources to subscribe to; gateways only.
+	Accounts []string `protobuf:"bytes,8,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// HTTP status of all that is not let in for who asks; zero tells 401 from 403.
+	DenyStatus uint32 `protobuf:"varint,9,opt,name=deny_status,json=denyStatus,proto3" json:"deny_status,omitempty"`
+	// How long decisions are made without word of the control plane; zero has no
+	// end.
+	MaxStaleness *durationpb.Duration `protobuf:"bytes,10,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
+	// What groups of users may do.
+	Roles []*Role `protobuf:"bytes,11,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Data sets for rules, each a JSON object, by name.
+	Data map[string][]byte `protobuf:"bytes,12,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The check need not name a route: the first that matches the request is
+	// taken. For Envoys that Chancery does not configure.
+	MatchRoutes   bool `protobuf:"varint,13,opt,name=match_routes,json=matchRoutes,proto3" json:"match_routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,10 +197,115 @@ func (x *Policy) GetClearPassport() bool {
 	return false
 }
 
+func (x *Policy) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Policy) GetDenyStatus() uint32 {
+	if x != nil {
+		return x.DenyStatus
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
+}
+
+func (x *Policy) GetRoles() []*Role {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *Policy) GetData() map[string][]byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Policy) GetMatchRoutes() bool {
+	if x != nil {
+		return x.MatchRoutes
+	}
+	return false
+}
+
+// Role is what groups of users may do.
+type Role struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Groups []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	// With those of the roles that it includes.
+	Permissions   []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Role) Reset() {
+	*x = Role{}
+	mi := &file_chancery_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Role) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Role) ProtoMessage() {}
+
+func (x *Role) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Role.ProtoReflect.Descriptor instead.
+func (*Role) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Role) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Role) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Role) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
 // Minting says how a gateway mints.
 type Minting struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Lifetime *durationpb.Duration   `protobuf:"bytes,1,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Zero mints no Passports, and leaves credentials in requests.
+	Lifetime *durationpb.Duration `protobuf:"bytes,1,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
 	// Tenants whose users may come in; empty is any, and users without one.
 	Tenants []string `protobuf:"bytes,2,rep,name=tenants,proto3" json:"tenants,omitempty"`
 	// A self-signed server certificate is refused.
@@ -197,7 +316,7 @@ type Minting struct {
 
 func (x *Minting) Reset() {
 	*x = Minting{}
-	mi := &file_chancery_proto_msgTypes[1]
+	mi := &file_chancery_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -209,7 +328,7 @@ func (x *Minting) String() string {
 func (*Minting) ProtoMessage() {}
 
 func (x *Minting) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[1]
+	mi := &file_chancery_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -222,7 +341,7 @@ func (x *Minting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Minting.ProtoReflect.Descriptor instead.
 func (*Minting) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{1}
+	return file_chancery_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Minting) GetLifetime() *durationpb.Duration {
@@ -260,18 +379,28 @@ type RoutePolicy struct {
 	// CEL expression; empty means that authentication alone is enough, which
 	// only gateways may say.
 	Allow string `protobuf:"bytes,5,opt,name=allow,proto3" json:"allow,omitempty"`
-	// Name of the provider whose access tokens are accepted; gateways only.
-	AccessToken string `protobuf:"bytes,6,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	// Calls on connections in the clear, which name no caller, are let in and
 	// need a Passport only if the policy says clear_passport; services only.
-	Plaintext     bool `protobuf:"varint,7,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	Plaintext bool `protobuf:"varint,7,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// What is demanded of who makes the request. Unset lets in nobody at
+	// gateways, and whoever has a Passport at services.
+	Authentication *Authentication `protobuf:"bytes,8,opt,name=authentication,proto3" json:"authentication,omitempty"`
+	// CEL expressions for strings that the Passport carries, by name; gateways
+	// only.
+	Bind map[string]string `protobuf:"bytes,9,rep,name=bind,proto3" json:"bind,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How much of the body Envoy sends along; zero is none.
+	MaxBody uint32 `protobuf:"varint,10,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
+	// Where the rule stands, for people.
+	Position string `protobuf:"bytes,11,opt,name=position,proto3" json:"position,omitempty"`
+	// The service that requests go to, or "{variable}" of path; gateways only.
+	To            string `protobuf:"bytes,12,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoutePolicy) Reset() {
 	*x = RoutePolicy{}
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +412,7 @@ func (x *RoutePolicy) String() string {
 func (*RoutePolicy) ProtoMessage() {}
 
 func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +425,7 @@ func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutePolicy.ProtoReflect.Descriptor instead.
 func (*RoutePolicy) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{2}
+	return file_chancery_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RoutePolicy) GetName() string {
@@ -334,16 +463,796 @@ func (x *RoutePolicy) GetAllow() string {
 	return ""
 }
 
-func (x *RoutePolicy) GetAccessToken() string {
+func (x *RoutePolicy) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
+}
+
+func (x *RoutePolicy) GetAuthentication() *Authentication {
+	if x != nil {
+		return x.Authentication
+	}
+	return nil
+}
+
+func (x *RoutePolicy) GetBind() map[string]string {
+	if x != nil {
+		return x.Bind
+	}
+	return nil
+}
+
+func (x *RoutePolicy) GetMaxBody() uint32 {
+	if x != nil {
+		return x.MaxBody
+	}
+	return 0
+}
+
+func (x *RoutePolicy) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *RoutePolicy) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+// Authentication is what is demanded of whoever makes a request: at a gateway
+// of its credentials, at a service of what its Passport says of them.
+type Authentication struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Alternatives, of which one must be there as a whole.
+	AnyOf []*Credentials `protobuf:"bytes,1,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
+	// Requests without any credential are let in, too.
+	Anonymous bool `protobuf:"varint,2,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
+	// The provider is asked about each access token; gateways only.
+	Introspect bool `protobuf:"varint,3,opt,name=introspect,proto3" json:"introspect,omitempty"`
+	// The user's login had one of the classes, all of the methods, and is not
+	// older than max_age.
+	Acr    []string             `protobuf:"bytes,4,rep,name=acr,proto3" json:"acr,omitempty"`
+	Amr    []string             `protobuf:"bytes,5,rep,name=amr,proto3" json:"amr,omitempty"`
+	MaxAge *durationpb.Duration `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// Clients must be registered, active and for the service; gateways only.
+	RegisteredClients bool `protobuf:"varint,7,opt,name=registered_clients,json=registeredClients,proto3" json:"registered_clients,omitempty"`
+	// Who is of no tenant is refused.
+	Tenant        bool `protobuf:"varint,8,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authentication) Reset() {
+	*x = Authentication{}
+	mi := &file_chancery_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authentication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authentication) ProtoMessage() {}
+
+func (x *Authentication) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authentication.ProtoReflect.Descriptor instead.
+func (*Authentication) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Authentication) GetAnyOf() []*Credentials {
+	if x != nil {
+		return x.AnyOf
+	}
+	return nil
+}
+
+func (x *Authentication) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
+}
+
+func (x *Authentication) GetIntrospect() bool {
+	if x != nil {
+		return x.Introspect
+	}
+	return false
+}
+
+func (x *Authentication) GetAcr() []string {
+	if x != nil {
+		return x.Acr
+	}
+	return nil
+}
+
+func (x *Authentication) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
+func (x *Authentication) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Authentication) GetRegisteredClients() bool {
+	if x != nil {
+		return x.RegisteredClients
+	}
+	return false
+}
+
+func (x *Authentication) GetTenant() bool {
+	if x != nil {
+		return x.Tenant
+	}
+	return false
+}
+
+// Credentials are those that must be there together.
+type Credentials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of providers; empty demands none.
+	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	IdToken     string `protobuf:"bytes,2,opt,name=id_token,json=idToken,proto3" json:"id_token,omitempty"`
+	ApiKey      bool   `protobuf:"varint,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	// Name of a Users document; empty demands none.
+	Basic         string           `protobuf:"bytes,4,opt,name=basic,proto3" json:"basic,omitempty"`
+	Certificate   *CertificateRule `protobuf:"bytes,5,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credentials) Reset() {
+	*x = Credentials{}
+	mi := &file_chancery_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credentials) ProtoMessage() {}
+
+func (x *Credentials) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
+func (*Credentials) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Credentials) GetAccessToken() string {
 	if x != nil {
 		return x.AccessToken
 	}
 	return ""
 }
 
-func (x *RoutePolicy) GetPlaintext() bool {
+func (x *Credentials) GetIdToken() string {
 	if x != nil {
-		return x.Plaintext
+		return x.IdToken
+	}
+	return ""
+}
+
+func (x *Credentials) GetApiKey() bool {
+	if x != nil {
+		return x.ApiKey
+	}
+	return false
+}
+
+func (x *Credentials) GetBasic() string {
+	if x != nil {
+		return x.Basic
+	}
+	return ""
+}
+
+func (x *Credentials) GetCertificate() *CertificateRule {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+// CertificateRule says which client certificates are credentials: those with
+// one of the names or subjects. Both are empty at services.
+type CertificateRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Subjects      []string               `protobuf:"bytes,2,rep,name=subjects,proto3" json:"subjects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateRule) Reset() {
+	*x = CertificateRule{}
+	mi := &file_chancery_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateRule) ProtoMessage() {}
+
+func (x *CertificateRule) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateRule.ProtoReflect.Descriptor instead.
+func (*CertificateRule) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CertificateRule) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *CertificateRule) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+// Accounts are what documents say of who comes in. Resource names: "clients",
+// "users/<document>", and "apikeys/<shard>", so that a new key sends few others
+// again.
+type Accounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Of:
+	//
+	//	*Accounts_Clients
+	//	*Accounts_ApiKeys
+	//	*Accounts_Users
+	Of            isAccounts_Of `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Accounts) Reset() {
+	*x = Accounts{}
+	mi := &file_chancery_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Accounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Accounts) ProtoMessage() {}
+
+func (x *Accounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Accounts.ProtoReflect.Descriptor instead.
+func (*Accounts) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Accounts) GetOf() isAccounts_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *Accounts) GetClients() *Clients {
+	if x != nil {
+		if x, ok := x.Of.(*Accounts_Clients); ok {
+			return x.Clients
+		}
+	}
+	return nil
+}
+
+func (x *Accounts) GetApiKeys() *APIKeys {
+	if x != nil {
+		if x, ok := x.Of.(*Accounts_ApiKeys); ok {
+			return x.ApiKeys
+		}
+	}
+	return nil
+}
+
+func (x *Accounts) GetUsers() *Users {
+	if x != nil {
+		if x, ok := x.Of.(*Accounts_Users); ok {
+			return x.Users
+		}
+	}
+	return nil
+}
+
+type isAccounts_Of interface {
+	isAccounts_Of()
+}
+
+type Accounts_Clients struct {
+	Clients *Clients `protobuf:"bytes,1,opt,name=clients,proto3,oneof"`
+}
+
+type Accounts_ApiKeys struct {
+	ApiKeys *APIKeys `protobuf:"bytes,2,opt,name=api_keys,json=apiKeys,proto3,oneof"`
+}
+
+type Accounts_Users struct {
+	Users *Users `protobuf:"bytes,3,opt,name=users,proto3,oneof"`
+}
+
+func (*Accounts_Clients) isAccounts_Of() {}
+
+func (*Accounts_ApiKeys) isAccounts_Of() {}
+
+func (*Accounts_Users) isAccounts_Of() {}
+
+// Clients are all Client documents.
+type Clients struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Clients       []*Client              `protobuf:"bytes,1,rep,name=clients,proto3" json:"clients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clients) Reset() {
+	*x = Clients{}
+	mi := &file_chancery_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clients) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clients) ProtoMessage() {}
+
+func (x *Clients) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clients.ProtoReflect.Descriptor instead.
+func (*Clients) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Clients) GetClients() []*Client {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+// APIKeys are some of the APIKey documents.
+type APIKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ApiKeys       []*APIKey              `protobuf:"bytes,1,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *APIKeys) Reset() {
+	*x = APIKeys{}
+	mi := &file_chancery_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *APIKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*APIKeys) ProtoMessage() {}
+
+func (x *APIKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use APIKeys.ProtoReflect.Descriptor instead.
+func (*APIKeys) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *APIKeys) GetApiKeys() []*APIKey {
+	if x != nil {
+		return x.ApiKeys
+	}
+	return nil
+}
+
+// Users is one Users document.
+type Users struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Users         []*User                `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Users) Reset() {
+	*x = Users{}
+	mi := &file_chancery_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Users) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Users) ProtoMessage() {}
+
+func (x *Users) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Users.ProtoReflect.Descriptor instead.
+func (*Users) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Users) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Users) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// Client is one Client document.
+type Client struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Apis          []string               `protobuf:"bytes,3,rep,name=apis,proto3" json:"apis,omitempty"`
+	Active        bool                   `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	Plan          string                 `protobuf:"bytes,5,opt,name=plan,proto3" json:"plan,omitempty"`
+	Tenant        string                 `protobuf:"bytes,6,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Client) Reset() {
+	*x = Client{}
+	mi := &file_chancery_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Client) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Client) ProtoMessage() {}
+
+func (x *Client) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Client.ProtoReflect.Descriptor instead.
+func (*Client) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Client) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Client) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Client) GetApis() []string {
+	if x != nil {
+		return x.Apis
+	}
+	return nil
+}
+
+func (x *Client) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Client) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
+func (x *Client) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+// APIKey is one APIKey document. The key itself is in none.
+type APIKey struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Client string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Owner  string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Scopes []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Tenant string                 `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Of the key: "sha256:" and hexadecimal digits.
+	Hash string `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
+	// Unset for one that does not end.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`
+	Revoked       bool                   `protobuf:"varint,8,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *APIKey) Reset() {
+	*x = APIKey{}
+	mi := &file_chancery_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *APIKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*APIKey) ProtoMessage() {}
+
+func (x *APIKey) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use APIKey.ProtoReflect.Descriptor instead.
+func (*APIKey) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *APIKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *APIKey) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *APIKey) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *APIKey) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *APIKey) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *APIKey) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *APIKey) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *APIKey) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+// User is one user of a Users document.
+type User struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// argon2id as a PHC string, or bcrypt.
+	Password      string   `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Groups        []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	Tenant        string   `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Disabled      bool     `protobuf:"varint,5,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_chancery_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *User) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *User) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *User) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *User) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *User) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
 	}
 	return false
 }
@@ -360,15 +1269,21 @@ type Provider struct {
 	// validated. Empty until the first fetch: its tokens are then refused.
 	Jwks []byte `protobuf:"bytes,6,opt,name=jwks,proto3" json:"jwks,omitempty"`
 	// When jwks was fetched and until when it may be used.
-	FetchedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
-	UsableUntil   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=usable_until,json=usableUntil,proto3" json:"usable_until,omitempty"`
+	FetchedAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
+	UsableUntil *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=usable_until,json=usableUntil,proto3" json:"usable_until,omitempty"`
+	// Clients whose ID tokens are accepted; empty accepts none.
+	IdTokenAudiences []string `protobuf:"bytes,9,rep,name=id_token_audiences,json=idTokenAudiences,proto3" json:"id_token_audiences,omitempty"`
+	// Access tokens are no JWTs: the provider is asked about each.
+	Opaque bool `protobuf:"varint,10,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	// Unset where the provider is never asked.
+	Introspection *Introspection `protobuf:"bytes,11,opt,name=introspection,proto3" json:"introspection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +1295,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +1308,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{3}
+	return file_chancery_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Provider) GetName() string {
@@ -452,6 +1367,99 @@ func (x *Provider) GetUsableUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Provider) GetIdTokenAudiences() []string {
+	if x != nil {
+		return x.IdTokenAudiences
+	}
+	return nil
+}
+
+func (x *Provider) GetOpaque() bool {
+	if x != nil {
+		return x.Opaque
+	}
+	return false
+}
+
+func (x *Provider) GetIntrospection() *Introspection {
+	if x != nil {
+		return x.Introspection
+	}
+	return nil
+}
+
+// Introspection says how a provider is asked about tokens (RFC 7662).
+type Introspection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty as long as it is neither written nor discovered.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// The client id to ask as, and the name of the file of its secret.
+	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// How long an answer is believed at most.
+	Cache         *durationpb.Duration `protobuf:"bytes,4,opt,name=cache,proto3" json:"cache,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Introspection) Reset() {
+	*x = Introspection{}
+	mi := &file_chancery_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Introspection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Introspection) ProtoMessage() {}
+
+func (x *Introspection) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
+func (*Introspection) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Introspection) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Introspection) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Introspection) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Introspection) GetCache() *durationpb.Duration {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
 // ClaimMapping names the claims that the identity is read from.
 type ClaimMapping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -465,7 +1473,7 @@ type ClaimMapping struct {
 
 func (x *ClaimMapping) Reset() {
 	*x = ClaimMapping{}
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +1485,7 @@ func (x *ClaimMapping) String() string {
 func (*ClaimMapping) ProtoMessage() {}
 
 func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +1498,7 @@ func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimMapping.ProtoReflect.Descriptor instead.
 func (*ClaimMapping) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{4}
+	return file_chancery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClaimMapping) GetUser() string {
@@ -537,7 +1545,7 @@ type PassportKeys struct {
 
 func (x *PassportKeys) Reset() {
 	*x = PassportKeys{}
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +1557,7 @@ func (x *PassportKeys) String() string {
 func (*PassportKeys) ProtoMessage() {}
 
 func (x *PassportKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +1570,7 @@ func (x *PassportKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PassportKeys.ProtoReflect.Descriptor instead.
 func (*PassportKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{5}
+	return file_chancery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PassportKeys) GetGateway() string {
@@ -598,7 +1606,7 @@ type SigningKeys struct {
 
 func (x *SigningKeys) Reset() {
 	*x = SigningKeys{}
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +1618,7 @@ func (x *SigningKeys) String() string {
 func (*SigningKeys) ProtoMessage() {}
 
 func (x *SigningKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +1631,7 @@ func (x *SigningKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeys.ProtoReflect.Descriptor instead.
 func (*SigningKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{6}
+	return file_chancery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigningKeys) GetReady() []string {
@@ -653,7 +1661,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +1673,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +1686,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{7}
+	return file_chancery_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Trust) GetTrustDomain() string {
@@ -734,7 +1742,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +1754,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +1767,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{8}
+	return file_chancery_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Authority) GetId() string {
@@ -797,7 +1805,7 @@ type RevokedCertificate struct {
 
 func (x *RevokedCertificate) Reset() {
 	*x = RevokedCertificate{}
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1817,7 @@ func (x *RevokedCertificate) String() string {
 func (*RevokedCertificate) ProtoMessage() {}
 
 func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1830,7 @@ func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificate.ProtoReflect.Descriptor instead.
 func (*RevokedCertificate) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{9}
+	return file_chancery_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokedCertificate) GetFingerprint() []byte {
@@ -859,7 +1867,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1879,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1892,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{10}
+	return file_chancery_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Revision) GetId() string {
@@ -914,7 +1922,7 @@ type JoinWithTokenRequest struct {
 
 func (x *JoinWithTokenRequest) Reset() {
 	*x = JoinWithTokenRequest{}
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1934,7 @@ func (x *JoinWithTokenRequest) String() string {
 func (*JoinWithTokenRequest) ProtoMessage() {}
 
 func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1947,7 @@ func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{11}
+	return file_chancery_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinWithTokenRequest) GetToken() string {
@@ -976,7 +1984,7 @@ type ChallengeConsulRequest struct {
 
 func (x *ChallengeConsulRequest) Reset() {
 	*x = ChallengeConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1996,7 @@ func (x *ChallengeConsulRequest) String() string {
 func (*ChallengeConsulRequest) ProtoMessage() {}
 
 func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +2009,7 @@ func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulRequest.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{12}
+	return file_chancery_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChallengeConsulRequest) GetService() string {
@@ -1038,7 +2046,7 @@ type ChallengeConsulResponse struct {
 
 func (x *ChallengeConsulResponse) Reset() {
 	*x = ChallengeConsulResponse{}
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +2058,7 @@ func (x *ChallengeConsulResponse) String() string {
 func (*ChallengeConsulResponse) ProtoMessage() {}
 
 func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +2071,7 @@ func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulResponse.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{13}
+	return file_chancery_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChallengeConsulResponse) GetNonce() string {
@@ -1099,7 +2107,7 @@ type JoinWithConsulRequest struct {
 
 func (x *JoinWithConsulRequest) Reset() {
 	*x = JoinWithConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +2119,7 @@ func (x *JoinWithConsulRequest) String() string {
 func (*JoinWithConsulRequest) ProtoMessage() {}
 
 func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +2132,7 @@ func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithConsulRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{14}
+	return file_chancery_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinWithConsulRequest) GetService() string {
@@ -1168,7 +2176,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +2188,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +2201,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{15}
+	return file_chancery_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EnrollRequest) GetCsr() []byte {
@@ -1222,7 +2230,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +2242,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +2255,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{16}
+	return file_chancery_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EnrollResponse) GetChain() [][]byte {
@@ -1302,7 +2310,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +2322,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +2335,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{17}
+	return file_chancery_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReportRequest) GetInstance() string {
@@ -1444,7 +2452,7 @@ type TypeStatus struct {
 
 func (x *TypeStatus) Reset() {
 	*x = TypeStatus{}
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +2464,7 @@ func (x *TypeStatus) String() string {
 func (*TypeStatus) ProtoMessage() {}
 
 func (x *TypeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +2477,7 @@ func (x *TypeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeStatus.ProtoReflect.Descriptor instead.
 func (*TypeStatus) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{18}
+	return file_chancery_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TypeStatus) GetTypeUrl() string {
@@ -1515,7 +2523,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +2535,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,14 +2548,14 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{19}
+	return file_chancery_proto_rawDescGZIP(), []int{31}
 }
 
 var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x04\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
@@ -1555,19 +2563,96 @@ const file_chancery_proto_rawDesc = "" +
 	"\x06routes\x18\x04 \x03(\v2\x18.chancery.v1.RoutePolicyR\x06routes\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x1c\n" +
 	"\tproviders\x18\x06 \x03(\tR\tproviders\x12%\n" +
-	"\x0eclear_passport\x18\a \x01(\bR\rclearPassport\"\x88\x01\n" +
+	"\x0eclear_passport\x18\a \x01(\bR\rclearPassport\x12\x1a\n" +
+	"\baccounts\x18\b \x03(\tR\baccounts\x12\x1f\n" +
+	"\vdeny_status\x18\t \x01(\rR\n" +
+	"denyStatus\x12>\n" +
+	"\rmax_staleness\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12'\n" +
+	"\x05roles\x18\v \x03(\v2\x11.chancery.v1.RoleR\x05roles\x121\n" +
+	"\x04data\x18\f \x03(\v2\x1d.chancery.v1.Policy.DataEntryR\x04data\x12!\n" +
+	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x1a7\n" +
+	"\tDataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"T\n" +
+	"\x04Role\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\tR\x06groups\x12 \n" +
+	"\vpermissions\x18\x03 \x03(\tR\vpermissions\"\x88\x01\n" +
 	"\aMinting\x125\n" +
 	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x18\n" +
 	"\atenants\x18\x02 \x03(\tR\atenants\x12,\n" +
-	"\x12refuse_self_signed\x18\x03 \x01(\bR\x10refuseSelfSigned\"\xbe\x01\n" +
+	"\x12refuse_self_signed\x18\x03 \x01(\bR\x10refuseSelfSigned\"\x9e\x03\n" +
 	"\vRoutePolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
 	"\acallers\x18\x04 \x03(\tR\acallers\x12\x14\n" +
-	"\x05allow\x18\x05 \x01(\tR\x05allow\x12!\n" +
-	"\faccess_token\x18\x06 \x01(\tR\vaccessToken\x12\x1c\n" +
-	"\tplaintext\x18\a \x01(\bR\tplaintext\"\xcf\x02\n" +
+	"\x05allow\x18\x05 \x01(\tR\x05allow\x12\x1c\n" +
+	"\tplaintext\x18\a \x01(\bR\tplaintext\x12C\n" +
+	"\x0eauthentication\x18\b \x01(\v2\x1b.chancery.v1.AuthenticationR\x0eauthentication\x126\n" +
+	"\x04bind\x18\t \x03(\v2\".chancery.v1.RoutePolicy.BindEntryR\x04bind\x12\x19\n" +
+	"\bmax_body\x18\n" +
+	" \x01(\rR\amaxBody\x12\x1a\n" +
+	"\bposition\x18\v \x01(\tR\bposition\x12\x0e\n" +
+	"\x02to\x18\f \x01(\tR\x02to\x1a7\n" +
+	"\tBindEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x06\x10\a\"\x9e\x02\n" +
+	"\x0eAuthentication\x12/\n" +
+	"\x06any_of\x18\x01 \x03(\v2\x18.chancery.v1.CredentialsR\x05anyOf\x12\x1c\n" +
+	"\tanonymous\x18\x02 \x01(\bR\tanonymous\x12\x1e\n" +
+	"\n" +
+	"introspect\x18\x03 \x01(\bR\n" +
+	"introspect\x12\x10\n" +
+	"\x03acr\x18\x04 \x03(\tR\x03acr\x12\x10\n" +
+	"\x03amr\x18\x05 \x03(\tR\x03amr\x122\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12-\n" +
+	"\x12registered_clients\x18\a \x01(\bR\x11registeredClients\x12\x16\n" +
+	"\x06tenant\x18\b \x01(\bR\x06tenant\"\xba\x01\n" +
+	"\vCredentials\x12!\n" +
+	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12\x19\n" +
+	"\bid_token\x18\x02 \x01(\tR\aidToken\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\bR\x06apiKey\x12\x14\n" +
+	"\x05basic\x18\x04 \x01(\tR\x05basic\x12>\n" +
+	"\vcertificate\x18\x05 \x01(\v2\x1c.chancery.v1.CertificateRuleR\vcertificate\"C\n" +
+	"\x0fCertificateRule\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1a\n" +
+	"\bsubjects\x18\x02 \x03(\tR\bsubjects\"\xa1\x01\n" +
+	"\bAccounts\x120\n" +
+	"\aclients\x18\x01 \x01(\v2\x14.chancery.v1.ClientsH\x00R\aclients\x121\n" +
+	"\bapi_keys\x18\x02 \x01(\v2\x14.chancery.v1.APIKeysH\x00R\aapiKeys\x12*\n" +
+	"\x05users\x18\x03 \x01(\v2\x12.chancery.v1.UsersH\x00R\x05usersB\x04\n" +
+	"\x02of\"8\n" +
+	"\aClients\x12-\n" +
+	"\aclients\x18\x01 \x03(\v2\x13.chancery.v1.ClientR\aclients\"9\n" +
+	"\aAPIKeys\x12.\n" +
+	"\bapi_keys\x18\x01 \x03(\v2\x13.chancery.v1.APIKeyR\aapiKeys\"D\n" +
+	"\x05Users\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x05users\x18\x02 \x03(\v2\x11.chancery.v1.UserR\x05users\"\x86\x01\n" +
+	"\x06Client\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04apis\x18\x03 \x03(\tR\x04apis\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x12\x12\n" +
+	"\x04plan\x18\x05 \x01(\tR\x04plan\x12\x16\n" +
+	"\x06tenant\x18\x06 \x01(\tR\x06tenant\"\xda\x01\n" +
+	"\x06APIKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x16\n" +
+	"\x06tenant\x18\x05 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\tR\x04hash\x124\n" +
+	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
+	"\arevoked\x18\b \x01(\bR\arevoked\"\x82\x01\n" +
+	"\x04User\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x1a\n" +
+	"\bdisabled\x18\x05 \x01(\bR\bdisabled\"\xd7\x03\n" +
 	"\bProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x1c\n" +
@@ -1578,7 +2663,16 @@ const file_chancery_proto_rawDesc = "" +
 	"\x04jwks\x18\x06 \x01(\fR\x04jwks\x129\n" +
 	"\n" +
 	"fetched_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tfetchedAt\x12=\n" +
-	"\fusable_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vusableUntil\"j\n" +
+	"\fusable_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vusableUntil\x12,\n" +
+	"\x12id_token_audiences\x18\t \x03(\tR\x10idTokenAudiences\x12\x16\n" +
+	"\x06opaque\x18\n" +
+	" \x01(\bR\x06opaque\x12@\n" +
+	"\rintrospection\x18\v \x01(\v2\x1a.chancery.v1.IntrospectionR\rintrospection\"\x8c\x01\n" +
+	"\rIntrospection\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\tR\x06secret\x12/\n" +
+	"\x05cache\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05cache\"j\n" +
 	"\fClaimMapping\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06groups\x18\x02 \x01(\tR\x06groups\x12\x16\n" +
@@ -1689,69 +2783,100 @@ func file_chancery_proto_rawDescGZIP() []byte {
 }
 
 var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_chancery_proto_goTypes = []any{
 	(TypeStatus_State)(0),           // 0: chancery.v1.TypeStatus.State
 	(*Policy)(nil),                  // 1: chancery.v1.Policy
-	(*Minting)(nil),                 // 2: chancery.v1.Minting
-	(*RoutePolicy)(nil),             // 3: chancery.v1.RoutePolicy
-	(*Provider)(nil),                // 4: chancery.v1.Provider
-	(*ClaimMapping)(nil),            // 5: chancery.v1.ClaimMapping
-	(*PassportKeys)(nil),            // 6: chancery.v1.PassportKeys
-	(*SigningKeys)(nil),             // 7: chancery.v1.SigningKeys
-	(*Trust)(nil),                   // 8: chancery.v1.Trust
-	(*Authority)(nil),               // 9: chancery.v1.Authority
-	(*RevokedCertificate)(nil),      // 10: chancery.v1.RevokedCertificate
-	(*Revision)(nil),                // 11: chancery.v1.Revision
-	(*JoinWithTokenRequest)(nil),    // 12: chancery.v1.JoinWithTokenRequest
-	(*ChallengeConsulRequest)(nil),  // 13: chancery.v1.ChallengeConsulRequest
-	(*ChallengeConsulResponse)(nil), // 14: chancery.v1.ChallengeConsulResponse
-	(*JoinWithConsulRequest)(nil),   // 15: chancery.v1.JoinWithConsulRequest
-	(*EnrollRequest)(nil),           // 16: chancery.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 17: chancery.v1.EnrollResponse
-	(*ReportRequest)(nil),           // 18: chancery.v1.ReportRequest
-	(*TypeStatus)(nil),              // 19: chancery.v1.TypeStatus
-	(*ReportResponse)(nil),          // 20: chancery.v1.ReportResponse
-	nil,                             // 21: chancery.v1.Revision.DigestsEntry
-	(*durationpb.Duration)(nil),     // 22: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 23: google.protobuf.Timestamp
+	(*Role)(nil),                    // 2: chancery.v1.Role
+	(*Minting)(nil),                 // 3: chancery.v1.Minting
+	(*RoutePolicy)(nil),             // 4: chancery.v1.RoutePolicy
+	(*Authentication)(nil),          // 5: chancery.v1.Authentication
+	(*Credentials)(nil),             // 6: chancery.v1.Credentials
+	(*CertificateRule)(nil),         // 7: chancery.v1.CertificateRule
+	(*Accounts)(nil),                // 8: chancery.v1.Accounts
+	(*Clients)(nil),                 // 9: chancery.v1.Clients
+	(*APIKeys)(nil),                 // 10: chancery.v1.APIKeys
+	(*Users)(nil),                   // 11: chancery.v1.Users
+	(*Client)(nil),                  // 12: chancery.v1.Client
+	(*APIKey)(nil),                  // 13: chancery.v1.APIKey
+	(*User)(nil),                    // 14: chancery.v1.User
+	(*Provider)(nil),                // 15: chancery.v1.Provider
+	(*Introspection)(nil),           // 16: chancery.v1.Introspection
+	(*ClaimMapping)(nil),            // 17: chancery.v1.ClaimMapping
+	(*PassportKeys)(nil),            // 18: chancery.v1.PassportKeys
+	(*SigningKeys)(nil),             // 19: chancery.v1.SigningKeys
+	(*Trust)(nil),                   // 20: chancery.v1.Trust
+	(*Authority)(nil),               // 21: chancery.v1.Authority
+	(*RevokedCertificate)(nil),      // 22: chancery.v1.RevokedCertificate
+	(*Revision)(nil),                // 23: chancery.v1.Revision
+	(*JoinWithTokenRequest)(nil),    // 24: chancery.v1.JoinWithTokenRequest
+	(*ChallengeConsulRequest)(nil),  // 25: chancery.v1.ChallengeConsulRequest
+	(*ChallengeConsulResponse)(nil), // 26: chancery.v1.ChallengeConsulResponse
+	(*JoinWithConsulRequest)(nil),   // 27: chancery.v1.JoinWithConsulRequest
+	(*EnrollRequest)(nil),           // 28: chancery.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 29: chancery.v1.EnrollResponse
+	(*ReportRequest)(nil),           // 30: chancery.v1.ReportRequest
+	(*TypeStatus)(nil),              // 31: chancery.v1.TypeStatus
+	(*ReportResponse)(nil),          // 32: chancery.v1.ReportResponse
+	nil,                             // 33: chancery.v1.Policy.DataEntry
+	nil,                             // 34: chancery.v1.RoutePolicy.BindEntry
+	nil,                             // 35: chancery.v1.Revision.DigestsEntry
+	(*durationpb.Duration)(nil),     // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 37: google.protobuf.Timestamp
 }
 var file_chancery_proto_depIdxs = []int32{
-	2,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
-	3,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	22, // 2: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
-	5,  // 3: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	22, // 4: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	23, // 5: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	23, // 6: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
-	9,  // 7: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
-	10, // 8: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	23, // 9: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	21, // 10: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	16, // 11: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	22, // 12: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	16, // 13: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	8,  // 14: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	19, // 15: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	23, // 16: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	23, // 17: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	23, // 18: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	0,  // 19: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	16, // 20: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	18, // 21: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	12, // 22: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	13, // 23: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	15, // 24: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	17, // 25: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	20, // 26: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	17, // 27: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	14, // 28: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	17, // 29: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	3,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
+	4,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
+	36, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
+	2,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
+	33, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
+	36, // 5: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	5,  // 6: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
+	34, // 7: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
+	6,  // 8: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
+	36, // 9: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
+	7,  // 10: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
+	9,  // 11: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
+	10, // 12: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
+	11, // 13: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
+	12, // 14: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
+	13, // 15: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
+	14, // 16: chancery.v1.Users.users:type_name -> chancery.v1.User
+	37, // 17: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
+	17, // 18: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
+	36, // 19: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	37, // 20: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	37, // 21: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	16, // 22: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
+	36, // 23: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	21, // 24: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	22, // 25: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	37, // 26: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	35, // 27: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	28, // 28: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	36, // 29: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	28, // 30: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	20, // 31: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	31, // 32: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	37, // 33: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	37, // 34: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	37, // 35: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	0,  // 36: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	28, // 37: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	30, // 38: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	24, // 39: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	25, // 40: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	27, // 41: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	29, // 42: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	32, // 43: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	29, // 44: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	26, // 45: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	29, // 46: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	42, // [42:47] is the sub-list for method output_type
+	37, // [37:42] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
@@ -1759,13 +2884,18 @@ func file_chancery_proto_init() {
 	if File_chancery_proto != nil {
 		return
 	}
+	file_chancery_proto_msgTypes[7].OneofWrappers = []any{
+		(*Accounts_Clients)(nil),
+		(*Accounts_ApiKeys)(nil),
+		(*Accounts_Users)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chancery_proto_rawDesc), len(file_chancery_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -31,7 +31,25 @@ type Resource struct {
 }
 
 // New encodes a message. Equal messages have equal versions.
-func New(name string, m proto.Message) (*Resource, error) {
+func New(name string, m proto.Message) (*Resource, error) { return NewLike(name, m, m) }
+
+// NewLike encodes a message with the version that another one would have: where
+// two differ only in what nobody decides by, one is as good as the other, and is
+// not sent again.
+func NewLike(name string, m, like proto.Message) (*Resource, error) {
+	r, err := encode(name, m)
+	if err != nil || m == like {
+		return r, err
+	}
+	other, err := encode(name, like)
+	if err != nil {
+		return nil, err
+	}
+	r.Version = other.Version
+	return r, nil
+}
+
+func encode(name string, m proto.Message) (*Resource, error) {
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode resource %q: %w", name, err)

@@ -1,0 +1,228 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Authentication is what is demanded of whoever makes a request. At a gateway
+// it speaks of credentials, at a service of those that a Passport was minted
+// for.
+type Authentication struct {
+	// AnyOf are alternatives, of which one must be there as a whole. Empty lets
+	// in nobody that is not Anonymous.
+	AnyOf []Credentials
+	// Anonymous lets in requests without any credential.
+	Anonymous bool
+	// Introspect asks the identity provider about each access token, JWTs
+	// included; gateways only.
+	Introspect bool
+	// ACR are the authentication context classes of which the user's login must
+	// have had one, AMR the methods of which all; MaxAge bounds its age. Nil and
+	// zero demand nothing.
+	ACR, AMR []string
+	MaxAge   time.Duration
+	// RegisteredClients refuses clients without an active Client document that
+	// names the service; gateways only.
+	RegisteredClients bool
+	// Tenant refuses who is of no tenant.
+	Tenant bool
+}
+
+// Credentials are those that must be there together.
+type Credentials struct {
+	// AccessToken and IDToken name identity providers; empty demands none.
+	AccessToken, IDToken string
+	APIKey               bool
+	// Basic names a Users document.
+	Basic string
+	// Certificate is nil where no client certificate is demanded.
+	Certificate *CertificateRule
+}
+
+// IsZero reports whether c demands nothing.
+func (c Credentials) IsZero() bool { return c == Credentials{} }
+
+// CertificateRule says which client certificates are credentials: those that
+// have one of the names, or one of the subjects. Services do not see
+// certificates, so theirs has neither.
+type CertificateRule struct {
+	// Names are subject alternative names, as of [ClientCertificates].
+	Names []string
+	// Subjects are distinguished names (RFC 4514).
+	Subjects []string
+}
+
+// authentication compiles what form demands. What it does not say is as in
+// base: credentials as a whole, the rest one by one.
+func (s scope) authentication(path string, form *authenticateForm, base Authentication) Authentication {
+	if form == nil {
+		return base
+	}
+	a := base
+	if all := s.credentials(path, form.credentials()); !all.IsZero() || form.AnyOf != nil || form.Anonymous {
+		a.AnyOf, a.Anonymous = nil, form.Anonymous
+		if !all.IsZero() {
+			a.AnyOf = []Credentials{all}
+		}
+	}
+	if len(a.AnyOf) > 0 && form.AnyOf != nil && !form.credentials().isZero() {
+		s.fault(path+".anyOf", "stands beside credentials, which are one alternative: write each alternative whole below anyOf")
+	}
+	for i, alternative := range form.AnyOf {
+		path := fmt.Sprintf("%s.anyOf[%d]", path, i)
+		if alternative.isZero() {
+			s.fault(path, "demands no credential: write one, or remove it and write anonymous: true")
+		}
+		a.AnyOf = append(a.AnyOf, s.credentials(path, alternative))
+	}
+	written := func(key string) bool { return s.document.written(join(path, key)) }
+	if written("introspect") {
+		a.Introspect = form.Introspect
+	}
+	if written("acr") {
+		a.ACR = form.ACR
+	}
+	if written("amr") {
+		a.AMR = form.AMR
+	}
+	if written("maxAge") {
+		a.MaxAge = form.MaxAge.std()
+	}
+	if written("clients") {
+		a.RegisteredClients = form.Clients == "registered"
+	}
+	if written("tenant") {
+		a.Tenant = form.Tenant == "required"
+	}
+	s.introspected(path, a)
+	return a
+}
+
+func (s scope) credentials(path string, form credentialsForm) Credentials {
+	c := Credentials{AccessToken: form.AccessToken, IDToken: form.IDToken, APIKey: form.APIKey, Basic: form.Basic}
+	if c.AccessToken != "" {
+		s.reference(path+".accessToken", c.AccessToken, KindIdentityProvider)
+	}
+	if c.IDToken != "" {
+		s.idTokens(path+".idToken", c)
+	}
+	if c.Basic != "" {
+		s.reference(path+".basic", c.Basic, KindUsers)
+		if c.AccessToken != "" {
+			s.fault(path+".basic", "cannot be together with accessToken, which is in the same header: remove one, or write both below anyOf")
+		}
+	}
+	if rule := form.ClientCertificate; rule != nil {
+		c.Certificate = &CertificateRule{Names: texts(rule.Names), Subjects: rule.Subjects}
+		s.certificateRule(path+".clientCertificate", rule)
+	}
+	return c
+}
+
+// certificateRule checks that certificates are there at gateways, and that only
+// they look into them.
+func (s scope) certificateRule(path string, rule *certificateRuleForm) {
+	gateway, ok := s.document.form.(*gatewayForm)
+	named := rule.Names != nil || rule.Subjects != nil
+	switch {
+	case !ok && named:
+		s.fault(path, "names certificates, which services do not see: write clientCertificate: {} here, and the names at the gateway")
+	case ok && !named:
+		s.fault(path, "names no certificate: write names or subjects")
+	case ok && !s.document.faulted("tls") && (gateway.TLS == nil || gateway.TLS.ClientCertificates == nil):
+		s.fault(path, "is never there, since the gateway asks for none: write tls.clientCertificates, too")
+	}
+}
+
+// idTokens checks that a provider's ID tokens can be verified, and belong to
+// the access tokens that are demanded with them.
+func (s scope) idTokens(path string, c Credentials) {
+	document := s.reference(path, c.IDToken, KindIdentityProvider)
+	if document == nil {
+		return
+	}
+	if form := document.form.(*providerForm); form.IDToken == nil && !document.faulted("idToken") {
+		s.fault(path, "%s says of no client that its ID tokens are accepted: write idToken: {audiences: [CLIENT]} there", document.describe())
+	}
+	if c.AccessToken != "" && c.AccessToken != c.IDToken {
+		s.fault(path, "must be of the same IdentityProvider as accessToken (%q), or they never belong together", c.AccessToken)
+	}
+}
+
+// introspected checks that providers that shall be asked can be.
+func (s scope) introspected(path string, a Authentication) {
+	if !a.Introspect {
+		return
+	}
+	for _, c := range a.AnyOf {
+		id := DocumentID{KindIdentityProvider, c.AccessToken}
+		document := s.documents.Get(id)
+		if document == nil || document.faulted("introspection") {
+			continue
+		}
+		if document.form.(*providerForm).Introspection == nil {
+			s.fault(path+".introspect", "%s does not say how it is asked: write introspection there", document.describe())
+		}
+	}
+}
+
+func (form *authenticateForm) credentials() credentialsForm {
+	return credentialsForm{form.AccessToken, form.IDToken, form.APIKey, form.Basic, form.ClientCertificate}
+}
+
+func (form credentialsForm) isZero() bool { return form == credentialsForm{} }
+
+// hasTenants reports whether any document speaks of tenants. Where none does,
+// there is nothing to demand.
+func (d Documents) hasTenants() bool {
+	return slices.ContainsFunc(d.All(), func(document *Document) bool {
+		switch form := document.form.(type) {
+		case *providerForm:
+			return form.Claims.Tenant != ""
+		case *clientForm:
+			return form.Tenant != ""
+		case *apiKeyForm:
+			return form.Tenant != ""
+		case *usersForm:
+			return slices.ContainsFunc(form.Users, func(u userForm) bool { return u.Tenant != "" })
+		}
+		return false
+	})
+}
+
+// Who vouches for users that no identity provider knows, in place of its name.
+// The colon keeps them apart from the names of documents.
+const (
+	SourceAPIKeys      = "chancery:api-keys"
+	SourceCertificates = "chancery:certificates"
+)
+
+// SourceUsers returns the same for a Users document.
+func SourceUsers(name string) string { return "chancery:users/" + name }
+
+// Source returns who vouches for the user: the first of the credentials that
+// knows one.
+func (c Credentials) Source() string {
+	switch {
+	case c.AccessToken != "":
+		return c.AccessToken
+	case c.IDToken != "":
+		return c.IDToken
+	case c.Basic != "":
+		return SourceUsers(c.Basic)
+	case c.APIKey:
+		return SourceAPIKeys
+	}
+	return SourceCertificates
+}
+
+// Authentications returns all that are demanded on any route of g.
+func (g *Gateway) Authentications() []Authentication {
+	all := make([]Authentication, len(g.Routes))
+	for i, r := range g.Routes {
+		all[i] = r.Authentication
+	}
+	return all
+}
