@@ -32,3 +32,15 @@ cached() {
 	fi
 	exec {lock}>&-
 }
+
+# debian COMMAND PACKAGE...: installs packages of Debian's unless COMMAND is
+# there already. Without root it says what to install.
+debian() {
+	local command=$1
+	shift
+	! command -v "$command" >/dev/null || return 0
+	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "$command is not on PATH" "apt-get install $*"
+	say "installing $* from Debian"
+	apt-get update -qq >&2
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}

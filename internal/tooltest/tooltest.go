@@ -11,12 +11,12 @@ import (
 )
 
 // Path returns where a program is: what the environment variable NAME_PATH
-// says, else what is on PATH. A test that does not find it is skipped, with a
+// says (in upper case, "-" written "_"), else what is on PATH. A test that does not find it is skipped, with a
 // hint how to get it; or it fails, where CHANCERY_REQUIRE names the program
 // ("envoy,consul"), because whoever runs it said that it is there.
 func Path(t testing.TB, name, hint string) string {
 	t.Helper()
-	variable := strings.ToUpper(name) + "_PATH"
+	variable := strings.ReplaceAll(strings.ToUpper(name), "-", "_") + "_PATH"
 	path, err := exec.LookPath(cmp.Or(os.Getenv(variable), name))
 	if err == nil {
 		return path

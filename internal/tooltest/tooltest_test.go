@@ -26,6 +26,13 @@ func (r *recorder) end(how string) {
 	runtime.Goexit()
 }
 
+func TestPathOfHyphenatedName(t *testing.T) {
+	t.Setenv("OIL_LAMP_PATH", "/bin/sh")
+	if path := tooltest.Path(t, "oil-lamp", "fill one"); path != "/bin/sh" {
+		t.Errorf("path %q", path)
+	}
+}
+
 func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
