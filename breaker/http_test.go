@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,75 @@ func TestGetJSONRefuses(t *testing.T) {
 				t.Error("does not count as a failure")
 			}
 		})
+	}
+}
+
+func TestGetChangedJSON(t *testing.T) {
+	t.Parallel()
+	const day = "Thu, 26 Nov 2026 12:00:00 GMT"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Last-Modified", day)
+		if r.Header.Get("If-None-Match") == `"1"` && r.Header.Get("If-Modified-Since") == day {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Write([]byte(`{"keys": 3}`))
+	}))
+	t.Cleanup(s.Close)
+	c := breaker.HTTP(breaker.New(breaker.Config{Name: "idp"}), s.Client())
+	var last breaker.Validator
+	var got struct{ Keys int }
+	if changed, err := c.GetChangedJSON(t.Context(), s.URL, &last, &got); err != nil || !changed || got.Keys != 3 {
+		t.Errorf("first: %+v, changed %v, %v", got, changed, err)
+	}
+	got.Keys = 4
+	if changed, err := c.GetChangedJSON(t.Context(), s.URL, &last, &got); err != nil || changed || got.Keys != 4 {
+		t.Errorf("again: %+v, changed %v, %v", got, changed, err)
+	}
+	if changed, err := c.GetChangedJSON(t.Context(), s.URL, new(breaker.Validator), &got); err != nil || !changed || got.Keys != 3 {
+		t.Errorf("unconditionally: %+v, changed %v, %v", got, changed, err)
+	}
+}
+
+// Nobody who was not asked may say that nothing has changed.
+func TestNotModifiedUnasked(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }))
+	t.Cleanup(s.Close)
+	c := breaker.HTTP(breaker.New(breaker.Config{Name: "idp"}), s.Client())
+	if changed, err := c.GetChangedJSON(t.Context(), s.URL, new(breaker.Validator), new(int)); err == nil || changed {
+		t.Errorf("changed %v, %v", changed, err)
+	}
+}
+
+func TestPostForm(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		if r.Method != http.MethodPost || user != "a%3Ab" || password != "%C3%BC+%25" || r.PostFormValue("token") != "t&=" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Path == "/moved" {
+			http.Redirect(w, r, "/", http.StatusPermanentRedirect)
+			return
+		}
+		w.Write([]byte(`{"active": true}`))
+	}))
+	t.Cleanup(s.Close)
+	c := breaker.HTTP(breaker.New(breaker.Config{Name: "idp"}), s.Client())
+	form := url.Values{"token": {"t&="}}
+	var got struct{ Active bool }
+	if err := c.PostForm(t.Context(), s.URL, url.UserPassword("a:b", "ü %"), form, &got); err != nil || !got.Active {
+		t.Errorf("PostForm = %+v, %v", got, err)
+	}
+	if err := c.PostForm(t.Context(), s.URL+"/moved", url.UserPassword("a:b", "ü %"), form, &got); !errors.Is(err, breaker.ErrRedirect) {
+		t.Errorf("redirected: %v", err)
+	}
+	err := c.PostForm(t.Context(), s.URL, url.UserPassword("a:b", "password"), form, &got)
+	if err == nil || !strings.HasSuffix(err.Error(), "status 401") || strings.Contains(err.Error(), "password") || strings.Contains(err.Error(), "t&=") {
+		t.Errorf("refused: %v", err)
 	}
 }
 

@@ -1,0 +1,5 @@
+package breaker
+
+// OutwardBy is Outward with another choice of proxies: that of the environment
+// is made once for each process.
+var OutwardBy = outwardBy
