@@ -26,7 +26,7 @@ func providerID(name string) mesh.DocumentID {
 func (s *Server) providersAccepted(versions map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	present := s.keyring.collection.Versions()
+	present := s.providers.collection.Versions()
 	for name, version := range versions {
 		if version == present[name] && s.documents.accept(providerID(name)) {
 			s.saved.changed()
@@ -65,7 +65,7 @@ func (d *documents) refuse(id mesh.DocumentID, view identity.ID) map[identity.ID
 // providersRejected notes that an agent did not take these versions of identity
 // providers, and returns the documents to blame.
 func (s *Server) providersRejected(view identity.ID, versions map[string]string) []suspect {
-	present := s.keyring.collection.Versions()
+	present := s.providers.collection.Versions()
 	var names []string
 	for name, version := range versions {
 		if version != present[name] {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/idptest"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 )
 
@@ -39,7 +40,7 @@ func audience(t *testing.T, c *xdstest.Client, audience, nack string) {
 
 func TestRejectedProviderGoesBack(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs := withProvider(idptest.NewFake(t).URL)
 	r := start(t, docs)
 	c, p := r.provider()
 	withKeys(t, c, p)
@@ -74,7 +75,7 @@ func TestRejectedProviderGoesBack(t *testing.T) {
 
 func TestRejectedProvidersThatStay(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs := withProvider(idptest.NewFake(t).URL)
 	tests := map[string]func(*testing.T, *rig){
 		"somebody else took it": func(t *testing.T, r *rig) {
 			c, p := r.provider()
@@ -112,7 +113,7 @@ func TestRejectedProvidersThatStay(t *testing.T) {
 // for nobody else.
 func TestProviderGoesBackWhenAllGatewaysRejectIt(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs := withProvider(idptest.NewFake(t).URL)
 	docs["partner"] = strings.NewReplacer("name: public", "name: partner", ":8080", ":8081").Replace(docs["public"])
 	r := start(t, docs)
 	partner := identity.ID{Role: identity.RoleGateway, Name: "partner"}
@@ -139,7 +140,7 @@ func TestProviderGoesBackWhenAllGatewaysRejectIt(t *testing.T) {
 // Only the acknowledgement of the very version says that it is good.
 func TestWhatAcceptsNoProvider(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs := withProvider(idptest.NewFake(t).URL)
 	r := start(t, docs)
 	c, p := r.provider()
 	withKeys(t, c, p)
@@ -161,7 +162,7 @@ func TestWhatAcceptsNoProvider(t *testing.T) {
 
 func TestAcceptedProviderIsForgottenWithIt(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(newIssuer(t, jwks(t, rsaKey(t, "1", false))).URL)
+	docs := withProvider(idptest.NewFake(t).URL)
 	r := start(t, docs)
 	c, p := r.provider()
 	withKeys(t, c, p)

@@ -35,6 +35,7 @@ func (s *Server) adminHandler() http.Handler {
 		}))
 	}
 	mux.HandleFunc("POST /revoke", orders(s.revoke))
+	mux.HandleFunc("POST /keys/refresh", orders(s.refreshKeys))
 	mux.HandleFunc("GET /tokens", asks(s.listTokens))
 	mux.HandleFunc("POST /tokens", orders(s.createToken))
 	mux.HandleFunc("DELETE /tokens/{id}", func(w http.ResponseWriter, r *http.Request) {
@@ -123,7 +124,7 @@ func (s *Server) Status() Status {
 		Started:   s.started,
 		Views:     s.views.status(),
 		Services:  s.endpoints.status(),
-		Providers: s.keyring.status(),
+		Providers: s.providers.Status(),
 	}
 	if err := s.Ready(); err != nil {
 		status.NotReady = err.Error()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/controlplane"
 	"github.com/chancery-mesh/chancery/discovery"
+	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 )
 
@@ -148,7 +149,7 @@ func TestStatus(t *testing.T) {
 		Quarantine: []controlplane.QuarantineStatus{},
 		Views:      []controlplane.ViewStatus{{Name: "gateway/public"}, {Name: "service/inventory"}, {Name: "service/orders"}},
 		Services:   []controlplane.ServiceStatus{{Name: "inventory"}, {Name: "orders", Held: true, Reason: "the registry has no leader"}},
-		Providers:  []controlplane.ProviderStatus{},
+		Providers:  []provider.Status{},
 	}
 	ignore := cmp.Options{
 		cmpopts.IgnoreFields(controlplane.Status{}, "Started", "Authority"),

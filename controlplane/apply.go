@@ -106,7 +106,7 @@ func (s *Server) apply(q quarantine) error {
 	s.metrics.quarantined.Set(float64(q.size()))
 
 	// What views refer to is there before they are.
-	s.keyring.use(m.Providers)
+	s.providers.Use(m.Providers)
 	s.accounts.Replace(accounts)
 	s.passports.use(m.TrustDomain, scopesOf(m), m.PassportLifetime+scopeGrace)
 	needed := s.views.services()

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/identity"
 )
 
@@ -108,6 +109,12 @@ func (c *AdminClient) StepAuthority(ctx context.Context, step Step, authority st
 // Revoke revokes certificates, and waits up to two seconds for the proxies.
 func (c *AdminClient) Revoke(ctx context.Context, r Revocation) (RevocationStatus, error) {
 	return ask[RevocationStatus](ctx, c, http.MethodPost, "/revoke", r)
+}
+
+// RefreshKeys fetches the keys of an identity provider now, or of all if name is
+// empty, and returns how they are then.
+func (c *AdminClient) RefreshKeys(ctx context.Context, name string) ([]provider.Status, error) {
+	return ask[[]provider.Status](ctx, c, http.MethodPost, "/keys/refresh", refreshRequest{Provider: name})
 }
 
 // Tokens returns the join tokens that have not ended.

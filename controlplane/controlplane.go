@@ -77,7 +77,7 @@ type Config struct {
 	// not. The audit log is the server's.
 	Consul *attest.ConsulConfig
 	// HTTPClient fetches the keys of identity providers, under a guard;
-	// default [http.DefaultClient].
+	// default: one that calls what their documents allow.
 	HTTPClient *http.Client
 	// Version of the program, to show.
 	Version string
@@ -109,7 +109,7 @@ type Server struct {
 
 	views       *views
 	endpoints   *endpoints
-	keyring     *keyring
+	providers   *providers
 	accounts    xds.Collection
 	passports   *passportKeys
 	proxies     *proxies
@@ -160,6 +160,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
+	providers, err := newProviders(keys, cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
+	}
 	record, err := audit.Open(filepath.Join(cfg.StateDir, "audit.jsonl"), cfg.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
@@ -185,7 +189,7 @@ func New(cfg Config) (*Server, error) {
 		opened:    make(chan struct{}),
 		self:      &self{},
 		endpoints: newEndpoints(filepath.Join(cfg.StateDir, "endpoints.json"), log, m.pushes),
-		keyring:   newKeyring(keys, cfg, log, m),
+		providers: providers,
 		passports: passports,
 		proxies:   newProxies(),
 		tokens:    tokens,
@@ -215,7 +219,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.views = newViews(map[string]*xds.Collection{
 		resource.EndpointType: &s.endpoints.collection,
-		providerType:          &s.keyring.collection,
+		providerType:          &s.providers.collection,
 		accountsType:          &s.accounts,
 		passportKeysType:      &s.passports.collection,
 		trustType:             &s.trusts,

@@ -47,3 +47,11 @@ func kick(c chan struct{}) {
 	default:
 	}
 }
+
+// sleep waits for d, or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

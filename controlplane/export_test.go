@@ -1,10 +1,8 @@
 package controlplane
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -12,22 +10,18 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
-	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // Parts that are tested on their own.
 var (
-	Debounce     = debounce
-	Mentions     = mentions
-	PublicKeys   = publicKeys
-	CheckKeysURL = checkKeysURL
+	Debounce = debounce
+	Mentions = mentions
 )
 
 // Their constants.
 const (
 	PushLead        = pushLead
 	PushGap         = pushGap
-	KeysEvery       = keysEvery
 	MaxPassportKeys = maxPassportKeys
 )
 
@@ -70,20 +64,6 @@ func (pk PassportKeys) Count(gateway string) int {
 	}
 	return len(set.Keys)
 }
-
-// Keyring is a keyring.
-type Keyring struct{ *keyring }
-
-// NewKeyring returns one that fetches with client.
-func NewKeyring(dir string, client *http.Client) Keyring {
-	log := slog.New(slog.DiscardHandler)
-	return Keyring{newKeyring(dir, Config{HTTPClient: client}, log, newMetrics(nil))}
-}
-
-// Use and Run are use and run.
-func (k Keyring) Use(documents ...*mesh.IdentityProvider) { k.use(documents) }
-
-func (k Keyring) Run(ctx context.Context) { k.run(ctx) }
 
 // Tidy does once what the server does every now and then.
 func Tidy(s *Server) { s.tidy() }

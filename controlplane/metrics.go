@@ -17,8 +17,6 @@ type metrics struct {
 	pushes                             prometheus.Counter
 	enrollments                        *prometheus.CounterVec
 	keysRefused                        prometheus.Counter
-	keysFetched                        *prometheus.GaugeVec
-	keysFailures                       *prometheus.CounterVec
 
 	renewalsFailed   *prometheus.CounterVec
 	rotations        *prometheus.CounterVec
@@ -76,14 +74,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "chancery_passport_keys_refused_total",
 			Help: "Passport keys of gateways that were refused because too many are in use.",
 		}),
-		keysFetched: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "chancery_provider_keys_fetched_timestamp_seconds",
-			Help: "When the keys of an identity provider were last fetched.",
-		}, []string{"provider"}),
-		keysFailures: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "chancery_provider_keys_failures_total",
-			Help: "Fetches of an identity provider's keys that failed.",
-		}, []string{"provider"}),
 
 		renewalsFailed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "chancery_certificate_renewals_failed_total",

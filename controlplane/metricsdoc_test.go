@@ -15,9 +15,9 @@ func TestMetricsOfIdentityAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|passport|rotation|svid|trust)\w*)"`)
+	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|passport|provider|rotation|svid|trust)\w*)"`)
 	found := 0
-	for _, dir := range []string{".", "../sidecar"} {
+	for _, dir := range []string{".", "../sidecar", "../extauthz/provider"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

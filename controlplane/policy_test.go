@@ -15,7 +15,7 @@ import (
 
 func TestPolicies(t *testing.T) {
 	t.Parallel()
-	idp := newIssuer(t, "down")
+	idp := down(t)
 	docs := withProvider(idp.URL)
 	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public, orders, plaintext]", 1) +
 		"mtls: permissive\nplaintext: {from: [10.0.0.0/8], passport: true}\n"

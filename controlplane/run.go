@@ -60,7 +60,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() error { s.endpoints.run(ctx); return nil })
 	work.Go(func() error { s.endpoints.file.run(ctx); return nil })
 	work.Go(func() error { s.saved.run(ctx); return nil })
-	work.Go(func() error { s.keyring.run(ctx); return nil })
+	work.Go(func() error { return s.providers.Run(ctx) })
 	work.Go(func() error { s.passports.run(ctx); return nil })
 	work.Go(func() error { s.upkeep(ctx); return nil })
 	work.Go(func() error { s.rotation.run(ctx, s.authorities); return nil })

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -18,9 +19,9 @@ type Status struct {
 	Quarantine []QuarantineStatus `json:"quarantine"`
 	Views      []ViewStatus       `json:"views"`
 	// Authority is nil until there are valid documents.
-	Authority *AuthorityStatus `json:"authority,omitempty"`
-	Services  []ServiceStatus  `json:"services"`
-	Providers []ProviderStatus `json:"providers"`
+	Authority *AuthorityStatus  `json:"authority,omitempty"`
+	Services  []ServiceStatus   `json:"services"`
+	Providers []provider.Status `json:"providers"`
 }
 
 // DocumentsStatus says how the documents are.
@@ -87,17 +88,6 @@ type InstanceStatus struct {
 	// MTLS says that its sidecar demands mutual TLS of all but the networks
 	// that its document lists, and that nobody shall reach it past that.
 	MTLS bool `json:"mtls"`
-}
-
-// ProviderStatus says how the keys of an identity provider are.
-type ProviderStatus struct {
-	Name   string `json:"name"`
-	Issuer string `json:"issuer"`
-	// FetchedAt is zero when there never were any.
-	FetchedAt   time.Time `json:"fetchedAt,omitzero"`
-	UsableUntil time.Time `json:"usableUntil,omitzero"`
-	// Error is why the last fetch failed.
-	Error string `json:"error,omitempty"`
 }
 
 // State is how a proxy stands with the resources of one type.

@@ -89,8 +89,14 @@ type IdentityProvider struct {
 	Claims    ClaimMapping
 	// ClockSkew is tolerated on `exp`, `nbf` and `iat`.
 	ClockSkew time.Duration
+	// Refresh is how often the keys are fetched.
+	Refresh time.Duration
 	// KeysMaxAge bounds the use of keys that could not be fetched again.
 	KeysMaxAge time.Duration
+	// JWKSHosts are hosts beside the issuer's where the keys may be.
+	JWKSHosts []string
+	// AllowPrivate lets it have private addresses: see [CheckAddress].
+	AllowPrivate bool
 	// IDTokenAudiences are the clients whose ID tokens are accepted; empty
 	// accepts none.
 	IDTokenAudiences []string

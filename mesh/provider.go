@@ -1,20 +1,29 @@
 package mesh
 
 import (
+	"net/netip"
 	"net/url"
 	"strings"
 )
 
 func (s scope) provider(form *providerForm) *IdentityProvider {
-	s.url("issuer", form.Issuer, form.AllowHTTP)
+	s.url("issuer", form.Issuer, form)
 	provider := &IdentityProvider{
-		Name:       s.name(),
-		Issuer:     form.Issuer,
-		Audiences:  form.Audiences,
-		Claims:     ClaimMapping(form.Claims),
-		ClockSkew:  form.ClockSkew.std(),
-		KeysMaxAge: form.KeysMaxAge.std(),
-		Opaque:     form.Tokens == "opaque",
+		Name:         s.name(),
+		Issuer:       form.Issuer,
+		Audiences:    form.Audiences,
+		Claims:       ClaimMapping(form.Claims),
+		ClockSkew:    form.ClockSkew.std(),
+		Refresh:      form.Refresh.std(),
+		KeysMaxAge:   form.KeysMaxAge.std(),
+		Opaque:       form.Tokens == "opaque",
+		AllowPrivate: form.AllowPrivate,
+	}
+	if form.Refresh > form.KeysMaxAge/2 {
+		s.fault("refresh", "must be at most half of keysMaxAge, %s, or one failure makes the keys useless", form.KeysMaxAge.std())
+	}
+	for _, h := range form.JWKSHosts {
+		provider.JWKSHosts = append(provider.JWKSHosts, string(h))
 	}
 	if form.IDToken != nil {
 		provider.IDTokenAudiences = form.IDToken.Audiences
@@ -32,14 +41,14 @@ func (s scope) introspection(form *providerForm) *Introspection {
 		return nil
 	}
 	if i.Endpoint != "" {
-		s.url("introspection.endpoint", i.Endpoint, form.AllowHTTP)
+		s.url("introspection.endpoint", i.Endpoint, form)
 	}
 	return &Introspection{Endpoint: i.Endpoint, Client: i.Client, Secret: string(i.Secret), Cache: i.Cache.std()}
 }
 
 // url checks what OpenID Connect Discovery 1.0, section 2, wants of issuers:
 // https, no query and no fragment.
-func (s scope) url(path, text string, allowHTTP bool) {
+func (s scope) url(path, text string, form *providerForm) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
@@ -48,10 +57,26 @@ func (s scope) url(path, text string, allowHTTP bool) {
 		s.fault(path, "must not have a user or password in it: remove them")
 	case strings.ContainsAny(text, "?#"):
 		s.fault(path, "must not have a query or fragment: remove it")
-	case u.Scheme == "https", u.Scheme == "http" && allowHTTP:
+	case u.Scheme == "https", u.Scheme == "http" && form.AllowHTTP:
+		s.callable(path, u.Hostname(), form.AllowPrivate)
 	case u.Scheme == "http":
 		s.fault(path, "must be https, or whoever is on the way to it can forge tokens: for a test, set allowHTTP: true")
 	default:
 		s.fault(path, "must be https, not %q", u.Scheme)
+	}
+}
+
+// callable checks a host that is written as an address. Names are judged by
+// what they resolve to when they are called.
+func (s scope) callable(path, host string, allowPrivate bool) {
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return
+	}
+	if err := CheckAddress(address, allowPrivate); err != nil {
+		s.fault(path, "%s", err)
 	}
 }

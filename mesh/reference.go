@@ -115,6 +115,7 @@ var scalarWords = map[reflect.Type]string{
 	reflect.TypeFor[timestamp]():     "date and time",
 	reflect.TypeFor[clientID]():      "client id",
 	reflect.TypeFor[Pattern]():       "path",
+	reflect.TypeFor[urlHost]():       "host of a URL",
 }
 
 func boundsWord(f field) string {

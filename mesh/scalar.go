@@ -183,6 +183,21 @@ func (a *listenAddress) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// urlHost is the host of a URL, with a port where it has one.
+type urlHost string
+
+const urlHostPattern = `^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`
+
+var validURLHost = regexp.MustCompile(urlHostPattern)
+
+func (h *urlHost) UnmarshalText(text []byte) error {
+	*h = urlHost(text)
+	if !validURLHost.Match(text) {
+		return fmt.Errorf("%q is not the host of a URL: write www.googleapis.com, or keys.example:8443", text)
+	}
+	return nil
+}
+
 // cidr is a network.
 type cidr struct{ netip.Prefix }
 

@@ -64,6 +64,7 @@ const durationPattern = `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`
 var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[name]():          {"type": "string", "pattern": namePattern},
 	reflect.TypeFor[trustDomain]():   {"type": "string", "pattern": trustDomainPattern},
+	reflect.TypeFor[urlHost]():       {"type": "string", "pattern": urlHostPattern},
 	reflect.TypeFor[duration]():      {"type": "string", "pattern": durationPattern},
 	reflect.TypeFor[period]():        {"type": "string", "pattern": "^(second|minute|hour)$|" + durationPattern},
 	reflect.TypeFor[listenAddress](): {"type": "string", "pattern": `^.*:[1-9][0-9]*$`},

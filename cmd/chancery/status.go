@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/extauthz/provider"
 )
 
 // adminFlags are the flags of commands that ask the control plane.
@@ -179,10 +180,12 @@ func held(s controlplane.ServiceStatus) string {
 	return ", HELD: " + s.Reason
 }
 
-func providerState(p controlplane.ProviderStatus) string {
+func providerState(p provider.Status) string {
 	var parts []string
 	if p.FetchedAt.IsZero() {
 		parts = append(parts, "NO KEYS: its tokens are refused")
+	} else if time.Now().After(p.UsableUntil) {
+		parts = append(parts, fmt.Sprintf("KEYS TOO OLD, %s: its tokens are refused", age(p.FetchedAt)))
 	} else {
 		parts = append(parts, fmt.Sprintf("keys are %s old, usable until %s", age(p.FetchedAt), p.UsableUntil.Format(time.RFC3339)))
 	}
