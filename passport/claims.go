@@ -1,49 +1,16 @@
 package passport
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
-
-// claims is the wire form.
-type claims struct {
-	IssuedAt int64    `json:"iat"`
-	Expires  int64    `json:"exp"`
-	Audience string   `json:"aud"`
-	ID       string   `json:"txn"`
-	Subject  string   `json:"sub"`
-	Scope    string   `json:"scope"`
-	Gateway  string   `json:"req_wl"`
-	User     userInfo `json:"tctx"`
-	Request  request  `json:"rctx"`
-}
-
-type userInfo struct {
-	Provider string   `json:"idp,omitempty"`
-	Tenant   string   `json:"tenant,omitempty"`
-	Groups   []string `json:"groups,omitzero"`
-	Client   string   `json:"client,omitempty"`
-
-	Bound map[string]string `json:"bound,omitempty"`
-}
-
-type request struct {
-	IP    string `json:"req_ip,omitempty"`
-	Authn string `json:"authn,omitempty"`
-
-	ACR      string   `json:"acr,omitempty"`
-	AMR      []string `json:"amr,omitempty"`
-	AuthTime int64    `json:"auth_time,omitempty"`
-
-	CredentialID       string `json:"cred_jti,omitempty"`
-	CredentialIssuedAt int64  `json:"cred_iat,omitempty"`
-}
 
 // check refuses what could not be verified, or read in two ways.
 func (p *Passport) check() error {
@@ -66,8 +33,8 @@ func (p *Passport) check() error {
 		slices.ContainsFunc(p.Scopes, func(s string) bool { return strings.Contains(s, " ") }) {
 		return errors.New("groups, scopes and amr must be identifiers")
 	}
-	if !p.ExpiresAt.After(p.IssuedAt) {
-		return errors.New("exp must be after iat")
+	if p.IssuedAt.IsZero() || !p.ExpiresAt.After(p.IssuedAt) {
+		return errors.New("iat and exp must be there, and exp after iat")
 	}
 	return nil
 }
@@ -76,99 +43,198 @@ func allIdentifiers(list []string) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !jose.IsIdentifier(s) })
 }
 
-func (p *Passport) encode() ([]byte, error) {
-	return json.Marshal(claims{
-		IssuedAt: p.IssuedAt.Unix(), Expires: p.ExpiresAt.Unix(),
-		Audience: p.Audience, ID: p.ID, Subject: p.Subject, Gateway: p.Gateway,
-		Scope: strings.Join(p.Scopes, " "),
-		User:  userInfo{Provider: p.Provider, Tenant: p.Tenant, Groups: p.Groups, Client: p.Client, Bound: p.Bound},
-		Request: request{
-			IP: p.ClientIP, Authn: p.Authn, ACR: p.ACR, AMR: p.AMR, AuthTime: unix(p.AuthTime),
-			CredentialID: p.CredentialID, CredentialIssuedAt: unix(p.CredentialIssuedAt),
-		},
-	})
+// encode writes the claims. It is not encoding/json's work, since a gateway does
+// it for each request; the names are those that [Passport.claim] and the two
+// below it read.
+func (p *Passport) encode() []byte {
+	b := make([]byte, 0, usualClaims)
+	b = strconv.AppendInt(append(b, `{"iat":`...), p.IssuedAt.Unix(), 10)
+	b = strconv.AppendInt(append(b, `,"exp":`...), p.ExpiresAt.Unix(), 10)
+	b = jose.AppendString(append(b, `,"aud":`...), p.Audience)
+	b = jose.AppendString(append(b, `,"txn":`...), p.ID)
+	b = jose.AppendString(append(b, `,"sub":`...), p.Subject)
+	b = jose.AppendString(append(b, `,"scope":`...), strings.Join(p.Scopes, " "))
+	b = jose.AppendString(append(b, `,"req_wl":`...), p.Gateway)
+	return append(p.appendRequest(p.appendUser(b)), '}')
 }
 
-// unix leaves out what is not known.
-func unix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
+func (p *Passport) appendUser(b []byte) []byte {
+	o := object{append(b, `,"tctx":`...), '{'}
+	o.text("idp", p.Provider)
+	o.text("tenant", p.Tenant)
+	if p.Groups != nil {
+		o.texts("groups", p.Groups)
 	}
-	return t.Unix()
-}
-
-// reader collects the first error of many reads.
-type reader struct{ err error }
-
-func (r *reader) string(o jose.Object, name string) string {
-	s, _, err := o.String(name)
-	r.err = errors.Join(r.err, err)
-	return s
-}
-
-func (r *reader) time(o jose.Object, name string) time.Time {
-	t, present, err := o.Time(name)
-	if !present {
-		err = fmt.Errorf("%w: no %q", ErrMalformed, name)
+	o.text("client", p.Client)
+	if len(p.Bound) > 0 {
+		o.name("bound")
+		bound := object{o.b, '{'}
+		for _, fact := range slices.Sorted(maps.Keys(p.Bound)) {
+			bound.text(fact, p.Bound[fact])
+		}
+		o.b = bound.end()
 	}
-	r.err = errors.Join(r.err, err)
-	return t
+	return o.end()
 }
 
-// moment is time for a member that need not be there.
-func (r *reader) moment(o jose.Object, name string) time.Time {
-	t, _, err := o.Time(name)
-	r.err = errors.Join(r.err, err)
-	return t
+func (p *Passport) appendRequest(b []byte) []byte {
+	o := object{append(b, `,"rctx":`...), '{'}
+	o.text("req_ip", p.ClientIP)
+	o.text("authn", p.Authn)
+	o.text("acr", p.ACR)
+	if len(p.AMR) > 0 {
+		o.texts("amr", p.AMR)
+	}
+	o.time("auth_time", p.AuthTime)
+	o.text("cred_jti", p.CredentialID)
+	o.time("cred_iat", p.CredentialIssuedAt)
+	return o.end()
 }
 
-func (r *reader) strings(o jose.Object, name string) []string {
-	list, _, err := o.Strings(name)
-	r.err = errors.Join(r.err, err)
-	return list
+// usualClaims has room for claims without many groups.
+const usualClaims = 768
+
+// object is one that is being written. Before is what stands before the next
+// member.
+type object struct {
+	b      []byte
+	before byte
 }
 
-// facts reads an object of texts.
-func (r *reader) facts(o jose.Object, name string) map[string]string {
-	object := r.object(o, name)
-	if object == nil {
-		return nil
-	}
-	facts := make(map[string]string, len(object))
-	for fact := range object {
-		facts[fact] = r.string(object, fact)
-	}
-	return facts
+func (o *object) name(name string) {
+	o.b = append(jose.AppendString(append(o.b, o.before), name), ':')
+	o.before = ','
 }
 
-func (r *reader) object(o jose.Object, name string) jose.Object {
-	v, ok := o[name].(jose.Object)
-	if _, present := o[name]; present && !ok {
-		r.err = errors.Join(r.err, fmt.Errorf("%w: %q is not an object", ErrMalformed, name))
+// text writes a member, unless it is not known.
+func (o *object) text(name, value string) {
+	if value != "" {
+		o.name(name)
+		o.b = jose.AppendString(o.b, value)
 	}
-	return v
 }
 
-func decode(o jose.Object) (*Passport, error) {
-	var r reader
-	user, request := r.object(o, "tctx"), r.object(o, "rctx")
-	p := &Passport{
-		ID: r.string(o, "txn"), Subject: r.string(o, "sub"), Audience: r.string(o, "aud"),
-		Gateway: r.string(o, "req_wl"), IssuedAt: r.time(o, "iat"), ExpiresAt: r.time(o, "exp"),
-		Provider: r.string(user, "idp"), Tenant: r.string(user, "tenant"), Groups: r.strings(user, "groups"), Client: r.string(user, "client"),
-		ClientIP: r.string(request, "req_ip"), Authn: r.string(request, "authn"),
-		Bound: r.facts(user, "bound"),
-		ACR:   r.string(request, "acr"), AMR: r.strings(request, "amr"), AuthTime: r.moment(request, "auth_time"),
-		CredentialID: r.string(request, "cred_jti"), CredentialIssuedAt: r.moment(request, "cred_iat"),
+func (o *object) texts(name string, list []string) {
+	o.name(name)
+	o.b = append(o.b, '[')
+	for i, s := range list {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.b = jose.AppendString(o.b, s)
 	}
-	if scope := r.string(o, "scope"); scope != "" {
-		p.Scopes = strings.Split(scope, " ")
+	o.b = append(o.b, ']')
+}
+
+func (o *object) time(name string, t time.Time) {
+	if !t.IsZero() {
+		o.name(name)
+		o.b = strconv.AppendInt(o.b, t.Unix(), 10)
 	}
-	if r.err != nil {
-		return nil, r.err
+}
+
+func (o *object) end() []byte {
+	if o.before == '{' {
+		o.b = append(o.b, '{')
+	}
+	return append(o.b, '}')
+}
+
+// decode reads claims. Members that it does not know may be there.
+func decode(claims []byte) (*Passport, error) {
+	in, err := jose.NewParser(claims)
+	if err != nil {
+		return nil, err
+	}
+	p := &Passport{}
+	err = in.Object(func(name string) error { return p.claim(in, name) })
+	if err == nil {
+		err = in.End()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return p, nil
+}
+
+func (p *Passport) claim(in *jose.Parser, name string) (err error) {
+	switch name {
+	case "iat":
+		p.IssuedAt, err = in.Time()
+	case "exp":
+		p.ExpiresAt, err = in.Time()
+	case "aud":
+		p.Audience, err = in.String()
+	case "txn":
+		p.ID, err = in.String()
+	case "sub":
+		p.Subject, err = in.String()
+	case "scope":
+		var scope string
+		if scope, err = in.String(); scope != "" {
+			p.Scopes = strings.Split(scope, " ")
+		}
+	case "req_wl":
+		p.Gateway, err = in.String()
+	case "tctx":
+		err = in.Object(func(name string) error { return p.userClaim(in, name) })
+	case "rctx":
+		err = in.Object(func(name string) error { return p.requestClaim(in, name) })
+	default:
+		err = in.Skip()
+	}
+	return err
+}
+
+func (p *Passport) userClaim(in *jose.Parser, name string) (err error) {
+	switch name {
+	case "idp":
+		p.Provider, err = in.String()
+	case "tenant":
+		p.Tenant, err = in.String()
+	case "groups":
+		p.Groups, err = in.Strings()
+	case "client":
+		p.Client, err = in.String()
+	case "bound":
+		err = in.Object(func(name string) error { return p.fact(in, name) })
+	default:
+		err = in.Skip()
+	}
+	return err
+}
+
+func (p *Passport) fact(in *jose.Parser, name string) (err error) {
+	if p.Bound == nil {
+		p.Bound = map[string]string{}
+	}
+	p.Bound[name], err = in.String()
+	return err
+}
+
+func (p *Passport) requestClaim(in *jose.Parser, name string) (err error) {
+	switch name {
+	case "req_ip":
+		p.ClientIP, err = in.String()
+	case "authn":
+		p.Authn, err = in.String()
+	case "acr":
+		p.ACR, err = in.String()
+	case "amr":
+		if p.AMR, err = in.Strings(); len(p.AMR) == 0 {
+			p.AMR = nil
+		}
+	case "auth_time":
+		p.AuthTime, err = in.Time()
+	case "cred_jti":
+		p.CredentialID, err = in.String()
+	case "cred_iat":
+		p.CredentialIssuedAt, err = in.Time()
+	default:
+		err = in.Skip()
+	}
+	return err
 }

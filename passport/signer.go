@@ -69,11 +69,7 @@ func (s *Signer) Mint(p *Passport) (string, error) {
 	if err := p.check(); err != nil {
 		return "", fmt.Errorf("mint passport: %w", err)
 	}
-	data, err := p.encode()
-	if err != nil {
-		return "", fmt.Errorf("mint passport: %w", err)
-	}
-	token, err := jose.Sign(s.header, data, s.algorithm, s.key)
+	token, err := jose.Sign(s.header, p.encode(), s.algorithm, s.key)
 	if err != nil {
 		return "", fmt.Errorf("mint passport: %w", err)
 	}

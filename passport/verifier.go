@@ -85,12 +85,11 @@ func (v *Verifier) Verify(token string) (*Passport, error) {
 }
 
 func (v *Verifier) verify(token string) (*Passport, error) {
-	t, err := parse(token)
+	t, h, err := split(token)
 	if err != nil {
 		return nil, err
 	}
-	id, _, _ := t.Header.String("kid")
-	key, ok := v.c.Keys.Key(id)
+	key, ok := v.c.Keys.Key(h.keyID)
 	if !ok {
 		return nil, ErrUnknownKey
 	}
@@ -98,29 +97,54 @@ func (v *Verifier) verify(token string) (*Passport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownKey, err)
 	}
-	if err := t.Verify(jose.Key{Algorithm: algorithm, Public: key.Public}); err != nil {
+	if err := t.Verify(jose.Key{Algorithm: algorithm, Public: key.Public}, h.algorithm); err != nil {
 		return nil, err
 	}
-	p, err := decode(t.Claims)
+	p, err := decode(t.Payload)
 	if err != nil {
 		return nil, err
 	}
 	return p, v.judge(p, key)
 }
 
-// parse accepts exactly the header that [Signer] writes: no member could change
-// which key is used or how.
-func parse(token string) (*jose.Token, error) {
-	t, err := jose.Parse(token, MaxSize)
+// header is what stands in that of a Passport.
+type header struct{ algorithm, keyID, typ string }
+
+// split takes a token apart. It accepts exactly the header that [Signer]
+// writes: no member could change which key is used or how.
+func split(token string) (*jose.Compact, header, error) {
+	var h header
+	t, err := jose.Split(token, MaxSize)
 	if err != nil {
-		return nil, err
+		return nil, h, err
 	}
-	typ, _, _ := t.Header.String("typ")
-	if _, ok := t.Header["kid"].(string); !ok || typ != Type || len(t.Header) != 3 {
-		return nil, fmt.Errorf("%w: header must be alg, kid and typ %q", ErrMalformed, Type)
+	in, err := jose.NewParser(t.Header)
+	if err != nil {
+		return nil, h, err
 	}
-	return t, nil
+	err = in.Object(func(name string) (err error) {
+		switch name {
+		case "alg":
+			h.algorithm, err = in.String()
+		case "kid":
+			h.keyID, err = in.String()
+		case "typ":
+			h.typ, err = in.String()
+		default:
+			err = errHeader
+		}
+		return err
+	})
+	if err == nil {
+		err = in.End()
+	}
+	if err == nil && (h.algorithm == "" || h.keyID == "" || h.typ != Type) {
+		err = errHeader
+	}
+	return t, h, err
 }
+
+var errHeader = fmt.Errorf("%w: header must be alg, kid and typ %q", ErrMalformed, Type)
 
 func (v *Verifier) judge(p *Passport, key Key) error {
 	now := v.c.Now()
@@ -149,13 +173,12 @@ func (v *Verifier) judge(p *Passport, key Key) error {
 // key that it names. What it says is anybody's claim: show it, but decide
 // nothing by it.
 func Inspect(token string) (p *Passport, keyID string, err error) {
-	t, err := parse(token)
+	t, h, err := split(token)
 	if err == nil {
-		p, err = decode(t.Claims)
+		p, err = decode(t.Payload)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("inspect passport: %w", err)
 	}
-	keyID, _, _ = t.Header.String("kid")
-	return p, keyID, nil
+	return p, h.keyID, nil
 }

@@ -26,63 +26,93 @@ var (
 	ErrAlgorithm = fmt.Errorf("%w: algorithm is not the key's", ErrSignature)
 )
 
-// Token is a parsed JWS in compact serialization. Nothing in it is to be
-// believed before [Token.Verify].
-type Token struct {
-	Header Object
-	Claims Object
+// Compact is a JWS in compact serialization, taken apart. Nothing in it is to be
+// believed before [Compact.Verify].
+type Compact struct {
+	// Header and Payload are decoded, and nothing more.
+	Header, Payload []byte
 
-	algorithm    string
 	signingInput string
 	signature    []byte
 }
 
-// Parse reads a token of at most limit bytes, whose payload are claims. It
-// accepts exactly one encoding of each token, so what was hashed, cached or
-// revoked has no twin.
+// Split takes a token of at most limit bytes apart. It accepts exactly one
+// encoding of each token, so what was hashed, cached or revoked has no twin.
+func Split(token string, limit int) (*Compact, error) {
+	if len(token) > limit {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, limit)
+	}
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	if !ok {
+		return nil, fmt.Errorf("%w: not three segments", ErrMalformed)
+	}
+	c := &Compact{signingInput: token[:len(header)+1+len(payload)]}
+	var err error
+	if c.Header, err = Decode(header); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	if c.Payload, err = Decode(payload); err != nil {
+		return nil, fmt.Errorf("payload: %w", err)
+	}
+	if c.signature, err = Decode(signature); err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
+	}
+	return c, nil
+}
+
+// Verify checks the signature by key, with key's own algorithm, which must be
+// the one that the header claims.
+func (c *Compact) Verify(key Key, claimed string) error {
+	if claimed != key.Algorithm {
+		return ErrAlgorithm
+	}
+	if methods[key.Algorithm].Verify(c.signingInput, c.signature, key.Public) != nil {
+		return ErrSignature
+	}
+	return nil
+}
+
+// Token is a parsed JWS. Nothing in it is to be believed before [Token.Verify].
+type Token struct {
+	Header Object
+	Claims Object
+
+	algorithm string
+	compact   *Compact
+}
+
+// Parse reads a token of at most limit bytes, whose payload are claims, as
+// [Split] does.
 func Parse(token string, limit int) (*Token, error) {
-	t, payload, err := parseJWS(token, limit)
+	t, err := parseJWS(token, limit)
 	if err != nil {
 		return nil, err
 	}
-	if t.Claims, err = ParseObject(payload); err != nil {
+	if t.Claims, err = ParseObject(t.compact.Payload); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
 	return t, nil
 }
 
-func parseJWS(token string, limit int) (t *Token, payload []byte, err error) {
-	if len(token) > limit {
-		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, limit)
+func parseJWS(token string, limit int) (*Token, error) {
+	c, err := Split(token, limit)
+	if err != nil {
+		return nil, err
 	}
-	header, rest, _ := strings.Cut(token, ".")
-	claims, signature, ok := strings.Cut(rest, ".")
-	if !ok {
-		return nil, nil, fmt.Errorf("%w: not three segments", ErrMalformed)
+	t := &Token{compact: c}
+	if err := t.parseHeader(); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
 	}
-	t = &Token{signingInput: token[:len(header)+1+len(claims)]}
-	if err := t.parseHeader(header); err != nil {
-		return nil, nil, fmt.Errorf("header: %w", err)
-	}
-	if payload, err = Decode(claims); err != nil {
-		return nil, nil, fmt.Errorf("claims: %w", err)
-	}
-	if t.signature, err = Decode(signature); err != nil {
-		return nil, nil, fmt.Errorf("signature: %w", err)
-	}
-	return t, payload, nil
+	return t, nil
 }
 
 // refusedMembers of a header change how a token is read, or ask for a key of
 // the token's own choice.
 var refusedMembers = []string{"crit", "b64", "zip", "enc", "jwk", "jku", "x5u"}
 
-func (t *Token) parseHeader(s string) error {
-	data, err := Decode(s)
-	if err != nil {
-		return err
-	}
-	if t.Header, err = ParseObject(data); err != nil {
+func (t *Token) parseHeader() (err error) {
+	if t.Header, err = ParseObject(t.compact.Header); err != nil {
 		return err
 	}
 	for _, name := range refusedMembers {
@@ -113,15 +143,7 @@ func Decode(s string) ([]byte, error) {
 func (t *Token) Algorithm() string { return t.algorithm }
 
 // Verify checks the signature by key, with key's own algorithm.
-func (t *Token) Verify(key Key) error {
-	if t.algorithm != key.Algorithm {
-		return ErrAlgorithm
-	}
-	if methods[key.Algorithm].Verify(t.signingInput, t.signature, key.Public) != nil {
-		return ErrSignature
-	}
-	return nil
-}
+func (t *Token) Verify(key Key) error { return t.compact.Verify(key, t.algorithm) }
 
 // Sign signs claims (JSON) under a header that is encoded already.
 func Sign(encodedHeader string, claims []byte, algorithm string, key crypto.PrivateKey) (string, error) {

@@ -21,14 +21,18 @@ const maxDepth = 32
 // ParseObject reads one JSON object and refuses what parsers disagree on:
 // duplicate members, text that is not Unicode, anything after the object.
 func ParseObject(data []byte) (Object, error) {
-	if !utf8.Valid(data) || !json.Valid(data) {
-		return nil, fmt.Errorf("%w: not JSON in UTF-8", ErrMalformed)
+	p, err := NewParser(data)
+	if err != nil {
+		return nil, err
 	}
-	p := parser{rest: string(data), maxDepth: maxDepth}
-	if p.next() != '{' {
-		return nil, fmt.Errorf("%w: not a JSON object", ErrMalformed)
+	o, err := p.object()
+	if err == nil {
+		err = p.End()
 	}
-	return p.object(0)
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // String returns a member that must be a string if it is there.
@@ -72,12 +76,19 @@ func (o Object) Time(name string) (t time.Time, present bool, err error) {
 		return time.Time{}, false, nil
 	}
 	number, _ := v.(json.Number)
-	f, err := number.Float64()
+	if t, err = date(number); err != nil {
+		return t, true, fmt.Errorf("%q: %w", name, err)
+	}
+	return t, true, nil
+}
+
+func date(n json.Number) (time.Time, error) {
+	f, err := n.Float64()
 	if err != nil || f < 0 || f > maxDate {
-		return time.Time{}, true, fmt.Errorf("%w: %q is not a date", ErrMalformed, name)
+		return time.Time{}, fmt.Errorf("%w: not a date", ErrMalformed)
 	}
 	seconds, fraction := math.Modf(f)
-	return time.Unix(int64(seconds), int64(fraction*1e9)), true, nil
+	return time.Unix(int64(seconds), int64(fraction*1e9)), nil
 }
 
 // maxIdentifier bounds what names a user, group, tenant or client.
@@ -87,6 +98,22 @@ const maxIdentifier = 1024
 // like nothing else, without space around it. Strings that differ in bytes
 // name different ones; nothing is normalized.
 func IsIdentifier(s string) bool {
-	return s != "" && len(s) <= maxIdentifier && utf8.ValidString(s) && strings.TrimSpace(s) == s &&
+	if s == "" || len(s) > maxIdentifier || s[0] == ' ' || s[len(s)-1] == ' ' {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return isIdentifier(s)
+		}
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// isIdentifier looks at text that is not ASCII.
+func isIdentifier(s string) bool {
+	return utf8.ValidString(s) && strings.TrimSpace(s) == s &&
 		strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

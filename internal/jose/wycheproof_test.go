@@ -49,7 +49,7 @@ func verify(jwk json.RawMessage, jws string) error {
 	}
 	var errs []error
 	for _, o := range keys {
-		token, _, err := jose.ParseJWS(jws, 16<<10)
+		token, err := jose.ParseJWS(jws, 16<<10)
 		if err != nil {
 			return err
 		}
