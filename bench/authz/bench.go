@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/passport"
@@ -24,9 +26,10 @@ type supply func(ctx context.Context) (calls []*call, fresh bool, err error)
 
 // row is a server under one kind of load.
 type row struct {
-	name, server string
-	supply       supply
-	judge        judge
+	key, name string
+	server    string
+	supply    supply
+	judge     judge
 	// base is the row that this one is compared with, nil for none.
 	base *row
 	// turns that were measured, one a round.
@@ -54,45 +57,68 @@ const (
 	freshPassports = 10000
 )
 
-// rows are what is measured. Null gets what the row gets that it is the base of.
-func (b *bench) rows(ctx context.Context) (rows map[string]*row, order []*row, err error) {
+// table are the rows in their order.
+type table []*row
+
+func (t table) row(key string) *row {
+	for _, r := range t {
+		if r.key == key {
+			return r
+		}
+	}
+	return nil
+}
+
+// table returns what is measured.
+func (b *bench) table(ctx context.Context) (table, error) {
 	edge, err := b.world.edgeCalls(ctx, cycle, false, b.merged)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	service, err := b.world.serviceCalls(ctx, cycle, false, b.merged)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	verifier, err := passport.NewVerifier(passport.VerifierConfig{TrustDomain: domain, Keys: b.world.passportKeys()})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	same := func(calls []*call) supply {
 		return func(context.Context) ([]*call, bool, error) { return calls, false, nil }
 	}
 	newTokens := b.freshTokens()
-	atEdge := &row{name: "null", server: serverNull, supply: same(edge), judge: takesAnything}
-	atService := &row{name: "null, at a service", server: serverNull, supply: same(service), judge: takesAnything}
-	floorNew := &row{name: "floor, new tokens", server: serverFloor, supply: newTokens, judge: decides}
-	rows = map[string]*row{
-		"null":         atEdge,
-		"null-service": atService,
-		"floor-w1":     {name: "floor W1", server: serverFloor, supply: same(edge), judge: decides, base: atEdge},
-		"floor-w2":     {name: "floor W2", server: serverFloorMints, supply: same(edge), judge: mints(verifier), base: atEdge},
-		"w1":           {name: "W1", server: serverDecides, supply: same(edge), judge: decides, base: atEdge},
-		"w2":           {name: "W2", server: serverMints, supply: same(edge), judge: mints(verifier), base: atEdge},
-		"w3":           {name: "W3", server: serverService, supply: b.freshPassports, judge: decides, base: atService},
-		"w3-repeat":    {name: "W3, the same again", server: serverService, supply: same(service), judge: decides, base: atService},
-		"floor-new":    floorNew,
-		"new":          {name: "W1, new tokens", server: serverDecides, supply: newTokens, judge: decides, base: floorNew},
+	null := &row{key: "null", name: "null", server: serverNull, supply: same(edge), judge: takesAnything}
+	beside := &row{key: "null-service", name: "null, at a service", server: serverNull, supply: same(service), judge: takesAnything}
+	floor := &row{key: "floor-new", name: "floor, new tokens", server: serverFloor, supply: newTokens, judge: decides}
+	return table{
+		null,
+		{key: "transport", name: "null, our transport", server: serverTransport, supply: same(edge), judge: takesAnything, base: null},
+		{key: "floor-w1", name: "floor W1", server: serverFloor, supply: same(edge), judge: decides, base: null},
+		{key: "w1", name: "W1", server: serverDecides, supply: same(edge), judge: decides, base: null},
+		{key: "floor-w2", name: "floor W2", server: serverFloorMints, supply: same(edge), judge: mints(verifier), base: null},
+		{key: "w2", name: "W2", server: serverMints, supply: same(edge), judge: mints(verifier), base: null},
+		floor,
+		{key: "new", name: "W1, new tokens", server: serverDecides, supply: newTokens, judge: decides, base: floor},
+		beside,
+		{key: "w3", name: "W3", server: serverService, supply: b.freshPassports, judge: decides, base: beside},
+		{key: "w3-repeat", name: "W3, the same again", server: serverService, supply: same(service), judge: decides, base: beside},
+	}, nil
+}
+
+// only keeps the rows that are asked for, and what they are compared with.
+func (t table) only(keys string) table {
+	var kept table
+	for _, r := range t {
+		if slices.Contains(strings.Split(keys, ","), r.key) {
+			if r.base != nil && kept.row(r.base.key) == nil {
+				kept = append(kept, r.base)
+			}
+			if kept.row(r.key) == nil {
+				kept = append(kept, r)
+			}
+		}
 	}
-	for _, key := range []string{
-		"null", "floor-w1", "w1", "floor-w2", "w2", "floor-new", "new", "null-service", "w3", "w3-repeat",
-	} {
-		order = append(order, rows[key])
-	}
-	return rows, order, nil
+	return kept
 }
 
 // freshTokens gives each round's tokens to those two that share it: to each of
@@ -116,30 +142,33 @@ func (b *bench) freshPassports(ctx context.Context) ([]*call, bool, error) {
 }
 
 // measure runs the rounds. Each has another order.
-func (b *bench) measure(ctx context.Context) (figures, error) {
-	rows, order, err := b.rows(ctx)
+func (b *bench) measure(ctx context.Context) (table, error) {
+	rows, err := b.table(ctx)
 	if err != nil {
-		return figures{}, err
+		return nil, err
+	}
+	if b.only != "" {
+		rows = rows.only(b.only)
 	}
 	fmt.Printf("%d rounds, turns of %s, %d checks in flight over %d connections\n\n", b.rounds, b.turn, inFlight, connections)
-	for _, r := range order {
+	for _, r := range rows {
 		if _, err := b.take(ctx, r); err != nil {
-			return figures{}, err // the first turn warms up
+			return nil, err // the first turn warms up
 		}
 	}
-	shuffled := append([]*row(nil), order...)
+	shuffled := slices.Clone(rows)
 	for range b.rounds {
 		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		for _, r := range shuffled {
 			t, err := b.take(ctx, r)
 			if err != nil {
-				return figures{}, err
+				return nil, err
 			}
 			r.turns = append(r.turns, t)
 		}
 	}
-	printTable(order)
-	return newFigures(rows, b.rounds), nil
+	rows.print()
+	return rows, nil
 }
 
 // take is one turn of a row.

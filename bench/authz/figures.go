@@ -31,13 +31,13 @@ type figures struct {
 	Wrong      int64   `json:"wrong"`
 }
 
-func newFigures(rows map[string]*row, rounds int) figures {
+func newFigures(rows table, rounds int) figures {
 	f := figures{
 		Rounds:  rounds,
-		NullCPU: rows["null"].cpu(), NullServiceCPU: rows["null-service"].cpu(),
-		W1CPU: rows["w1"].cpu(), W2CPU: rows["w2"].cpu(), W3CPU: rows["w3"].cpu(), W3RepeatCPU: rows["w3-repeat"].cpu(),
-		W1: rows["w1"].ratio(), W2: rows["w2"].ratio(), W3: rows["w3"].ratio(), W3Repeat: rows["w3-repeat"].ratio(),
-		FloorW1: rows["floor-w1"].ratio(), FloorW2: rows["floor-w2"].ratio(), NewVsFloor: rows["new"].ratio(),
+		NullCPU: rows.row("null").cpu(), NullServiceCPU: rows.row("null-service").cpu(),
+		W1CPU: rows.row("w1").cpu(), W2CPU: rows.row("w2").cpu(), W3CPU: rows.row("w3").cpu(), W3RepeatCPU: rows.row("w3-repeat").cpu(),
+		W1: rows.row("w1").ratio(), W2: rows.row("w2").ratio(), W3: rows.row("w3").ratio(), W3Repeat: rows.row("w3-repeat").ratio(),
+		FloorW1: rows.row("floor-w1").ratio(), FloorW2: rows.row("floor-w2").ratio(), NewVsFloor: rows.row("new").ratio(),
 	}
 	for _, r := range rows {
 		for _, t := range r.turns {
@@ -109,10 +109,10 @@ func (r *row) median(of func(round int, t turn) float64) float64 {
 // round keeps what can be believed.
 func round(x float64) float64 { return math.Round(x*1000) / 1000 }
 
-func printTable(rows []*row) {
+func (t table) print() {
 	fmt.Printf("  %-20s %9s %8s %8s %8s %7s %8s %7s %9s %7s %6s\n", "",
 		"checks/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "allocs", "KB", "× base", "+ µs", "MiB")
-	for _, r := range rows {
+	for _, r := range t {
 		var all []time.Duration
 		for _, t := range r.turns {
 			all = append(all, t.times...)

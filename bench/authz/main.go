@@ -28,6 +28,7 @@ type options struct {
 	turn     time.Duration
 	merged   bool
 	profiles string
+	only     string
 }
 
 func main() {
@@ -46,6 +47,7 @@ func run(ctx context.Context) error {
 	flag.DurationVar(&o.turn, "turn", time.Second, "length of a turn")
 	flag.BoolVar(&o.merged, "merged", false, "send headers as an Envoy does that is not told to send them raw")
 	flag.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of each server")
+	flag.StringVar(&o.only, "only", "", "measure these rows alone, separated by commas, with what they are compared with; no figures then")
 	server := flag.String("serve", "", "serve as one of the servers (for this program's own use)")
 	dir := flag.String("dir", "", "directory of keys and sockets (for this program's own use)")
 	flag.Parse()
@@ -67,10 +69,11 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	b := &bench{options: o, world: w, dir: dir, servers: map[string]*process{}}
 	defer func() { err = errors.Join(err, b.close()) }()
-	f, err := b.measure(ctx)
-	if err != nil {
+	rows, err := b.measure(ctx)
+	if err != nil || o.only != "" {
 		return err
 	}
+	f := newFigures(rows, o.rounds)
 	line, err := json.Marshal(f)
 	fmt.Printf("\n%s\n", line)
 	return errors.Join(err, f.promises())

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -29,6 +30,7 @@ import (
 // The servers that are measured.
 const (
 	serverNull       = "null"
+	serverTransport  = "transport"
 	serverFloor      = "floor"
 	serverFloorMints = "floor-mints"
 	serverDecides    = "decides"
@@ -56,7 +58,7 @@ func serve(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("unix", filepath.Join(dir, name))
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
 	if err != nil {
 		return err
 	}
@@ -124,6 +126,10 @@ func newServer(name string, w *world, dir string) (*grpc.Server, error) {
 	switch name {
 	case serverNull:
 		checks = null{}
+	case serverTransport:
+		server := grpc.NewServer(wire.ServerOptions()...)
+		wire.Register(server, transport{})
+		return server, nil
 	case serverFloor:
 		checks = newFloor(w, false)
 	case serverFloorMints:
