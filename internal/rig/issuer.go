@@ -41,6 +41,15 @@ func (r *Rig) startIssuer(ctx context.Context) error {
 // Token returns a new access token. Claims replace the issuer's usual ones; nil
 // removes one.
 func (i *Issuer) Token(ctx context.Context, claims map[string]any) (string, error) {
+	return i.mint(ctx, "/mint", claims)
+}
+
+// IDToken returns a new ID token of the same user.
+func (i *Issuer) IDToken(ctx context.Context, claims map[string]any) (string, error) {
+	return i.mint(ctx, "/mint-id", claims)
+}
+
+func (i *Issuer) mint(ctx context.Context, path string, claims map[string]any) (string, error) {
 	if claims == nil {
 		claims = map[string]any{}
 	}
@@ -48,7 +57,7 @@ func (i *Issuer) Token(ctx context.Context, claims map[string]any) (string, erro
 	if err != nil {
 		return "", err
 	}
-	token, err := call(ctx, http.DefaultClient, http.MethodPost, fmt.Sprintf("http://%s/mint", i.MintAddress), body)
+	token, err := call(ctx, http.DefaultClient, http.MethodPost, fmt.Sprintf("http://%s%s", i.MintAddress, path), body)
 	if err != nil {
 		return "", fmt.Errorf("mint a token: %w", err)
 	}

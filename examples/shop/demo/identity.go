@@ -166,7 +166,11 @@ func joinedAgain(ctx context.Context, s *shop) (string, error) {
 // svid is what somebody has who has read the state directory of a service's
 // agent.
 func (s *shop) svid(service string) (*tls.Certificate, error) {
-	data, err := os.ReadFile(filepath.Join(s.Instances(service)[0].Agent.State, "svid.pem"))
+	return certificateIn(s.Instances(service)[0].Agent.State)
+}
+
+func certificateIn(state string) (*tls.Certificate, error) {
+	data, err := os.ReadFile(filepath.Join(state, "svid.pem"))
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type chapter struct {
 
 var chapters = []chapter{
 	{"Who may come in", credentials},
+	{"By what else", logins},
 	{"Who speaks for whom", passports},
 	{"Which workload it is", identities},
 	{"Which way", paths},

@@ -57,6 +57,10 @@ type request struct {
 	path     string
 	token    string
 	passport string
+	// idToken and apiKey are in headers of their own; user and password are of
+	// Basic authentication.
+	idToken, apiKey string
+	user, password  string
 	// via is the address that a workload sends it to in the clear, instead of
 	// the public gateway; host is the service that it asks for there.
 	via, host string
@@ -98,6 +102,15 @@ func (s *shop) sendBy(ctx context.Context, client *http.Client, q request) (repl
 	}
 	if q.token != "" {
 		r.Header.Set("Authorization", "Bearer "+q.token)
+	}
+	if q.idToken != "" {
+		r.Header.Set("X-Id-Token", q.idToken)
+	}
+	if q.apiKey != "" {
+		r.Header.Set("X-Api-Key", q.apiKey)
+	}
+	if q.user != "" {
+		r.SetBasicAuth(q.user, q.password)
 	}
 	if q.passport != "" {
 		r.Header.Set(passport.Header, q.passport)

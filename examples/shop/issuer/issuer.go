@@ -63,24 +63,30 @@ func document(v any) http.Handler {
 	})
 }
 
-// Mint serves POST /mint, which signs any claims that it is sent: keep it on
-// loopback. They replace the defaults of [Issuer.Token]; null removes one.
+// Mint serves POST /mint and /mint-id, which sign any claims that they are sent:
+// keep it on loopback. They replace the defaults of [Issuer.Token] and
+// [Issuer.IDToken]; null removes one.
 func (i *Issuer) Mint() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /mint", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /mint", minted(i.Token))
+	mux.HandleFunc("POST /mint-id", minted(i.IDToken))
+	return mux
+}
+
+func minted(mint func(jwt.MapClaims) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		var claims jwt.MapClaims
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&claims); err != nil {
 			http.Error(w, "claims must be a JSON object", http.StatusBadRequest)
 			return
 		}
-		token, err := i.Token(claims)
+		token, err := mint(claims)
 		if err != nil {
 			http.Error(w, "token could not be signed", http.StatusInternalServerError)
 			return
 		}
 		_, _ = w.Write([]byte(token))
-	})
-	return mux
+	}
 }
 
 // Token signs an access token (RFC 9068) for a salesperson, good for an hour,
@@ -91,10 +97,25 @@ func (i *Issuer) Token(claims jwt.MapClaims) (string, error) {
 		"iss": i.url, "aud": "shop-api", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 		"sub": "ada", "groups": []string{"sales"}, "tenant": "acme", "client_id": "web",
 	}
+	return i.sign("at+jwt", all, claims)
+}
+
+// IDToken signs the ID token (OpenID Connect Core 1.0) of the same person, who
+// has just logged in.
+func (i *Issuer) IDToken(claims jwt.MapClaims) (string, error) {
+	now := time.Now()
+	all := jwt.MapClaims{
+		"iss": i.url, "aud": "web", "azp": "web", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		"auth_time": now.Unix(), "sub": "ada", "tenant": "acme",
+	}
+	return i.sign("JWT", all, claims)
+}
+
+func (i *Issuer) sign(typ string, all, claims jwt.MapClaims) (string, error) {
 	maps.Copy(all, claims)
 	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, all)
-	token.Header["kid"], token.Header["typ"] = keyID, "at+jwt"
+	token.Header["kid"], token.Header["typ"] = keyID, typ
 	signed, err := token.SignedString(i.key)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)

@@ -68,6 +68,7 @@ type call struct{ service, method, path string }
 var operations = map[string][]operation{
 	"orders": {
 		{route: "GET /orders/{id}", call: &call{"inventory", "GET", "/stock/{id}"}},
+		{route: "DELETE /orders/{id}"},
 		{route: "POST /orders", call: &call{"inventory", "POST", "/stock/7/reservations"}},
 	},
 	"payments": {
