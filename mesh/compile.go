@@ -133,6 +133,7 @@ func (s scope) meshWide(form *meshForm) {
 	s.mesh.TrustDomain = string(form.TrustDomain)
 	s.mesh.PassportLifetime = form.Passport.Lifetime.std()
 	s.mesh.Certificates = s.certificates(form.Certificates)
+	s.mesh.Decisions = form.Decisions.over(standardDecisions)
 }
 
 func (s scope) certificates(form certificatesForm) CertificateLifetimes {

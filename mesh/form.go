@@ -33,6 +33,20 @@ type meshForm struct {
 	TrustDomain  trustDomain      `yaml:"trustDomain" required:"write a domain name of yours, such as shop.example" doc:"SPIFFE trust domain of all workloads, and the audience of Passports."`
 	Passport     passportForm     `yaml:"passport" doc:"The internal identity statement that gateways mint."`
 	Certificates certificatesForm `yaml:"certificates" doc:"How long certificates of workloads are good."`
+	Decisions    decisionsForm    `yaml:"decisions" doc:"What agents write down of the decisions that they make."`
+}
+
+type decisionsForm struct {
+	Log    string     `yaml:"log" enum:"best-effort,required,off" doc:"best-effort: no decision waits for its record, and what is lost is counted. required: a request gets no answer, but for a 503, before its record is on disk. off: nothing is written. In a Mesh best-effort if not set, in a Gateway as in the Mesh."`
+	Redact redactForm `yaml:"redact" doc:"What records tell of people. What is not set is as in the Mesh."`
+}
+
+type redactForm struct {
+	User   string `yaml:"user" enum:"keep,hash,omit" doc:"The user. hash: equal ones are found, by who has the agents' key. keep if not set."`
+	Tenant string `yaml:"tenant" enum:"keep,hash,omit" doc:"The tenant; keep if not set."`
+	Client string `yaml:"client" enum:"keep,hash,omit" doc:"The OAuth client; keep if not set."`
+	IP     string `yaml:"ip" enum:"keep,network,hash,omit" doc:"The client's address. network: its /24, or /48 of IPv6. network if not set."`
+	Path   string `yaml:"path" enum:"keep,route,hash,omit" doc:"The path. route: the route's pattern, such as /orders/{id}. keep if not set."`
 }
 
 type certificatesForm struct {
@@ -90,6 +104,7 @@ type gatewayForm struct {
 	DenyStatus   uint32             `yaml:"denyStatus" max:"403" doc:"403: nobody is told whether to authenticate. If not set, that is 401."`
 	MaxStaleness duration           `yaml:"maxStaleness" min:"10s" max:"168h" doc:"Without word of the control plane for so long, all requests are refused, since revocations are not heard of. If not set, they are never for that."`
 	Data         []string           `yaml:"data" max:"100" doc:"Data documents that conditions may read, as data.NAME."`
+	Decisions    decisionsForm      `yaml:"decisions" doc:"What its agents write down of the decisions that they make, where that is not as in the Mesh."`
 	Tenants      []string           `yaml:"tenants" min:"1" max:"1000" doc:"Tenants whose users may come in; all, and users without a tenant, if not set."`
 	PeerLimit    peerLimitForm      `yaml:"peerLimit" doc:"Limit per client address, applied before anything is authenticated."`
 	Routes       []gatewayRouteForm `yaml:"routes" max:"1000" doc:"What it lets through. The first that matches wins; what matches none is answered with 404."`

@@ -13,6 +13,7 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 		TLS:       s.gatewayTLS(form),
 		Tenants:   form.Tenants,
 		Answers:   s.answers(form.DenyStatus, form.MaxStaleness, form.Data),
+		Decisions: s.decisions(form.Decisions),
 		PeerLimit: s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
 	}
 	s.oneNamespace()

@@ -60,6 +60,8 @@ type Mesh struct {
 	// PassportLifetime is how long a Passport is valid.
 	PassportLifetime time.Duration
 	Certificates     CertificateLifetimes
+	// Decisions are those beside services.
+	Decisions Decisions
 	// Sorted by name.
 	Providers []*IdentityProvider
 	Gateways  []*Gateway
@@ -143,6 +145,7 @@ type Gateway struct {
 	// Authentication of routes that say nothing else.
 	Authentication Authentication
 	Answers
+	Decisions Decisions
 	// PeerLimit bounds the requests of one client address before anything is
 	// authenticated.
 	PeerLimit RateLimit

@@ -29,6 +29,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 		RefuseSelfSigned: g.Profile == mesh.ProfilePublic,
 	}
 	p.Providers, p.Accounts = sources(g)
+	p.Decisions = decisions(g.Decisions)
 	for _, r := range g.Routes {
 		p.Routes = append(p.Routes, &chancerypb.RoutePolicy{
 			Name:           r.ID(),
@@ -49,6 +50,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 func Service(m *mesh.Mesh, s *mesh.Service) *chancerypb.Policy {
 	p := policy(m, identity.ID{Role: identity.RoleService, Name: s.Name}, s.Answers)
 	p.Gateways, p.ClearPassport = s.Gateways, s.TakesClearPassport()
+	p.Decisions = decisions(m.Decisions)
 	for _, r := range s.Routes {
 		p.Routes = append(p.Routes, &chancerypb.RoutePolicy{
 			Name:           r.ID(),
@@ -101,6 +103,14 @@ func policy(m *mesh.Mesh, id identity.ID, answers mesh.Answers) *chancerypb.Poli
 		}
 	}
 	return p
+}
+
+func decisions(d mesh.Decisions) *chancerypb.Decisions {
+	log := map[mesh.DecisionLog]chancerypb.Decisions_Log{
+		mesh.DecisionLogRequired: chancerypb.Decisions_REQUIRED, mesh.DecisionLogOff: chancerypb.Decisions_OFF,
+	}
+	r := d.Redact
+	return &chancerypb.Decisions{Log: log[d.Log], User: r.User, Tenant: r.Tenant, Client: r.Client, Ip: r.IP, Path: r.Path}
 }
 
 func authentication(a mesh.Authentication) *chancerypb.Authentication {

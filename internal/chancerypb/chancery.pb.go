@@ -28,6 +28,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Decisions_Log int32
+
+const (
+	// No decision waits for its record.
+	Decisions_BEST_EFFORT Decisions_Log = 0
+	// Nothing is answered whose record is not on disk.
+	Decisions_REQUIRED Decisions_Log = 1
+	Decisions_OFF      Decisions_Log = 2
+)
+
+// Enum value maps for Decisions_Log.
+var (
+	Decisions_Log_name = map[int32]string{
+		0: "BEST_EFFORT",
+		1: "REQUIRED",
+		2: "OFF",
+	}
+	Decisions_Log_value = map[string]int32{
+		"BEST_EFFORT": 0,
+		"REQUIRED":    1,
+		"OFF":         2,
+	}
+)
+
+func (x Decisions_Log) Enum() *Decisions_Log {
+	p := new(Decisions_Log)
+	*p = x
+	return p
+}
+
+func (x Decisions_Log) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Decisions_Log) Descriptor() protoreflect.EnumDescriptor {
+	return file_chancery_proto_enumTypes[0].Descriptor()
+}
+
+func (Decisions_Log) Type() protoreflect.EnumType {
+	return &file_chancery_proto_enumTypes[0]
+}
+
+func (x Decisions_Log) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Decisions_Log.Descriptor instead.
+func (Decisions_Log) EnumDescriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{1, 0}
+}
+
 type TypeStatus_State int32
 
 const (
@@ -65,11 +116,11 @@ func (x TypeStatus_State) String() string {
 }
 
 func (TypeStatus_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_chancery_proto_enumTypes[0].Descriptor()
+	return file_chancery_proto_enumTypes[1].Descriptor()
 }
 
 func (TypeStatus_State) Type() protoreflect.EnumType {
-	return &file_chancery_proto_enumTypes[0]
+	return &file_chancery_proto_enumTypes[1]
 }
 
 func (x TypeStatus_State) Number() protoreflect.EnumNumber {
@@ -78,7 +129,7 @@ func (x TypeStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TypeStatus_State.Descriptor instead.
 func (TypeStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{30, 0}
+	return file_chancery_proto_rawDescGZIP(), []int{31, 0}
 }
 
 // Policy is everything one Gateway or Service document asks of the PDPs beside
@@ -113,7 +164,9 @@ type Policy struct {
 	Data map[string][]byte `protobuf:"bytes,12,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The check need not name a route: the first that matches the request is
 	// taken. For Envoys that Chancery does not configure.
-	MatchRoutes   bool `protobuf:"varint,13,opt,name=match_routes,json=matchRoutes,proto3" json:"match_routes,omitempty"`
+	MatchRoutes bool `protobuf:"varint,13,opt,name=match_routes,json=matchRoutes,proto3" json:"match_routes,omitempty"`
+	// What is written down of decisions.
+	Decisions     *Decisions `protobuf:"bytes,20,opt,name=decisions,proto3" json:"decisions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +292,100 @@ func (x *Policy) GetMatchRoutes() bool {
 	return false
 }
 
+func (x *Policy) GetDecisions() *Decisions {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// Decisions say what is written down of decisions.
+type Decisions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   Decisions_Log          `protobuf:"varint,1,opt,name=log,proto3,enum=chancery.v1.Decisions_Log" json:"log,omitempty"`
+	// What records tell of people: "keep", "hash", "omit"; of an address
+	// "network", too, and of a path "route". Empty is the default of each.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Tenant        string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Client        string `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
+	Ip            string `protobuf:"bytes,5,opt,name=ip,proto3" json:"ip,omitempty"`
+	Path          string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decisions) Reset() {
+	*x = Decisions{}
+	mi := &file_chancery_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decisions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decisions) ProtoMessage() {}
+
+func (x *Decisions) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decisions.ProtoReflect.Descriptor instead.
+func (*Decisions) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Decisions) GetLog() Decisions_Log {
+	if x != nil {
+		return x.Log
+	}
+	return Decisions_BEST_EFFORT
+}
+
+func (x *Decisions) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Decisions) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Decisions) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Decisions) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *Decisions) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Role is what groups of users may do.
 type Role struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -252,7 +399,7 @@ type Role struct {
 
 func (x *Role) Reset() {
 	*x = Role{}
-	mi := &file_chancery_proto_msgTypes[1]
+	mi := &file_chancery_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +411,7 @@ func (x *Role) String() string {
 func (*Role) ProtoMessage() {}
 
 func (x *Role) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[1]
+	mi := &file_chancery_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +424,7 @@ func (x *Role) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Role.ProtoReflect.Descriptor instead.
 func (*Role) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{1}
+	return file_chancery_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Role) GetName() string {
@@ -316,7 +463,7 @@ type Minting struct {
 
 func (x *Minting) Reset() {
 	*x = Minting{}
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +475,7 @@ func (x *Minting) String() string {
 func (*Minting) ProtoMessage() {}
 
 func (x *Minting) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +488,7 @@ func (x *Minting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Minting.ProtoReflect.Descriptor instead.
 func (*Minting) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{2}
+	return file_chancery_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Minting) GetLifetime() *durationpb.Duration {
@@ -400,7 +547,7 @@ type RoutePolicy struct {
 
 func (x *RoutePolicy) Reset() {
 	*x = RoutePolicy{}
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +559,7 @@ func (x *RoutePolicy) String() string {
 func (*RoutePolicy) ProtoMessage() {}
 
 func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +572,7 @@ func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutePolicy.ProtoReflect.Descriptor instead.
 func (*RoutePolicy) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{3}
+	return file_chancery_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RoutePolicy) GetName() string {
@@ -530,7 +677,7 @@ type Authentication struct {
 
 func (x *Authentication) Reset() {
 	*x = Authentication{}
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +689,7 @@ func (x *Authentication) String() string {
 func (*Authentication) ProtoMessage() {}
 
 func (x *Authentication) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +702,7 @@ func (x *Authentication) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authentication.ProtoReflect.Descriptor instead.
 func (*Authentication) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{4}
+	return file_chancery_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Authentication) GetAnyOf() []*Credentials {
@@ -630,7 +777,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +789,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +802,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{5}
+	return file_chancery_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Credentials) GetAccessToken() string {
@@ -705,7 +852,7 @@ type CertificateRule struct {
 
 func (x *CertificateRule) Reset() {
 	*x = CertificateRule{}
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +864,7 @@ func (x *CertificateRule) String() string {
 func (*CertificateRule) ProtoMessage() {}
 
 func (x *CertificateRule) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +877,7 @@ func (x *CertificateRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRule.ProtoReflect.Descriptor instead.
 func (*CertificateRule) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{6}
+	return file_chancery_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CertificateRule) GetNames() []string {
@@ -764,7 +911,7 @@ type Accounts struct {
 
 func (x *Accounts) Reset() {
 	*x = Accounts{}
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +923,7 @@ func (x *Accounts) String() string {
 func (*Accounts) ProtoMessage() {}
 
 func (x *Accounts) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +936,7 @@ func (x *Accounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accounts.ProtoReflect.Descriptor instead.
 func (*Accounts) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{7}
+	return file_chancery_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Accounts) GetOf() isAccounts_Of {
@@ -858,7 +1005,7 @@ type Clients struct {
 
 func (x *Clients) Reset() {
 	*x = Clients{}
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1017,7 @@ func (x *Clients) String() string {
 func (*Clients) ProtoMessage() {}
 
 func (x *Clients) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1030,7 @@ func (x *Clients) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clients.ProtoReflect.Descriptor instead.
 func (*Clients) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{8}
+	return file_chancery_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Clients) GetClients() []*Client {
@@ -903,7 +1050,7 @@ type APIKeys struct {
 
 func (x *APIKeys) Reset() {
 	*x = APIKeys{}
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1062,7 @@ func (x *APIKeys) String() string {
 func (*APIKeys) ProtoMessage() {}
 
 func (x *APIKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1075,7 @@ func (x *APIKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKeys.ProtoReflect.Descriptor instead.
 func (*APIKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{9}
+	return file_chancery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *APIKeys) GetApiKeys() []*APIKey {
@@ -949,7 +1096,7 @@ type Users struct {
 
 func (x *Users) Reset() {
 	*x = Users{}
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1108,7 @@ func (x *Users) String() string {
 func (*Users) ProtoMessage() {}
 
 func (x *Users) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1121,7 @@ func (x *Users) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Users.ProtoReflect.Descriptor instead.
 func (*Users) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{10}
+	return file_chancery_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Users) GetName() string {
@@ -1006,7 +1153,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1165,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1178,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{11}
+	return file_chancery_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Client) GetId() string {
@@ -1095,7 +1242,7 @@ type APIKey struct {
 
 func (x *APIKey) Reset() {
 	*x = APIKey{}
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1254,7 @@ func (x *APIKey) String() string {
 func (*APIKey) ProtoMessage() {}
 
 func (x *APIKey) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1267,7 @@ func (x *APIKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKey.ProtoReflect.Descriptor instead.
 func (*APIKey) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{12}
+	return file_chancery_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *APIKey) GetId() string {
@@ -1194,7 +1341,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1353,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1366,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{13}
+	return file_chancery_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *User) GetName() string {
@@ -1283,7 +1430,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1442,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1455,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{14}
+	return file_chancery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Provider) GetName() string {
@@ -1404,7 +1551,7 @@ type Introspection struct {
 
 func (x *Introspection) Reset() {
 	*x = Introspection{}
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1563,7 @@ func (x *Introspection) String() string {
 func (*Introspection) ProtoMessage() {}
 
 func (x *Introspection) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1576,7 @@ func (x *Introspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
 func (*Introspection) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{15}
+	return file_chancery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Introspection) GetEndpoint() string {
@@ -1473,7 +1620,7 @@ type ClaimMapping struct {
 
 func (x *ClaimMapping) Reset() {
 	*x = ClaimMapping{}
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1632,7 @@ func (x *ClaimMapping) String() string {
 func (*ClaimMapping) ProtoMessage() {}
 
 func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1645,7 @@ func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimMapping.ProtoReflect.Descriptor instead.
 func (*ClaimMapping) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{16}
+	return file_chancery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimMapping) GetUser() string {
@@ -1545,7 +1692,7 @@ type PassportKeys struct {
 
 func (x *PassportKeys) Reset() {
 	*x = PassportKeys{}
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1704,7 @@ func (x *PassportKeys) String() string {
 func (*PassportKeys) ProtoMessage() {}
 
 func (x *PassportKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1717,7 @@ func (x *PassportKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PassportKeys.ProtoReflect.Descriptor instead.
 func (*PassportKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{17}
+	return file_chancery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PassportKeys) GetGateway() string {
@@ -1606,7 +1753,7 @@ type SigningKeys struct {
 
 func (x *SigningKeys) Reset() {
 	*x = SigningKeys{}
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1765,7 @@ func (x *SigningKeys) String() string {
 func (*SigningKeys) ProtoMessage() {}
 
 func (x *SigningKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1778,7 @@ func (x *SigningKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeys.ProtoReflect.Descriptor instead.
 func (*SigningKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{18}
+	return file_chancery_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SigningKeys) GetReady() []string {
@@ -1661,7 +1808,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1820,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1833,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{19}
+	return file_chancery_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Trust) GetTrustDomain() string {
@@ -1742,7 +1889,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_chancery_proto_msgTypes[20]
+	mi := &file_chancery_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1901,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[20]
+	mi := &file_chancery_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1914,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{20}
+	return file_chancery_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Authority) GetId() string {
@@ -1805,7 +1952,7 @@ type RevokedCertificate struct {
 
 func (x *RevokedCertificate) Reset() {
 	*x = RevokedCertificate{}
-	mi := &file_chancery_proto_msgTypes[21]
+	mi := &file_chancery_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1964,7 @@ func (x *RevokedCertificate) String() string {
 func (*RevokedCertificate) ProtoMessage() {}
 
 func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[21]
+	mi := &file_chancery_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1977,7 @@ func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificate.ProtoReflect.Descriptor instead.
 func (*RevokedCertificate) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{21}
+	return file_chancery_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevokedCertificate) GetFingerprint() []byte {
@@ -1867,7 +2014,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_chancery_proto_msgTypes[22]
+	mi := &file_chancery_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2026,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[22]
+	mi := &file_chancery_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2039,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{22}
+	return file_chancery_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Revision) GetId() string {
@@ -1922,7 +2069,7 @@ type JoinWithTokenRequest struct {
 
 func (x *JoinWithTokenRequest) Reset() {
 	*x = JoinWithTokenRequest{}
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2081,7 @@ func (x *JoinWithTokenRequest) String() string {
 func (*JoinWithTokenRequest) ProtoMessage() {}
 
 func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2094,7 @@ func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{23}
+	return file_chancery_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinWithTokenRequest) GetToken() string {
@@ -1984,7 +2131,7 @@ type ChallengeConsulRequest struct {
 
 func (x *ChallengeConsulRequest) Reset() {
 	*x = ChallengeConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2143,7 @@ func (x *ChallengeConsulRequest) String() string {
 func (*ChallengeConsulRequest) ProtoMessage() {}
 
 func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2156,7 @@ func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulRequest.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{24}
+	return file_chancery_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChallengeConsulRequest) GetService() string {
@@ -2046,7 +2193,7 @@ type ChallengeConsulResponse struct {
 
 func (x *ChallengeConsulResponse) Reset() {
 	*x = ChallengeConsulResponse{}
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2205,7 @@ func (x *ChallengeConsulResponse) String() string {
 func (*ChallengeConsulResponse) ProtoMessage() {}
 
 func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2218,7 @@ func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulResponse.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{25}
+	return file_chancery_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChallengeConsulResponse) GetNonce() string {
@@ -2107,7 +2254,7 @@ type JoinWithConsulRequest struct {
 
 func (x *JoinWithConsulRequest) Reset() {
 	*x = JoinWithConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2266,7 @@ func (x *JoinWithConsulRequest) String() string {
 func (*JoinWithConsulRequest) ProtoMessage() {}
 
 func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2279,7 @@ func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithConsulRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{26}
+	return file_chancery_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinWithConsulRequest) GetService() string {
@@ -2176,7 +2323,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2335,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2348,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{27}
+	return file_chancery_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EnrollRequest) GetCsr() []byte {
@@ -2230,7 +2377,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2389,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2402,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{28}
+	return file_chancery_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EnrollResponse) GetChain() [][]byte {
@@ -2310,7 +2457,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2469,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2482,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{29}
+	return file_chancery_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReportRequest) GetInstance() string {
@@ -2452,7 +2599,7 @@ type TypeStatus struct {
 
 func (x *TypeStatus) Reset() {
 	*x = TypeStatus{}
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2611,7 @@ func (x *TypeStatus) String() string {
 func (*TypeStatus) ProtoMessage() {}
 
 func (x *TypeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2624,7 @@ func (x *TypeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeStatus.ProtoReflect.Descriptor instead.
 func (*TypeStatus) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{30}
+	return file_chancery_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TypeStatus) GetTypeUrl() string {
@@ -2523,7 +2670,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2682,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,14 +2695,14 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{31}
+	return file_chancery_proto_rawDescGZIP(), []int{32}
 }
 
 var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x04\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x04\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
@@ -2571,10 +2718,22 @@ const file_chancery_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12'\n" +
 	"\x05roles\x18\v \x03(\v2\x11.chancery.v1.RoleR\x05roles\x121\n" +
 	"\x04data\x18\f \x03(\v2\x1d.chancery.v1.Policy.DataEntryR\x04data\x12!\n" +
-	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x1a7\n" +
+	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x124\n" +
+	"\tdecisions\x18\x14 \x01(\v2\x16.chancery.v1.DecisionsR\tdecisions\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"T\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\tDecisions\x12,\n" +
+	"\x03log\x18\x01 \x01(\x0e2\x1a.chancery.v1.Decisions.LogR\x03log\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06client\x18\x04 \x01(\tR\x06client\x12\x0e\n" +
+	"\x02ip\x18\x05 \x01(\tR\x02ip\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\"-\n" +
+	"\x03Log\x12\x0f\n" +
+	"\vBEST_EFFORT\x10\x00\x12\f\n" +
+	"\bREQUIRED\x10\x01\x12\a\n" +
+	"\x03OFF\x10\x02\"T\n" +
 	"\x04Role\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12 \n" +
@@ -2782,101 +2941,105 @@ func file_chancery_proto_rawDescGZIP() []byte {
 	return file_chancery_proto_rawDescData
 }
 
-var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_chancery_proto_goTypes = []any{
-	(TypeStatus_State)(0),           // 0: chancery.v1.TypeStatus.State
-	(*Policy)(nil),                  // 1: chancery.v1.Policy
-	(*Role)(nil),                    // 2: chancery.v1.Role
-	(*Minting)(nil),                 // 3: chancery.v1.Minting
-	(*RoutePolicy)(nil),             // 4: chancery.v1.RoutePolicy
-	(*Authentication)(nil),          // 5: chancery.v1.Authentication
-	(*Credentials)(nil),             // 6: chancery.v1.Credentials
-	(*CertificateRule)(nil),         // 7: chancery.v1.CertificateRule
-	(*Accounts)(nil),                // 8: chancery.v1.Accounts
-	(*Clients)(nil),                 // 9: chancery.v1.Clients
-	(*APIKeys)(nil),                 // 10: chancery.v1.APIKeys
-	(*Users)(nil),                   // 11: chancery.v1.Users
-	(*Client)(nil),                  // 12: chancery.v1.Client
-	(*APIKey)(nil),                  // 13: chancery.v1.APIKey
-	(*User)(nil),                    // 14: chancery.v1.User
-	(*Provider)(nil),                // 15: chancery.v1.Provider
-	(*Introspection)(nil),           // 16: chancery.v1.Introspection
-	(*ClaimMapping)(nil),            // 17: chancery.v1.ClaimMapping
-	(*PassportKeys)(nil),            // 18: chancery.v1.PassportKeys
-	(*SigningKeys)(nil),             // 19: chancery.v1.SigningKeys
-	(*Trust)(nil),                   // 20: chancery.v1.Trust
-	(*Authority)(nil),               // 21: chancery.v1.Authority
-	(*RevokedCertificate)(nil),      // 22: chancery.v1.RevokedCertificate
-	(*Revision)(nil),                // 23: chancery.v1.Revision
-	(*JoinWithTokenRequest)(nil),    // 24: chancery.v1.JoinWithTokenRequest
-	(*ChallengeConsulRequest)(nil),  // 25: chancery.v1.ChallengeConsulRequest
-	(*ChallengeConsulResponse)(nil), // 26: chancery.v1.ChallengeConsulResponse
-	(*JoinWithConsulRequest)(nil),   // 27: chancery.v1.JoinWithConsulRequest
-	(*EnrollRequest)(nil),           // 28: chancery.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 29: chancery.v1.EnrollResponse
-	(*ReportRequest)(nil),           // 30: chancery.v1.ReportRequest
-	(*TypeStatus)(nil),              // 31: chancery.v1.TypeStatus
-	(*ReportResponse)(nil),          // 32: chancery.v1.ReportResponse
-	nil,                             // 33: chancery.v1.Policy.DataEntry
-	nil,                             // 34: chancery.v1.RoutePolicy.BindEntry
-	nil,                             // 35: chancery.v1.Revision.DigestsEntry
-	(*durationpb.Duration)(nil),     // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 37: google.protobuf.Timestamp
+	(Decisions_Log)(0),              // 0: chancery.v1.Decisions.Log
+	(TypeStatus_State)(0),           // 1: chancery.v1.TypeStatus.State
+	(*Policy)(nil),                  // 2: chancery.v1.Policy
+	(*Decisions)(nil),               // 3: chancery.v1.Decisions
+	(*Role)(nil),                    // 4: chancery.v1.Role
+	(*Minting)(nil),                 // 5: chancery.v1.Minting
+	(*RoutePolicy)(nil),             // 6: chancery.v1.RoutePolicy
+	(*Authentication)(nil),          // 7: chancery.v1.Authentication
+	(*Credentials)(nil),             // 8: chancery.v1.Credentials
+	(*CertificateRule)(nil),         // 9: chancery.v1.CertificateRule
+	(*Accounts)(nil),                // 10: chancery.v1.Accounts
+	(*Clients)(nil),                 // 11: chancery.v1.Clients
+	(*APIKeys)(nil),                 // 12: chancery.v1.APIKeys
+	(*Users)(nil),                   // 13: chancery.v1.Users
+	(*Client)(nil),                  // 14: chancery.v1.Client
+	(*APIKey)(nil),                  // 15: chancery.v1.APIKey
+	(*User)(nil),                    // 16: chancery.v1.User
+	(*Provider)(nil),                // 17: chancery.v1.Provider
+	(*Introspection)(nil),           // 18: chancery.v1.Introspection
+	(*ClaimMapping)(nil),            // 19: chancery.v1.ClaimMapping
+	(*PassportKeys)(nil),            // 20: chancery.v1.PassportKeys
+	(*SigningKeys)(nil),             // 21: chancery.v1.SigningKeys
+	(*Trust)(nil),                   // 22: chancery.v1.Trust
+	(*Authority)(nil),               // 23: chancery.v1.Authority
+	(*RevokedCertificate)(nil),      // 24: chancery.v1.RevokedCertificate
+	(*Revision)(nil),                // 25: chancery.v1.Revision
+	(*JoinWithTokenRequest)(nil),    // 26: chancery.v1.JoinWithTokenRequest
+	(*ChallengeConsulRequest)(nil),  // 27: chancery.v1.ChallengeConsulRequest
+	(*ChallengeConsulResponse)(nil), // 28: chancery.v1.ChallengeConsulResponse
+	(*JoinWithConsulRequest)(nil),   // 29: chancery.v1.JoinWithConsulRequest
+	(*EnrollRequest)(nil),           // 30: chancery.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 31: chancery.v1.EnrollResponse
+	(*ReportRequest)(nil),           // 32: chancery.v1.ReportRequest
+	(*TypeStatus)(nil),              // 33: chancery.v1.TypeStatus
+	(*ReportResponse)(nil),          // 34: chancery.v1.ReportResponse
+	nil,                             // 35: chancery.v1.Policy.DataEntry
+	nil,                             // 36: chancery.v1.RoutePolicy.BindEntry
+	nil,                             // 37: chancery.v1.Revision.DigestsEntry
+	(*durationpb.Duration)(nil),     // 38: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 39: google.protobuf.Timestamp
 }
 var file_chancery_proto_depIdxs = []int32{
-	3,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
-	4,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	36, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
-	2,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
-	33, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
-	36, // 5: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
-	5,  // 6: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
-	34, // 7: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
-	6,  // 8: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
-	36, // 9: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
-	7,  // 10: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
-	9,  // 11: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
-	10, // 12: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
-	11, // 13: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
-	12, // 14: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
-	13, // 15: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
-	14, // 16: chancery.v1.Users.users:type_name -> chancery.v1.User
-	37, // 17: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
-	17, // 18: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	36, // 19: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	37, // 20: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	37, // 21: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
-	16, // 22: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
-	36, // 23: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
-	21, // 24: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
-	22, // 25: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	37, // 26: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	35, // 27: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	28, // 28: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	36, // 29: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	28, // 30: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	20, // 31: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	31, // 32: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	37, // 33: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	37, // 34: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	37, // 35: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	0,  // 36: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	28, // 37: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	30, // 38: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	24, // 39: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	25, // 40: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	27, // 41: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	29, // 42: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	32, // 43: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	29, // 44: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	26, // 45: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	29, // 46: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	42, // [42:47] is the sub-list for method output_type
-	37, // [37:42] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	5,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
+	6,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
+	38, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
+	4,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
+	35, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
+	3,  // 5: chancery.v1.Policy.decisions:type_name -> chancery.v1.Decisions
+	0,  // 6: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
+	38, // 7: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	7,  // 8: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
+	36, // 9: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
+	8,  // 10: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
+	38, // 11: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
+	9,  // 12: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
+	11, // 13: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
+	12, // 14: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
+	13, // 15: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
+	14, // 16: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
+	15, // 17: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
+	16, // 18: chancery.v1.Users.users:type_name -> chancery.v1.User
+	39, // 19: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
+	19, // 20: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
+	38, // 21: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	39, // 22: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	39, // 23: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	18, // 24: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
+	38, // 25: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	23, // 26: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	24, // 27: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	39, // 28: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	37, // 29: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	30, // 30: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	38, // 31: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	30, // 32: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	22, // 33: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	33, // 34: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	39, // 35: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	39, // 36: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	39, // 37: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	1,  // 38: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	30, // 39: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	32, // 40: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	26, // 41: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	27, // 42: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	29, // 43: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	31, // 44: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	34, // 45: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	31, // 46: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	28, // 47: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	31, // 48: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	44, // [44:49] is the sub-list for method output_type
+	39, // [39:44] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
@@ -2884,7 +3047,7 @@ func file_chancery_proto_init() {
 	if File_chancery_proto != nil {
 		return
 	}
-	file_chancery_proto_msgTypes[7].OneofWrappers = []any{
+	file_chancery_proto_msgTypes[8].OneofWrappers = []any{
 		(*Accounts_Clients)(nil),
 		(*Accounts_ApiKeys)(nil),
 		(*Accounts_Users)(nil),
@@ -2894,8 +3057,8 @@ func file_chancery_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chancery_proto_rawDesc), len(file_chancery_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   35,
+			NumEnums:      2,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
