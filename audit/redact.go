@@ -42,9 +42,10 @@ type Redactor struct {
 	hashes sync.Pool // of hash.Hash
 }
 
-var standard = &Redactor{rules: Redaction{}.complete()}
+var standard = &Redactor{rules: Redaction{}.WithDefaults()}
 
-func (r Redaction) complete() Redaction {
+// WithDefaults returns r with what it does not say.
+func (r Redaction) WithDefaults() Redaction {
 	return Redaction{
 		User: cmp.Or(r.User, Keep), Tenant: cmp.Or(r.Tenant, Keep), Client: cmp.Or(r.Client, Keep),
 		IP: cmp.Or(r.IP, Network), Path: cmp.Or(r.Path, Keep),
@@ -55,10 +56,23 @@ func (r Redaction) complete() Redaction {
 // guessed, so the key alone keeps a hash from being turned back.
 const minKey = 32
 
+// Check returns what is wrong with r.
+func (r Redaction) Check() error {
+	_, err := NewRedactor(r, make([]byte, minKey))
+	return err
+}
+
+// KeepsText reports whether texts may stand for themselves that might tell of
+// users, clients or paths: errors, as rules cause.
+func (r Redaction) KeepsText() bool {
+	r = r.WithDefaults()
+	return r.User == Keep && r.Tenant == Keep && r.Client == Keep && r.Path == Keep
+}
+
 // NewRedactor returns one that hashes with key, which must have 32 bytes if
 // anything is hashed, and which must not be told.
 func NewRedactor(r Redaction, key []byte) (*Redactor, error) {
-	r = r.complete()
+	r = r.WithDefaults()
 	for _, field := range []struct {
 		name  string
 		says  Redact

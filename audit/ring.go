@@ -2,47 +2,59 @@ package audit
 
 import (
 	"cmp"
+	"slices"
 	"sync"
+	"unsafe"
 )
 
-// Explained is a decision with how it was come to.
+// Explained is a decision with how it was come to. Like a record, it holds no
+// secret: who makes it sees to that.
 type Explained struct {
 	Decision
+	// Trace is what was looked at, in order.
 	Trace []Step `json:"trace"`
-}
-
-// Step is one thing that a decision looked at. Like a record, it holds no
-// secret: who makes it sees to that.
-type Step struct {
-	// Check is what was looked at: "route", "access token", "caller", "rule".
-	Check string `json:"check"`
-	// Passed is how it went.
-	Passed bool `json:"passed"`
-	// Where says where it was found or stands written: "header authorization",
-	// "orders.yaml:12:12".
-	Where string `json:"where,omitempty"`
-	// Why says why it went so.
-	Why string `json:"why,omitempty"`
-	// Values are what it was decided by, redacted.
+	// Values are what the rule read where it did not allow.
 	Values []Value `json:"values,omitempty"`
+	// Cause tells more where something went wrong.
+	Cause string `json:"cause,omitempty"`
 }
 
-// Value is what an attribute was.
+// Step is one thing that was looked at.
+type Step struct {
+	// What was looked at: "route", "credential", "tenant", "rule".
+	What string `json:"what"`
+	// Subject is which one, or where it was found; it may be empty.
+	Subject string `json:"subject,omitempty"`
+	// Outcome is "ok", "found", "skipped", or the reason of a refusal.
+	Outcome string `json:"outcome"`
+}
+
+// Value is something that a rule read.
 type Value struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	// Path as the rule has it: "user.groups".
+	Path string `json:"path"`
+	// Text is the value, for people.
+	Text string `json:"text"`
 }
 
 func (e *Explained) size() int {
-	n := e.Decision.size()
+	n := e.Decision.size() + len(e.Cause)
 	for i := range e.Trace {
 		s := &e.Trace[i]
-		n += 96 + len(s.Check) + len(s.Where) + len(s.Why)
-		for _, v := range s.Values {
-			n += 32 + len(v.Name) + len(v.Value)
-		}
+		n += int(unsafe.Sizeof(*s)) + len(s.What) + len(s.Subject) + len(s.Outcome)
+	}
+	for i := range e.Values {
+		v := &e.Values[i]
+		n += int(unsafe.Sizeof(*v)) + len(v.Path) + len(v.Text)
 	}
 	return n
+}
+
+// clone returns a copy that shares nothing that changes.
+func (e *Explained) clone() Explained {
+	c := *e
+	c.Trace, c.Values = slices.Clone(e.Trace), slices.Clone(e.Values)
+	return c
 }
 
 // Ring remembers the last decisions. It is safe for concurrent use. A nil Ring
@@ -68,25 +80,28 @@ func NewRing(decisions, bytes int) *Ring {
 	return &Ring{slots: make([]slot, cmp.Or(decisions, 4096)), maxBytes: cmp.Or(bytes, 8<<20)}
 }
 
-// Add remembers e, which must not be changed after it, and forgets the oldest as
-// need be.
+// Add remembers a copy of e, and forgets the oldest as need be. It costs no
+// allocation, since every decision goes in here.
 func (r *Ring) Add(e *Explained) {
 	if r == nil {
 		return
 	}
-	s := slot{Explained: *e}
-	s.clip()
-	if s.size = s.Explained.size(); s.size > r.maxBytes {
+	d := e.Decision
+	d.clip()
+	size := e.size() // clipping makes it smaller, if anything
+	if size > r.maxBytes {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.count == len(r.slots) || r.bytes+s.size > r.maxBytes {
+	for r.count == len(r.slots) || r.bytes+size > r.maxBytes {
 		r.forget()
 	}
-	*r.at(r.count) = s
+	s := r.at(r.count)
+	s.size, s.Decision, s.Cause = size, d, e.Cause
+	s.Trace, s.Values = append(s.Trace[:0], e.Trace...), append(s.Values[:0], e.Values...)
 	r.count++
-	r.bytes += s.size
+	r.bytes += size
 }
 
 // at returns the nth oldest. The caller holds mu.
@@ -95,7 +110,9 @@ func (r *Ring) at(n int) *slot { return &r.slots[(r.oldest+n)%len(r.slots)] }
 func (r *Ring) forget() {
 	s := r.at(0)
 	r.bytes -= s.size
-	*s = slot{}
+	clear(s.Trace)
+	clear(s.Values)
+	*s = slot{Explained: Explained{Trace: s.Trace[:0], Values: s.Values[:0]}}
 	r.oldest = (r.oldest + 1) % len(r.slots)
 	r.count--
 }
@@ -119,7 +136,7 @@ func (r *Ring) Last(limit int, wanted func(*Explained) bool) (found []Explained)
 	defer r.mu.Unlock()
 	for n := r.count - 1; n >= 0 && len(found) < limit; n-- {
 		if e := &r.at(n).Explained; wanted == nil || wanted(e) {
-			found = append(found, *e)
+			found = append(found, e.clone())
 		}
 	}
 	return found

@@ -12,7 +12,8 @@ import (
 func explained(id, decision string) *audit.Explained {
 	return &audit.Explained{
 		Decision: audit.Decision{ID: id, Decision: decision},
-		Trace:    []audit.Step{{Check: "rule", Where: "orders.yaml:12:12", Values: []audit.Value{{Name: "user.groups", Value: "[ops]"}}}},
+		Trace:    []audit.Step{{What: "rule", Subject: "orders.yaml:12:12", Outcome: "policy_denied"}},
+		Values:   []audit.Value{{Path: "user.groups", Text: "[ops]"}},
 	}
 }
 
@@ -37,11 +38,25 @@ func TestRingRemembersTheNewest(t *testing.T) {
 	if got := ids(r.Last(1, denials)); got != "10" {
 		t.Errorf("the last denial is %s", got)
 	}
-	if e, ok := r.Find("9"); !ok || e.ID != "9" || e.Trace[0].Check != "rule" {
+	if e, ok := r.Find("9"); !ok || e.ID != "9" || e.Trace[0].What != "rule" || len(e.Values) != 1 {
 		t.Errorf("found %+v", e)
 	}
 	if _, ok := r.Find("6"); ok {
 		t.Error("found what is forgotten")
+	}
+}
+
+// What was found does not change when the ring goes on.
+func TestRingKeepsWhatWasFound(t *testing.T) {
+	t.Parallel()
+	r := audit.NewRing(1, 0)
+	r.Add(explained("a", audit.Deny))
+	found, _ := r.Find("a")
+	other := explained("b", audit.Deny)
+	other.Trace[0].What, other.Values[0].Path = "other", "other"
+	r.Add(other)
+	if found.ID != "a" || found.Trace[0].What != "rule" || found.Values[0].Path != "user.groups" {
+		t.Errorf("found became %+v", found)
 	}
 }
 
@@ -61,14 +76,14 @@ func TestRingIsBoundedByBytes(t *testing.T) {
 	r := audit.NewRing(1000, 10<<10)
 	for n := range 100 {
 		e := explained(fmt.Sprint(n), audit.Deny)
-		e.Trace[0].Why = strings.Repeat("w", 2000)
+		e.Cause = strings.Repeat("w", 2000)
 		r.Add(e)
 	}
 	if n := len(r.Last(1000, nil)); n < 2 || n > 5 {
 		t.Errorf("%d decisions", n)
 	}
 	huge := explained("huge", audit.Deny)
-	huge.Trace[0].Why = strings.Repeat("w", 20<<10)
+	huge.Cause = strings.Repeat("w", 20<<10)
 	r.Add(huge)
 	if got := ids(r.Last(1, nil)); got != "99" {
 		t.Errorf("the newest is %s", got)

@@ -25,6 +25,7 @@ func (c *check) authenticate(ctx context.Context) (*credential.Identity, verdict
 	if c.request.certificate != "" && a.kinds.Has(credential.KindClientCertificate) {
 		found.Kinds |= credential.KindClientCertificate
 	}
+	c.Shown = found.Kinds
 	c.note("credential", found.Kinds.String(), outcomeFound)
 	one, err := a.choose(found.Kinds)
 	switch {

@@ -29,7 +29,7 @@ func (c *check) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
 		return noState
 	}
 	c.Policy, c.Revision, c.denyStatus = c.state.name, c.state.revision, c.state.denyStatus
-	c.gateway = c.state.isGateway()
+	c.gateway, c.Recording = c.state.isGateway(), c.state.recording
 	var ok bool
 	if c.request, ok = readRequest(req); !ok {
 		return incompleteRequest
@@ -40,6 +40,7 @@ func (c *check) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
 		return c.conclude("route", c.request.route, v)
 	}
 	c.note("route", c.Route, outcomeOK)
+	c.Pattern = c.rule.path.String()
 	if c.gateway {
 		return c.judgeGateway(ctx)
 	}

@@ -58,10 +58,12 @@ func (s *Server) log(ctx context.Context, r *Record) {
 		slog.String("decision", r.ID), slog.String("policy", r.Policy), slog.String("route", r.Route),
 		slog.String("reason", r.Reason), slog.String("caller", r.Caller), slog.String("request_id", r.RequestID),
 	}
-	if r.Identity != nil {
+	// What the decision log shall not tell is not told here either.
+	keeps := r.Recording.Redaction.KeepsText()
+	if r.Identity != nil && keeps {
 		attrs = append(attrs, slog.String("sub", r.Identity.User))
 	}
-	if r.Cause != nil {
+	if r.Cause != nil && keeps {
 		attrs = append(attrs, slog.Any("err", r.Cause))
 	}
 	s.logger.LogAttrs(ctx, level, message, attrs...)

@@ -52,8 +52,8 @@ type Config struct {
 	// Introspector asks identity providers about tokens. Nil can ask nobody, so
 	// tokens that must be asked about are refused.
 	Introspector Introspector
-	// Record gets every decision before it is answered, and may keep it. An
-	// error denies what would have been allowed. Nil keeps none.
+	// Record gets every decision before it is answered, and may keep it. After an
+	// error the answer is 503. Nil keeps none.
 	Record func(*Record) error
 }
 
@@ -142,7 +142,7 @@ func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, dry bool)
 	if dry {
 		return d
 	}
-	if err := s.record(&d.Record); err != nil && d.verdict == allowed {
+	if err := s.record(&d.Record); err != nil {
 		// The record that could not be kept stays as it was: others may read it.
 		denied := *d
 		denied.verdict, denied.Cause = auditUnavailable, err

@@ -93,7 +93,7 @@ func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.In
 		c.Cause = err
 		return c.conclude("passport", "", internalError)
 	}
-	c.passport = token
+	c.passport, c.Transaction = token, c.RequestID
 	return allowed
 }
 

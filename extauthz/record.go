@@ -3,6 +3,7 @@ package extauthz
 import (
 	"time"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 )
@@ -20,13 +21,17 @@ type Record struct {
 	Policy, Route, Rule string
 	// Revision of the policy.
 	Revision string
-	// RequestID is that of the call chain, the `txn` of its Passport.
-	RequestID string
-	Method    string
-	// Path is without query.
-	Path string
+	// RequestID is that of the request, and Transaction the `txn` of its Passport,
+	// empty if there is none.
+	RequestID, Transaction string
+	Method                 string
+	// Path is without query, Pattern the route's.
+	Path, Pattern string
 	// IP is the client's address, Caller the SPIFFE ID of the peer.
 	IP, Caller string
+	// Shown are the kinds of credentials that came with the request, or that its
+	// Passport was minted for.
+	Shown credential.Kind
 	// Identity that was found out, nil if there is none. Plan is its client's.
 	Identity *credential.Identity
 	Plan     string
@@ -37,9 +42,18 @@ type Record struct {
 	Values []policy.Value
 	// Cause tells more where something went wrong.
 	Cause error
+	// Recording is how the policy wants it recorded.
+	Recording Recording
 
 	steps [maxSteps]Step
 	taken int
+}
+
+// Recording says how the decisions of a policy are recorded. The zero value is
+// the default.
+type Recording struct {
+	Mode      audit.Mode
+	Redaction audit.Redaction
 }
 
 // Allowed reports whether the request was let in.
@@ -52,14 +66,7 @@ func (r *Record) Steps() []Step { return r.steps[:r.taken] }
 const maxSteps = 16
 
 // Step is one thing that was looked at.
-type Step struct {
-	// What was looked at: "route", "credential", "tenant", "rule".
-	What string
-	// Subject is which one, or where it was found; it may be empty.
-	Subject string
-	// Outcome is "ok", "found", "skipped", or the reason of a refusal.
-	Outcome string
-}
+type Step = audit.Step
 
 // Outcomes of steps that do not refuse.
 const (
@@ -71,7 +78,7 @@ const (
 // note adds a step.
 func (r *Record) note(what, subject, outcome string) {
 	if r.taken < maxSteps {
-		r.steps[r.taken] = Step{what, subject, outcome}
+		r.steps[r.taken] = Step{What: what, Subject: subject, Outcome: outcome}
 		r.taken++
 	}
 }

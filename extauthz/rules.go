@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -48,6 +49,7 @@ type Rules struct {
 	// client's; zero tells them apart.
 	denyStatus int
 	tables     *policy.Tables
+	recording  Recording
 }
 
 type route struct {
@@ -102,6 +104,9 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 		return nil, fmt.Errorf("policy %q: status of denials must be 403 if it is one", r.name)
 	}
 	if r.tables, err = tablesOf(p); err == nil {
+		r.recording, err = recordingOf(p.GetDecisions())
+	}
+	if err == nil {
 		err = r.addRoutes(p)
 	}
 	if err != nil {
@@ -111,6 +116,21 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 		r.order = nil
 	}
 	return r, nil
+}
+
+func recordingOf(d *chancerypb.Decisions) (Recording, error) {
+	mode := map[chancerypb.Decisions_Log]audit.Mode{
+		chancerypb.Decisions_BEST_EFFORT: audit.BestEffort, chancerypb.Decisions_REQUIRED: audit.Required, chancerypb.Decisions_OFF: audit.Off,
+	}
+	r := Recording{Redaction: audit.Redaction{
+		User: audit.Redact(d.GetUser()), Tenant: audit.Redact(d.GetTenant()), Client: audit.Redact(d.GetClient()),
+		IP: audit.Redact(d.GetIp()), Path: audit.Redact(d.GetPath()),
+	}}
+	var known bool
+	if r.Mode, known = mode[d.GetLog()]; !known {
+		return r, fmt.Errorf("decisions: log %v is not known", d.GetLog())
+	}
+	return r, r.Redaction.Check()
 }
 
 // revisionOf identifies what a policy says.

@@ -37,7 +37,8 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	if v != allowed {
 		return v
 	}
-	c.Identity, c.IP = identityOf(p), p.ClientIP
+	c.Identity, c.IP, c.Transaction = identityOf(p), p.ClientIP, p.ID
+	c.Shown = c.Identity.Kind
 	if v := c.acceptPassport(p); v != allowed {
 		return v
 	}

@@ -1,6 +1,10 @@
 package extauthz
 
-import typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+import (
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/chancery-mesh/chancery/audit"
+)
 
 // verdict is how a check ends: the reason for operators, and the status for the
 // client. The zero value denies.
@@ -56,7 +60,7 @@ var (
 	noIntrospection   = verdict{"introspection_unavailable", typev3.StatusCode_ServiceUnavailable}
 	passwordBusy      = verdict{"password_busy", typev3.StatusCode_ServiceUnavailable}
 	cancelled         = verdict{"cancelled", typev3.StatusCode_ServiceUnavailable}
-	auditUnavailable  = verdict{"audit_unavailable", typev3.StatusCode_ServiceUnavailable}
+	auditUnavailable  = verdict{audit.ReasonUnavailable, typev3.StatusCode_ServiceUnavailable}
 	internalError     = verdict{"internal_error", typev3.StatusCode_ServiceUnavailable}
 )
 

@@ -36,16 +36,27 @@ var kindNames = [...]string{"access_token", "id_token", "api_key", "basic", "cli
 // Has reports whether all kinds of other are in k.
 func (k Kind) Has(other Kind) bool { return k&other == other }
 
+// Names returns the names of the kinds. It must not be changed.
+func (k Kind) Names() []string { return kindSets[int(k)%len(kindSets)].names }
+
 // String joins the names of the kinds by plus signs, as the Passport has them.
-func (k Kind) String() string {
-	var names []string
-	for i, name := range kindNames {
-		if k.Has(1 << i) {
-			names = append(names, name)
+func (k Kind) String() string { return kindSets[int(k)%len(kindSets)].joined }
+
+// kindSets has the names of each set of kinds, which every decision asks for.
+var kindSets = func() (sets [1 << len(kindNames)]struct {
+	names  []string
+	joined string
+}) {
+	for k := range sets {
+		for i, name := range kindNames {
+			if Kind(k).Has(1 << i) {
+				sets[k].names = append(sets[k].names, name)
+			}
 		}
+		sets[k].joined = strings.Join(sets[k].names, "+")
 	}
-	return strings.Join(names, "+")
-}
+	return sets
+}()
 
 // Reason says why a credential is refused. It is an error, and it is the same
 // word in logs and metrics.

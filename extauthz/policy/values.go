@@ -77,7 +77,7 @@ func (p *Program) Values(in *Input) []Value {
 var secrets = []string{"headers", "query", "target", "body"}
 
 func valueText(in *Input, path []string) string {
-	if path[0] == "request" && len(path) > 1 && slices.Contains(secrets, path[1]) {
+	if path[0] == "request" && (len(path) == 1 || slices.Contains(secrets, path[1])) {
 		return textNotKept
 	}
 	value, ok := in.ResolveName(path[0])
