@@ -19,6 +19,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/identity/certfile"
+	"github.com/chancery-mesh/chancery/internal/dirwatch"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
@@ -134,7 +135,7 @@ func (c *certificates) run(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return watchDir(ctx, c.dir, c.log, func() {
+	return dirwatch.Watch(ctx, c.log, func() []string { return []string{c.dir} }, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.loadWanted()
