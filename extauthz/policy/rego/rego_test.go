@@ -20,6 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const query = "data.shop.allow"
 
+func number(s string) json.Number { return json.Number(s) }
+
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 // prepare compiles one module of package shop.
