@@ -69,8 +69,8 @@ func refusedCalls(module *ast.Module) (errs ast.Errors) {
 	return errs
 }
 
-// faults gives OPA's errors the form of ours.
-func faults(errs ast.Errors) mesh.Faults {
+// Faults gives OPA's errors the form of ours.
+func Faults(errs ast.Errors) mesh.Faults {
 	errs.Sort()
 	var list mesh.Faults
 	for _, e := range errs {

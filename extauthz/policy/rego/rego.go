@@ -86,7 +86,7 @@ func Compile(ctx context.Context, source Source) (*Policy, error) {
 	compiler := ast.NewCompiler().WithCapabilities(capabilities()).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
 	if compiler.Compile(modules); compiler.Failed() {
-		return nil, faults(compiler.Errors)
+		return nil, Faults(compiler.Errors)
 	}
 	return &Policy{compiler: compiler, store: store, revision: source.Revision}, nil
 }
@@ -109,7 +109,7 @@ func parse(modules []Module) (map[string]*ast.Module, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return nil, faults(wrong)
+		return nil, Faults(wrong)
 	}
 	return parsed, nil
 }
