@@ -88,7 +88,7 @@ func compileAlternative(c *chancerypb.Credentials, gateway bool) (alternative, e
 	}
 	if rule := c.GetCertificate(); rule != nil && gateway {
 		var err error
-		one.certificates, err = credential.NewCertificateNames(slices.Concat(rule.GetNames(), rule.GetSubjects()))
+		one.certificates, err = credential.NewCertificateNames(rule.GetNames(), rule.GetSubjects())
 		return one, err
 	}
 	return one, nil

@@ -124,6 +124,14 @@ func (s scope) credentials(path string, form credentialsForm) Credentials {
 // certificateRule checks that certificates are there at gateways, and that only
 // they look into them.
 func (s scope) certificateRule(path string, rule *certificateRuleForm) {
+	for i, subject := range rule.Subjects {
+		if s.options.CheckSubject == nil {
+			break
+		}
+		if err := s.options.CheckSubject(subject); err != nil {
+			s.fault(fmt.Sprintf("%s.subjects[%d]", path, i), "%v: write it as in CN=till,O=Partner (RFC 4514)", err)
+		}
+	}
 	gateway, ok := s.document.form.(*gatewayForm)
 	named := rule.Names != nil || rule.Subjects != nil
 	switch {

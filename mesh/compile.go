@@ -15,6 +15,8 @@ type Options struct {
 	CheckBinding func(source string) []ExpressionFault
 	// CheckPassword says what is wrong with a password's hash. Nil takes all.
 	CheckPassword func(hash string) error
+	// CheckSubject says what is wrong with a distinguished name. Nil takes all.
+	CheckSubject func(name string) error
 }
 
 // ExpressionFault is a fault in an expression. Line and Column count from 1

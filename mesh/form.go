@@ -77,7 +77,7 @@ type providerForm struct {
 }
 
 type idTokenForm struct {
-	Audiences []string `yaml:"audiences" required:"write the client ids whose ID tokens are accepted" min:"1" max:"32" doc:"Clients whose ID tokens are accepted: one of them must be in aud, and in azp if that is there."`
+	Audiences []string `yaml:"audiences" required:"write the client ids whose ID tokens are accepted" min:"1" max:"32" doc:"Clients whose ID tokens are accepted: aud must name no others, and azp one of them if it is there. None may be among the audiences of access tokens."`
 }
 
 type introspectionForm struct {
@@ -88,10 +88,10 @@ type introspectionForm struct {
 }
 
 type claimsForm struct {
-	User   string `yaml:"user" default:"sub" max:"128" doc:"Claim of the user's ID."`
-	Groups string `yaml:"groups" default:"groups" max:"128" doc:"Claim of the user's groups."`
-	Tenant string `yaml:"tenant" max:"128" doc:"Claim of the tenant. Users have no tenant if it is not set."`
-	Client string `yaml:"client" max:"128" doc:"Claim of the OAuth client. If not set, client_id, else azp."`
+	User   claimPath `yaml:"user" default:"sub" doc:"Claim of the user's ID. Of any claim here: a name with a slash before it is a JSON Pointer into nested objects, such as /realm_access/roles. email counts only with email_verified: true."`
+	Groups claimPath `yaml:"groups" default:"groups" doc:"Claim of the user's groups, an array or a text with spaces between."`
+	Tenant claimPath `yaml:"tenant" doc:"Claim of the tenant. Users have no tenant if it is not set."`
+	Client claimPath `yaml:"client" doc:"Claim of the OAuth client. If not set, client_id, else azp, appid or cid; of ID tokens azp, else aud."`
 }
 
 type gatewayForm struct {

@@ -21,7 +21,7 @@ func TestCompileGood(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/good", "mesh.json", func(t *testing.T, documents mesh.Documents, dir string) string {
 		t.Helper()
-		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad})
+		compiled, err := documents.Compile(options)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestCompileBroken(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/broken", "faults", func(t *testing.T, documents mesh.Documents, dir string) string {
 		t.Helper()
-		compiled, err := documents.Compile(mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad})
+		compiled, err := documents.Compile(options)
 		if faults, ok := errors.AsType[mesh.Faults](err); !ok || len(faults) == 0 || compiled != nil {
 			t.Fatalf("compiled to %v, %v", compiled, err)
 		}
@@ -88,6 +88,15 @@ func eachArchive(t *testing.T, dir, golden string, result func(*testing.T, mesh.
 }
 
 // mindBad faults each line that has BAD in it, where it has it.
+var options = mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad, CheckPassword: mindBadText, CheckSubject: mindBadText}
+
+func mindBadText(text string) error {
+	if strings.Contains(text, "BAD") {
+		return errors.New("is BAD")
+	}
+	return nil
+}
+
 func mindBad(source string) []mesh.ExpressionFault {
 	var faults []mesh.ExpressionFault
 	for i, line := range strings.Split(source, "\n") {

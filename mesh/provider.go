@@ -1,18 +1,23 @@
 package mesh
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 func (s scope) provider(form *providerForm) *IdentityProvider {
 	s.url("issuer", form.Issuer, form)
 	provider := &IdentityProvider{
-		Name:         s.name(),
-		Issuer:       form.Issuer,
-		Audiences:    form.Audiences,
-		Claims:       ClaimMapping(form.Claims),
+		Name:      s.name(),
+		Issuer:    form.Issuer,
+		Audiences: form.Audiences,
+		Claims: ClaimMapping{
+			User: string(form.Claims.User), Groups: string(form.Claims.Groups),
+			Tenant: string(form.Claims.Tenant), Client: string(form.Claims.Client),
+		},
 		ClockSkew:    form.ClockSkew.std(),
 		Refresh:      form.Refresh.std(),
 		KeysMaxAge:   form.KeysMaxAge.std(),
@@ -27,6 +32,11 @@ func (s scope) provider(form *providerForm) *IdentityProvider {
 	}
 	if form.IDToken != nil {
 		provider.IDTokenAudiences = form.IDToken.Audiences
+		for i, client := range form.IDToken.Audiences {
+			if slices.Contains(form.Audiences, client) {
+				s.fault(fmt.Sprintf("idToken.audiences[%d]", i), "is among audiences, too, so that one kind of token could pass for the other: let access tokens be for an API with a name of its own")
+			}
+		}
 	}
 	provider.Introspection = s.introspection(form)
 	return provider

@@ -110,6 +110,29 @@ func (c *clientID) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// claimPath is the name of a claim, or a JSON Pointer (RFC 6901).
+type claimPath string
+
+const (
+	claimPathPattern   = `^[^/]|^(/([^/~]|~[01])+)+$`
+	maxClaimPathLength = 128
+)
+
+var validClaimPath = regexp.MustCompile(claimPathPattern)
+
+func (p *claimPath) UnmarshalText(text []byte) error {
+	*p = claimPath(text)
+	switch {
+	case len(text) == 0:
+		return errors.New("is empty: write something, or remove the key")
+	case len(text) > maxClaimPathLength:
+		return fmt.Errorf("must be at most %d bytes long", maxClaimPathLength)
+	case !validClaimPath.Match(text):
+		return fmt.Errorf("%q is no JSON Pointer: write one such as /realm_access/roles, with ~1 for a slash in a name, and ~0 for ~", text)
+	}
+	return nil
+}
+
 // keyID is the public part of an API key.
 type keyID string
 

@@ -72,6 +72,7 @@ var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[alternateName](): {"type": "string", "pattern": "^[!-)+-~]+$"},
 	reflect.TypeFor[size]():          {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB)$"},
 	reflect.TypeFor[timestamp]():     {"type": "string", "format": "date-time"},
+	reflect.TypeFor[claimPath]():     {"type": "string", "pattern": claimPathPattern, "maxLength": maxClaimPathLength},
 	reflect.TypeFor[keyID]():         {"type": "string", "pattern": keyIDPattern},
 	reflect.TypeFor[keyHash]():       {"type": "string", "pattern": keyHashPattern},
 	reflect.TypeFor[clientID]():      {"type": "string", "pattern": "^[!-~]{1,256}$"},

@@ -111,23 +111,28 @@ func namesOf(c *x509.Certificate) ([]certificateName, error) {
 // is a user. It is immutable and safe for concurrent use.
 type CertificateNames struct{ users map[certificateName]*Identity }
 
-// NewCertificateNames reads names as documents have them: a URI such as a SPIFFE
-// ID, a DNS name or an email address, which a certificate must have among its
-// subject alternative names, byte for byte; or its subject (RFC 4514,
-// "CN=billing,O=Partner"), whose attributes must be the same in type, value and
-// order. There are no wildcards.
-func NewCertificateNames(names []string) (*CertificateNames, error) {
-	if len(names) == 0 {
+// NewCertificateNames reads names as documents have them. A certificate must have
+// one of names among its subject alternative names, byte for byte: a URI such as
+// a SPIFFE ID, a DNS name or an email address; or one of subjects (RFC 4514,
+// "CN=billing,O=Partner"), the same in the types, values and order of attributes.
+// There are no wildcards.
+func NewCertificateNames(names, subjects []string) (*CertificateNames, error) {
+	if len(names)+len(subjects) == 0 {
 		return nil, errors.New("names of client certificates: none")
 	}
-	n := &CertificateNames{users: make(map[certificateName]*Identity, len(names))}
+	n := &CertificateNames{users: make(map[certificateName]*Identity, len(names)+len(subjects))}
 	var errs []error
-	for _, name := range names {
-		parsed, err := parseCertificateName(name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("names of client certificates: %q %w", name, err))
+	for _, list := range []struct {
+		names []string
+		parse func(string) (certificateName, error)
+	}{{names, parseAlternativeName}, {subjects, parseSubject}} {
+		for _, name := range list.names {
+			parsed, err := list.parse(name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("names of client certificates: %w", err))
+			}
+			n.users[parsed] = &Identity{Kind: KindClientCertificate, User: name}
 		}
-		n.users[parsed] = &Identity{Kind: KindClientCertificate, User: name}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -135,22 +140,36 @@ func NewCertificateNames(names []string) (*CertificateNames, error) {
 	return n, nil
 }
 
+// CheckSubject says what is wrong with a subject of [NewCertificateNames].
+func CheckSubject(name string) error {
+	_, err := parseSubject(name)
+	return err
+}
+
+func parseSubject(name string) (certificateName, error) {
+	subject, err := parseName(name)
+	if err == nil && !jose.IsIdentifier(name) {
+		err = errors.New("is not printable text")
+	}
+	if err != nil {
+		return certificateName{}, fmt.Errorf("%q %w", name, err)
+	}
+	return certificateName{nameSubject, subject}, nil
+}
+
 var uriScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// parseCertificateName finds out of which type a name is. None is of two.
-func parseCertificateName(name string) (certificateName, error) {
+// parseAlternativeName finds out of which type a name is. None is of two.
+func parseAlternativeName(name string) (certificateName, error) {
 	switch {
 	case !jose.IsIdentifier(name):
-		return certificateName{}, errors.New("is not printable text")
+		return certificateName{}, fmt.Errorf("%q is not printable text", name)
 	case uriScheme.MatchString(name):
 		return certificateName{nameURI, name}, nil
-	case strings.Contains(name, "="):
-		subject, err := parseName(name)
-		return certificateName{nameSubject, subject}, err
 	case strings.Contains(name, "@"):
 		return certificateName{nameEmail, name}, nil
 	case strings.Contains(name, "*"):
-		return certificateName{}, errors.New("has a wildcard: write each name")
+		return certificateName{}, fmt.Errorf("%q has a wildcard: write each name", name)
 	}
 	return certificateName{nameDNS, name}, nil
 }

@@ -54,9 +54,18 @@ func uri(t testing.TB, s string) *url.URL {
 	return u
 }
 
-func certificateNames(t testing.TB, names ...string) *credential.CertificateNames {
+// certificateNames takes what has an equals sign for a subject.
+func certificateNames(t testing.TB, all ...string) *credential.CertificateNames {
 	t.Helper()
-	n, err := credential.NewCertificateNames(names)
+	var names, subjects []string
+	for _, name := range all {
+		if strings.Contains(name, "=") {
+			subjects = append(subjects, name)
+		} else {
+			names = append(names, name)
+		}
+	}
+	n, err := credential.NewCertificateNames(names, subjects)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,15 +199,20 @@ func TestSubjects(t *testing.T) {
 
 func TestNewCertificateNamesRefuses(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{
-		"", " a", "a\n", "*.partner.test", "*", "CN=", "CN= ", "CN=a,", ",CN=a", "CN=a,,O=b", "=a", "X=a", "1.x=a", "CN=#0a",
-		`CN=a\`, `CN=a\zz`, `CN=a"`, "CN=a;O=b", "CN=a<b", `CN=\ff`,
-	} {
-		if _, err := credential.NewCertificateNames([]string{"good.test", name}); err == nil {
+	for _, name := range []string{"", " a", "a\n", "*.partner.test", "*"} {
+		if _, err := credential.NewCertificateNames([]string{"good.test", name}, nil); err == nil {
 			t.Errorf("%q is a name", name)
 		}
 	}
-	if _, err := credential.NewCertificateNames(nil); err == nil {
+	for _, name := range []string{
+		"", "CN=", "CN= ", "CN=a,", ",CN=a", "CN=a,,O=b", "CN", "=a", "X=a", "1.x=a", "CN=#0a", `CN=a\`, `CN=a\zz`, `CN=a"`, "CN=a;O=b",
+		"CN=a<b", `CN=\ff`, "CN=a\n", "a.test", "CN=a\x00",
+	} {
+		if _, err := credential.NewCertificateNames([]string{"good.test"}, []string{name}); err == nil || credential.CheckSubject(name) == nil {
+			t.Errorf("%q is a subject", name)
+		}
+	}
+	if _, err := credential.NewCertificateNames(nil, nil); err == nil {
 		t.Error("no names: accepted")
 	}
 }

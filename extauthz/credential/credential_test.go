@@ -423,46 +423,6 @@ func TestNewVerifierRefuses(t *testing.T) {
 	}
 }
 
-func TestBearer(t *testing.T) {
-	t.Parallel()
-	for name, row := range map[string]struct {
-		lines []string
-		token string
-		err   error
-	}{
-		"good":             {[]string{"Bearer abc"}, "abc", nil},
-		"scheme any case":  {[]string{"bEARER abc"}, "abc", nil},
-		"none":             {nil, "", credential.Missing},
-		"two":              {[]string{"Bearer a", "Bearer b"}, "", credential.Ambiguous},
-		"two, one empty":   {[]string{"", "Bearer b"}, "", credential.Ambiguous},
-		"joined":           {[]string{"Bearer a, Bearer b"}, "", credential.Ambiguous},
-		"joined tightly":   {[]string{"Bearer a,Bearer b"}, "", credential.Ambiguous},
-		"empty":            {[]string{""}, "", credential.Unsupported},
-		"no token":         {[]string{"Bearer "}, "", credential.Malformed},
-		"only the scheme":  {[]string{"Bearer"}, "", credential.Malformed},
-		"tab":              {[]string{"Bearer\tabc"}, "", credential.Unsupported},
-		"leading space":    {[]string{" Bearer abc"}, "", credential.Unsupported},
-		"basic":            {[]string{"Basic YTpi"}, "", credential.Unsupported},
-		"scheme as prefix": {[]string{"Bearerabc"}, "", credential.Unsupported},
-	} {
-		token, err := credential.Bearer(row.lines)
-		if token != row.token || !errors.Is(err, row.err) {
-			t.Errorf("%s: %q, %v, want %q, %v", name, token, err, row.token, row.err)
-		}
-	}
-	// What is left of other white space is no token.
-	v := verifier(t, provider(t))
-	for _, line := range []string{"Bearer  " + alter(t), "Bearer " + alter(t) + " ", "Bearer " + alter(t) + " x"} {
-		token, err := credential.Bearer([]string{line})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := v.Verify(token, now, nil); !errors.Is(err, credential.Malformed) {
-			t.Errorf("%.10q…: %v", line, err)
-		}
-	}
-}
-
 func TestCache(t *testing.T) {
 	t.Parallel()
 	c := credential.NewCache(8)

@@ -55,7 +55,7 @@ func FuzzCertificateNames(f *testing.F) {
 	f.Add(`2.5.4.3=\ a\2c+UID=x`)
 	f.Add("spiffe://a/b")
 	f.Fuzz(func(t *testing.T, name string) {
-		names, err := credential.NewCertificateNames([]string{name})
+		names, err := credential.NewCertificateNames([]string{name}, []string{name})
 		if (err == nil) != (names != nil) {
 			t.Errorf("%q: %v, %v", name, names, err)
 		}
