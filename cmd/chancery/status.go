@@ -182,7 +182,9 @@ func held(s controlplane.ServiceStatus) string {
 
 func providerState(p provider.Status) string {
 	var parts []string
-	if p.FetchedAt.IsZero() {
+	if p.Opaque {
+		parts = append(parts, "is asked about each token")
+	} else if p.FetchedAt.IsZero() {
 		parts = append(parts, "NO KEYS: its tokens are refused")
 	} else if time.Now().After(p.UsableUntil) {
 		parts = append(parts, fmt.Sprintf("KEYS TOO OLD, %s: its tokens are refused", age(p.FetchedAt)))

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,16 +19,29 @@ import (
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
+// published is what a provider publishes, so far as it is needed.
+type published struct {
+	JWKS json.RawMessage `json:"jwks,omitempty"`
+	// Introspection is the endpoint where it is asked about tokens.
+	Introspection string `json:"introspection,omitempty"`
+	// problem is what is wrong beside that.
+	problem error
+}
+
+func (p published) equal(other published) bool {
+	return bytes.Equal(p.JWKS, other.JWKS) && p.Introspection == other.Introspection
+}
+
 // found is what was fetched of a provider, and is kept on disk.
 type found struct {
-	Issuer    string          `json:"issuer"`
-	JWKS      json.RawMessage `json:"jwks"`
-	FetchedAt time.Time       `json:"fetchedAt"`
+	published
+	Issuer    string    `json:"issuer"`
+	FetchedAt time.Time `json:"fetchedAt"`
 }
 
 // publish tells what is known of the provider. The caller holds the lock.
 func (k *Keyring) publish(p *provider) {
-	p.published = p.found.FetchedAt
+	p.told = p.found.FetchedAt
 	m := message(p.document, p.found)
 	if m.UsableUntil != nil {
 		k.metrics.fetched.WithLabelValues(m.Name).Set(float64(p.found.FetchedAt.Unix()))
@@ -39,7 +53,12 @@ func (k *Keyring) publish(p *provider) {
 // message is what verifiers are told.
 func message(d *mesh.IdentityProvider, f found) *chancerypb.Provider {
 	m := translate.Provider(d)
-	m.Jwks = f.JWKS
+	if needsKeys(d) {
+		m.Jwks = f.JWKS
+	}
+	if needsEndpoint(d) {
+		m.Introspection.Endpoint = f.Introspection
+	}
 	if !f.FetchedAt.IsZero() {
 		m.FetchedAt = timestamppb.New(f.FetchedAt)
 		m.UsableUntil = timestamppb.New(f.FetchedAt.Add(d.KeysMaxAge))
@@ -66,33 +85,45 @@ func (k *Keyring) load(d *mesh.IdentityProvider) found {
 	if k.cfg.Dir == "" {
 		return found{}
 	}
-	f, err := read(k.file(d.Name), d.Issuer)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	f, err := read(k.file(d.Name), d)
+	if err == nil {
+		return f
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		k.log.Warn("saved keys not used", "provider", d.Name, "err", err)
 	}
-	return f
+	return found{}
 }
 
-func read(path, issuer string) (found, error) {
+func read(path string, d *mesh.IdentityProvider) (f found, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return found{}, err
+		return f, err
 	}
-	var f found
 	if err := json.Unmarshal(data, &f); err != nil {
-		return found{}, fmt.Errorf("parse %s: %w", path, err)
+		return f, fmt.Errorf("parse %s: %w", path, err)
 	}
-	if f.Issuer != issuer {
-		return found{}, fmt.Errorf("%s is of issuer %q", path, f.Issuer)
-	}
-	if f.FetchedAt.After(time.Now()) {
-		return found{}, fmt.Errorf("%s is of the future: %v", path, f.FetchedAt)
-	}
-	// What was good once is judged by today's rules.
-	if f.JWKS, _, err = publicKeys(f.JWKS); err != nil {
-		return found{}, fmt.Errorf("%s: %w", path, err)
+	if err := f.check(d); err != nil {
+		return f, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
+}
+
+// check judges by today's rules what was good once.
+func (f *found) check(d *mesh.IdentityProvider) (err error) {
+	switch {
+	case f.Issuer != d.Issuer:
+		return fmt.Errorf("it is of issuer %q", f.Issuer)
+	case f.FetchedAt.After(time.Now()):
+		return fmt.Errorf("it is of the future: %v", f.FetchedAt)
+	}
+	if needsEndpoint(d) && checkEndpoint(f.Introspection, d) != nil {
+		f.Introspection = ""
+	}
+	if needsKeys(d) {
+		f.JWKS, _, err = publicKeys(f.JWKS)
+	}
+	return err
 }
 
 // keyIDs returns the ids in a JWK Set of publicKeys, sorted.

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -14,7 +15,7 @@ import (
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
-// fetcher fetches the keys of one provider. It keeps the last answers, for
+// fetcher fetches what a provider publishes. It keeps the last answers, for
 // providers that can say that nothing has changed.
 type fetcher struct {
 	document *mesh.IdentityProvider
@@ -29,33 +30,55 @@ type fetcher struct {
 
 // metadata is what a discovery document is read for.
 type metadata struct {
-	Issuer  string `json:"issuer"`
-	JWKSURI string `json:"jwks_uri"`
+	Issuer        string `json:"issuer"`
+	JWKSURI       string `json:"jwks_uri"`
+	Introspection string `json:"introspection_endpoint"`
 }
 
 // forget makes the next fetch ask for all of it.
 func (f *fetcher) forget() { f.ofMetadata, f.ofJWKS = breaker.Validator{}, breaker.Validator{} }
 
-// fetch returns the JWK Set of the provider, found by OpenID Connect Discovery
-// 1.0, as far as it can verify tokens: public halves alone. refused says what
-// was left out.
-func (f *fetcher) fetch(ctx context.Context) (jwks []byte, refused []error, err error) {
+// fetch returns what the provider publishes, found by OpenID Connect Discovery
+// 1.0: of its JWK Set, public halves of keys that can verify tokens; refused
+// says what was left out.
+func (f *fetcher) fetch(ctx context.Context) (published, []error, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	if err := f.discover(ctx); err != nil {
+	p, err := f.ask(ctx)
+	if err != nil {
 		f.forget()
-		return nil, nil, err
+	}
+	return p, f.refused, err
+}
+
+func (f *fetcher) ask(ctx context.Context) (p published, err error) {
+	if err := f.discover(ctx); err != nil {
+		return p, err
+	}
+	if needsEndpoint(f.document) {
+		if p.problem = checkEndpoint(f.metadata.Introspection, f.document); p.problem == nil {
+			p.Introspection = f.metadata.Introspection
+		}
+	}
+	if !needsKeys(f.document) {
+		return p, nil
 	}
 	var raw json.RawMessage
 	changed, err := f.client.GetChangedJSON(ctx, f.metadata.JWKSURI, &f.ofJWKS, &raw)
 	if err == nil && changed {
 		f.jwks, f.refused, err = publicKeys(raw)
 	}
-	if err != nil {
-		f.forget()
-		return nil, f.refused, err
-	}
-	return f.jwks, f.refused, nil
+	p.JWKS = f.jwks
+	return p, err
+}
+
+// needsKeys reports whether any of the provider's tokens are JWTs.
+func needsKeys(d *mesh.IdentityProvider) bool { return !d.Opaque || len(d.IDTokenAudiences) > 0 }
+
+// needsEndpoint reports whether the provider is asked about tokens at an
+// endpoint that it publishes.
+func needsEndpoint(d *mesh.IdentityProvider) bool {
+	return d.Introspection != nil && d.Introspection.Endpoint == ""
 }
 
 // discover reads the provider's metadata.
@@ -70,8 +93,10 @@ func (f *fetcher) discover(ctx context.Context) error {
 	if m.Issuer != issuer { // section 4.3
 		return fmt.Errorf("discovery document is of issuer %.200q, not of %q", m.Issuer, issuer)
 	}
-	if err := checkKeysURL(m.JWKSURI, f.document); err != nil {
-		return err
+	if needsKeys(f.document) {
+		if err := checkKeysURL(m.JWKSURI, f.document); err != nil {
+			return err
+		}
 	}
 	if m.JWKSURI != f.metadata.JWKSURI {
 		f.ofJWKS = breaker.Validator{}
@@ -83,22 +108,44 @@ func (f *fetcher) discover(ctx context.Context) error {
 // checkKeysURL refuses a way to the keys that is weaker than the way to the
 // issuer, which the document chose, or that leads to where it did not say.
 func checkKeysURL(keys string, d *mesh.IdentityProvider) error {
-	u, err := url.Parse(keys)
-	if err != nil || u.Host == "" || u.User != nil {
-		return fmt.Errorf("jwks_uri %.200q is not a URL with a host", keys)
+	host, err := checkURL("jwks_uri", keys, d.Issuer, d.JWKSHosts)
+	if errors.Is(err, errOtherHost) {
+		err = fmt.Errorf("%w: if it is meant, add jwksHosts: [%q] to the document", err, host)
 	}
-	issuer, err := url.Parse(d.Issuer)
+	return err
+}
+
+// checkEndpoint refuses another host than the issuer's, since that would get
+// the client's secret, and tokens.
+func checkEndpoint(endpoint string, d *mesh.IdentityProvider) error {
+	_, err := checkURL("introspection_endpoint", endpoint, d.Issuer, nil)
 	if err != nil {
-		return err
+		err = fmt.Errorf("%w: write introspection.endpoint in the document", err)
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || issuer.Scheme != "http") {
-		return fmt.Errorf("jwks_uri %.200q is not https", keys)
+	return err
+}
+
+var errOtherHost = errors.New("is on another host than the issuer")
+
+// checkURL checks a URL of a discovery document, and returns its host.
+func checkURL(member, text, issuer string, hosts []string) (host string, err error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil {
+		return "", fmt.Errorf("%s %.200q is not a URL with a host", member, text)
 	}
-	named := func(host string) bool { return plainHost(u.Scheme, host) == plainHost(u.Scheme, u.Host) }
-	if plainHost(u.Scheme, u.Host) != plainHost(issuer.Scheme, issuer.Host) && !slices.ContainsFunc(d.JWKSHosts, named) {
-		return fmt.Errorf("jwks_uri %.200q is on another host than the issuer: if it is meant, add jwksHosts: [%q] to the document", keys, u.Host)
+	from, err := url.Parse(issuer)
+	if err != nil {
+		return "", err
 	}
-	return nil
+	if u.Scheme != "https" && (u.Scheme != "http" || from.Scheme != "http") {
+		return "", fmt.Errorf("%s %.200q is not https", member, text)
+	}
+	host = plainHost(u.Scheme, u.Host)
+	named := func(other string) bool { return plainHost(u.Scheme, other) == host }
+	if host != plainHost(from.Scheme, from.Host) && !slices.ContainsFunc(hosts, named) {
+		return host, fmt.Errorf("%s %.200q %w", member, text, errOtherHost)
+	}
+	return host, nil
 }
 
 // plainHost returns the host of a URL without the port that its scheme has

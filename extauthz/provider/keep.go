@@ -1,7 +1,7 @@
 package provider
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -33,12 +33,12 @@ func (k *Keyring) keep(ctx context.Context, p *provider, d *mesh.IdentityProvide
 	var waiting chan<- struct{}
 	for ctx.Err() == nil {
 		began := time.Now()
-		jwks, refused, err := f.fetch(ctx)
+		got, refused, err := f.fetch(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		told.tell(ctx, refused, err)
-		usable := k.fetched(p, jwks, err)
+		told.tell(ctx, refused, cmp.Or(err, got.problem))
+		usable := k.fetched(p, got, err)
 		if waiting != nil {
 			close(waiting)
 		}
@@ -69,11 +69,11 @@ func (k *Keyring) newFetcher(d *mesh.IdentityProvider) *fetcher {
 
 // fetched takes the outcome of one fetch, and reports whether there are keys
 // that can be used.
-func (k *Keyring) fetched(p *provider, jwks []byte, err error) (usable bool) {
+func (k *Keyring) fetched(p *provider, got published, err error) (usable bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d, now := p.document, time.Now()
-	p.err = err
+	p.err = cmp.Or(err, got.problem)
 	if err != nil {
 		k.metrics.failures.WithLabelValues(d.Name).Inc()
 		return !p.found.FetchedAt.IsZero() && now.Before(p.found.FetchedAt.Add(d.KeysMaxAge))
@@ -81,13 +81,13 @@ func (k *Keyring) fetched(p *provider, jwks []byte, err error) (usable bool) {
 	if k.providers[d.Name] != p {
 		return true
 	}
-	news := !bytes.Equal(jwks, p.found.JWKS)
+	news := !got.equal(p.found.published)
 	if news {
-		k.log.Info("keys changed", "provider", d.Name, "key_ids", keyIDs(jwks), "before", keyIDs(p.found.JWKS))
+		k.log.Info("provider changed", "provider", d.Name, "key_ids", keyIDs(got.JWKS), "before", keyIDs(p.found.JWKS))
 	}
-	p.found = found{Issuer: d.Issuer, JWKS: jwks, FetchedAt: now}
+	p.found = found{published: got, Issuer: d.Issuer, FetchedAt: now}
 	k.metrics.fetched.WithLabelValues(d.Name).Set(float64(now.Unix()))
-	if news || now.Sub(p.published) >= min(toldEvery, d.KeysMaxAge/10) {
+	if news || now.Sub(p.told) >= min(toldEvery, d.KeysMaxAge/10) {
 		k.publish(p)
 		if err := k.save(p); err != nil {
 			k.log.Error("keys not saved", "provider", d.Name, "err", err)
@@ -137,9 +137,9 @@ func (t *teller) tell(ctx context.Context, refused []error, err error) {
 	switch {
 	case now == t.last:
 	case err != nil:
-		t.log.ErrorContext(ctx, "keys not fetched", "err", err, "refused", errors.Join(refused...))
+		t.log.ErrorContext(ctx, "provider not fetched", "err", err, "refused", errors.Join(refused...))
 	default:
-		t.log.InfoContext(ctx, "keys fetched again")
+		t.log.InfoContext(ctx, "provider fetched again")
 	}
 	t.last = now
 }

@@ -68,11 +68,11 @@ type Keyring struct {
 // provider is one identity provider; the keyring's lock guards it.
 type provider struct {
 	document *mesh.IdentityProvider
-	// found is what was fetched last, and published when that was of what was
-	// told last.
-	found     found
-	published time.Time
-	err       error
+	// found is what was fetched last, and told when that was of what was told
+	// last.
+	found found
+	told  time.Time
+	err   error
 	// stop ends the fetching; nil before it begins.
 	stop context.CancelFunc
 	// refresh takes channels to close after a fetch that begins now.
@@ -129,8 +129,12 @@ func (k *Keyring) Use(documents []*mesh.IdentityProvider) {
 // way.
 func sameSource(a, b *mesh.IdentityProvider) bool {
 	return a.Issuer == b.Issuer && a.Refresh == b.Refresh && a.AllowPrivate == b.AllowPrivate &&
-		slices.Equal(a.JWKSHosts, b.JWKSHosts)
+		slices.Equal(a.JWKSHosts, b.JWKSHosts) &&
+		needsKeys(a) == needsKeys(b) && needsEndpoint(a) == needsEndpoint(b)
 }
+
+// isFetched reports whether there is anything to ask for.
+func isFetched(d *mesh.IdentityProvider) bool { return needsKeys(d) || needsEndpoint(d) }
 
 // anew returns the provider of a document that is fetched in another way than
 // before was, which may be nil. Keys of one issuer are nobody else's.
@@ -151,7 +155,7 @@ func (k *Keyring) Run(ctx context.Context) error {
 	for {
 		k.mu.Lock()
 		for _, p := range k.providers {
-			if p.stop == nil {
+			if p.stop == nil && isFetched(p.document) {
 				var own context.Context
 				own, p.stop = context.WithCancel(ctx)
 				document := p.document
@@ -172,21 +176,21 @@ func (k *Keyring) Run(ctx context.Context) error {
 // have answered or ctx ends, and returns how they are then. The error is
 // [ErrUnknown]; that keys could not be fetched is in the status.
 func (k *Keyring) Refresh(ctx context.Context, name string) ([]Status, error) {
-	k.mu.Lock()
-	chosen := maps.Clone(k.providers)
-	k.mu.Unlock()
-	if name != "" {
-		if chosen[name] == nil {
-			return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
-		}
-		maps.DeleteFunc(chosen, func(other string, _ *provider) bool { return other != name })
-	}
+	chosen := func(other string) bool { return name == "" || other == name }
 	var waiting sync.WaitGroup
-	for _, p := range chosen {
-		waiting.Go(func() { p.await(ctx) })
+	k.mu.Lock()
+	if name != "" && k.providers[name] == nil {
+		k.mu.Unlock()
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
 	}
+	for other, p := range k.providers {
+		if chosen(other) && isFetched(p.document) {
+			waiting.Go(func() { p.await(ctx) })
+		}
+	}
+	k.mu.Unlock()
 	waiting.Wait()
-	return slices.DeleteFunc(k.Status(), func(s Status) bool { return chosen[s.Name] == nil }), nil
+	return slices.DeleteFunc(k.Status(), func(s Status) bool { return !chosen(s.Name) }), nil
 }
 
 // await waits for a fetch that begins now.
@@ -209,6 +213,8 @@ type Status struct {
 	Issuer string `json:"issuer"`
 	// FetchedAt is zero when there never were any.
 	FetchedAt time.Time `json:"fetchedAt,omitzero"`
+	// Opaque says that it needs no keys, since it is asked about each token.
+	Opaque bool `json:"opaque,omitempty"`
 	// UsableUntil is until when verifiers use what they have.
 	UsableUntil time.Time `json:"usableUntil,omitzero"`
 	// KeyIDs are those of the keys, sorted.
@@ -224,9 +230,12 @@ func (k *Keyring) Status() []Status {
 	out := make([]Status, 0, len(k.providers))
 	for _, name := range slices.Sorted(maps.Keys(k.providers)) {
 		p := k.providers[name]
-		s := Status{Name: name, Issuer: p.document.Issuer, FetchedAt: p.found.FetchedAt, KeyIDs: keyIDs(p.found.JWKS)}
-		if !p.published.IsZero() {
-			s.UsableUntil = p.published.Add(p.document.KeysMaxAge)
+		s := Status{
+			Name: name, Issuer: p.document.Issuer, Opaque: !needsKeys(p.document),
+			FetchedAt: p.found.FetchedAt, KeyIDs: keyIDs(p.found.JWKS),
+		}
+		if !p.told.IsZero() {
+			s.UsableUntil = p.told.Add(p.document.KeysMaxAge)
 		}
 		if p.err != nil {
 			s.Error = p.err.Error()

@@ -335,14 +335,27 @@ func TestOneBadIssuerDelaysNoOther(t *testing.T) {
 
 // transport answers without a network, and notes when it was asked.
 type transport struct {
+	mu    sync.Mutex
 	asked []time.Time
-	body  func() string
+	keys  string
+}
+
+// set makes it answer with other keys, and returns when it was asked since the
+// last time before it was set last.
+func (tr *transport) set(keys string) []time.Time {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	asked := tr.asked
+	tr.asked, tr.keys = slices.Clone(asked[max(0, len(asked)-1):]), keys
+	return asked
 }
 
 func (tr *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
 	w := httptest.NewRecorder()
 	if strings.HasSuffix(req.URL.Path, "/keys") {
-		idptest.Text(tr.body())(w, req)
+		idptest.Text(tr.keys)(w, req)
 	} else {
 		tr.asked = append(tr.asked, time.Now())
 		idptest.Text(`{"issuer":"https://idp.example","jwks_uri":"https://idp.example/keys"}`)(w, req)
@@ -354,20 +367,15 @@ func TestWhenKeysAreFetched(t *testing.T) {
 	t.Parallel()
 	good := string(idptest.NewFake(t).JWKS())
 	synctest.Test(t, func(t *testing.T) {
-		tr, down := &transport{}, true
-		tr.body = func() string {
-			if down {
-				return "down"
-			}
-			return good
-		}
-		pauses := func(during time.Duration) []time.Duration {
-			tr.asked = tr.asked[max(0, len(tr.asked)-1):]
+		tr := &transport{keys: "down"}
+		pauses := func(keys string, during time.Duration) []time.Duration {
+			tr.set(keys)
 			time.Sleep(during)
 			synctest.Wait()
+			asked := tr.set(keys)
 			var list []time.Duration
-			for i := range tr.asked[1:] {
-				list = append(list, tr.asked[i+1].Sub(tr.asked[i]).Round(time.Millisecond))
+			for i := range asked[1:] {
+				list = append(list, asked[i+1].Sub(asked[i]).Round(time.Millisecond))
 			}
 			return list
 		}
@@ -376,32 +384,84 @@ func TestWhenKeysAreFetched(t *testing.T) {
 		synctest.Wait()
 		// Without keys it is tried soon, then ever less.
 		s := time.Second
-		if got := pauses(100 * s); !slices.Equal(got, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s}) {
+		if got := pauses("down", 100*s); !slices.Equal(got, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s}) {
 			t.Errorf("without keys: %v", got)
 		}
 		// With keys it is fetched by the clock: a rotated key is known within 30s,
 		// and nobody is asked more often. The second fetch comes sooner, and not
 		// at the same time in all replicas.
-		down = false
-		pauses(90 * s)
-		if got := pauses(time.Hour); len(got) != 120 || slices.Min(got) != 30*s || slices.Max(got) != 30*s {
+		pauses(good, 90*s)
+		if got := pauses(good, time.Hour); len(got) != 120 || slices.Min(got) != 30*s || slices.Max(got) != 30*s {
 			t.Errorf("with keys: %d, from %v to %v", len(got), slices.Min(got), slices.Max(got))
 		}
 		told := r.tellings()
-		pauses(time.Hour)
+		pauses(good, time.Hour)
 		if n := r.tellings() - told; n < 11 || n > 13 { // every five minutes
 			t.Errorf("told %d times in an hour that keys are fresh", n)
 		}
 		// An outage changes nothing of that, whatever the document's refresh.
-		down = true
-		if got := pauses(30 * time.Minute); len(got) != 60 || slices.Min(got) != 30*s {
+		if got := pauses("down", 30*time.Minute); len(got) != 60 || slices.Min(got) != 30*s {
 			t.Errorf("in an outage: %d, from %v", len(got), slices.Min(got))
 		}
 		slow := *d
 		slow.Refresh = time.Hour
 		r.Use([]*mesh.IdentityProvider{&slow})
-		if got := pauses(20 * time.Minute); slices.Max(got[1:]) != provider.MaxRetry {
+		if got := pauses("down", 20*time.Minute); slices.Max(got[1:]) != provider.MaxRetry {
 			t.Errorf("in an outage, hourly: %v", got)
 		}
 	})
+}
+
+// Where a provider is asked about tokens, it says itself where, unless the
+// document does.
+func TestIntrospectionEndpoint(t *testing.T) {
+	t.Parallel()
+	idp := idptest.NewFake(t)
+	discover := func(endpoint string) {
+		body, err := json.Marshal(map[string]string{"issuer": idp.URL, "jwks_uri": idp.URL + idptest.Keys, "introspection_endpoint": endpoint})
+		if err != nil {
+			t.Fatal(err)
+		}
+		idp.Answer(idptest.Discovery, idptest.Text(string(body)))
+	}
+	asked := func(opaque bool, endpoint string) *mesh.IdentityProvider {
+		d := idp.Document()
+		d.Opaque, d.Introspection = opaque, &mesh.Introspection{Endpoint: endpoint, Client: idptest.APIClient, Secret: "api", Cache: time.Minute}
+		return d
+	}
+	dir := t.TempDir()
+	r := start(t, provider.Config{Dir: dir}, asked(true, ""))
+	is := func(endpoint string) func() bool {
+		return func() bool { return r.get("fake").GetIntrospection().GetEndpoint() == endpoint }
+	}
+	r.until("it is discovered", is(idp.URL+idptest.Introspection))
+	if p := r.get("fake"); len(p.GetJwks()) != 0 || idp.Asked(idptest.Keys) != 0 || !p.GetOpaque() {
+		t.Errorf("keys of a provider that needs none: %v", p)
+	}
+	discover(idp.URL + "/elsewhere")
+	r.until("it moved", is(idp.URL+"/elsewhere"))
+
+	// It is kept, and judged again.
+	r.stop()
+	idp.Answer(idptest.Discovery, http.NotFound)
+	r = start(t, provider.Config{Dir: dir}, asked(true, ""))
+	if !is(idp.URL + "/elsewhere")() {
+		t.Errorf("after a restart: %v", r.get("fake"))
+	}
+
+	// Another host would get the secret. Keys are fetched even so.
+	discover("http://169.254.169.254/introspect")
+	r.Use([]*mesh.IdentityProvider{asked(false, "")})
+	r.withKeys("fake")
+	r.until("it is refused", func() bool { return is("")() && strings.Contains(r.status().Error, "introspection.endpoint") })
+
+	// What the document says needs no discovery.
+	before := idp.Asked(idptest.Discovery)
+	r.Use([]*mesh.IdentityProvider{asked(true, "https://idp.example/introspect")})
+	if s, err := r.Refresh(t.Context(), "fake"); err != nil || s[0].Error != "" || !s[0].Opaque || !is("https://idp.example/introspect")() {
+		t.Errorf("%+v, %v, %v", s, err, r.get("fake"))
+	}
+	if n := idp.Asked(idptest.Discovery); n > before+1 { // one may be on its way
+		t.Errorf("asked %d times more", n-before)
+	}
 }
