@@ -3,6 +3,8 @@ package credential
 import (
 	"crypto/sha256"
 	"time"
+
+	"github.com/chancery-mesh/chancery/internal/memory"
 )
 
 // Cache remembers verified tokens until they expire. It is bounded, and safe for
@@ -11,10 +13,10 @@ import (
 //
 // What is kept depends on the token and on everything about its [Verifier], so
 // a provider's removed key or changed audience is honoured at once.
-type Cache struct{ tokens memory[*Identity] }
+type Cache struct{ tokens *memory.Memory[*Identity] }
 
 // NewCache returns a cache for about size tokens.
-func NewCache(size int) *Cache { return &Cache{newMemory[*Identity](size)} }
+func NewCache(size int) *Cache { return &Cache{memory.New[*Identity](size)} }
 
 // Verify is [Verifier.Verify] with memory.
 func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certificate) (*Identity, error) {
@@ -22,14 +24,14 @@ func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certifica
 		return nil, Malformed
 	}
 	key := v.cacheKey(token)
-	id, known := c.tokens.get(&key, now)
+	id, known := c.tokens.Get(&key, now)
 	if !known {
 		var err error
 		if id, err = v.verify(token, now); err != nil {
 			return nil, err
 		}
 		// What the identity holds are parts of the claims.
-		c.tokens.put(&entry[*Identity]{key, id, id.ValidUntil, len(token)}, now)
+		c.tokens.Put(key, id, id.ValidUntil, len(token), now)
 	}
 	return id.ShownBy(peer)
 }

@@ -46,7 +46,8 @@ func (k Kind) String() string { return kindSets[int(k)%len(kindSets)].joined }
 var kindSets = func() (sets [1 << len(kindNames)]struct {
 	names  []string
 	joined string
-}) {
+},
+) {
 	for k := range sets {
 		for i, name := range kindNames {
 			if Kind(k).Has(1 << i) {

@@ -1,9 +1,6 @@
 package credential
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // OnHash has f called in place of each computation of users' hashes, with what it
 // costs.
@@ -38,34 +35,7 @@ func cost(h passwordHash) string {
 }
 
 // Held is how many tokens c holds, and of how many bytes.
-func (c *Cache) Held() (tokens, bytes int) {
-	for i := range c.tokens.buckets {
-		for j := range c.tokens.buckets[i] {
-			if e := c.tokens.buckets[i][j].Load(); e != nil {
-				tokens++
-				bytes += e.size
-			}
-		}
-	}
-	return tokens, bytes
-}
+func (c *Cache) Held() (tokens, bytes int) { return c.tokens.Held() }
 
 // Attempts is how many hashes of a password may wait or run at once.
 func (p *Passwords) Attempts() (slots, queue int) { return cap(p.slots), cap(p.queue) }
-
-// Throttle as it is inside.
-type Throttle struct{ throttle }
-
-// NewThrottle returns one.
-func NewThrottle(burst int, interval time.Duration) *Throttle {
-	return &Throttle{newThrottle(burst, interval)}
-}
-
-// Take, Allows and GiveBack are the throttle's own.
-func (t *Throttle) Take(key uint64, now time.Time) bool { return t.take(key, now) }
-
-// Allows is the throttle's own.
-func (t *Throttle) Allows(key uint64, now time.Time) bool { return t.allows(key, now) }
-
-// GiveBack is the throttle's own.
-func (t *Throttle) GiveBack(key uint64) { t.giveBack(key) }

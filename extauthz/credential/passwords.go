@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/chancery-mesh/chancery/internal/memory"
+	"github.com/chancery-mesh/chancery/internal/throttle"
 )
 
 // Passwords verifies names with passwords. It remembers those that were right, and
@@ -25,8 +28,8 @@ type Passwords struct {
 	secret [sha256.Size]byte
 	seed   maphash.Seed
 	// verified are right passwords, trusted the addresses that users come from.
-	verified, trusted   memory[struct{}]
-	byOrigin, byAddress throttle
+	verified, trusted   *memory.Memory[struct{}]
+	byOrigin, byAddress *throttle.Throttle
 	// queue bounds who waits for one of slots, which bound hashes at once.
 	queue, slots chan struct{}
 	flights      singleflight.Group
@@ -48,8 +51,8 @@ func NewPasswords() *Passwords {
 	slots := max(1, runtime.GOMAXPROCS(0)/2)
 	p := &Passwords{
 		seed:     maphash.MakeSeed(),
-		verified: newMemory[struct{}](verifiedSize), trusted: newMemory[struct{}](verifiedSize),
-		byOrigin: newThrottle(10, 10*time.Second), byAddress: newThrottle(100, time.Second),
+		verified: memory.New[struct{}](verifiedSize), trusted: memory.New[struct{}](verifiedSize),
+		byOrigin: throttle.New(10, 10*time.Second), byAddress: throttle.New(100, time.Second),
 		slots: make(chan struct{}, slots), queue: make(chan struct{}, slots*queuePerSlot),
 	}
 	_, _ = rand.Read(p.secret[:]) // never fails
@@ -90,9 +93,9 @@ func (p *Passwords) Verify(ctx context.Context, users *Users, b Basic, address n
 
 // try returns nil for the right password.
 func (p *Passwords) try(ctx context.Context, a *attempt) error {
-	if _, known := p.verified.get(&a.key, a.now); known {
+	if _, known := p.verified.Get(&a.key, a.now); known {
 		// Or else guesses would be free once the user has been here.
-		if !p.byOrigin.allows(maphash.Comparable(p.seed, a.origin), a.now) {
+		if !p.byOrigin.Allows(maphash.Comparable(p.seed, a.origin), a.now) {
 			return Throttled
 		}
 		return nil
@@ -114,21 +117,21 @@ func (p *Passwords) guess(a *attempt) error {
 	origin, address := maphash.Comparable(p.seed, a.origin), maphash.Comparable(p.seed, a.network)
 	home := p.digest(a.users, a.origin.user, a.network.String())
 	// Where the user has been before, others' guesses at others do not count.
-	_, trusted := p.trusted.get(&home, a.now)
-	if !trusted && !p.byAddress.take(address, a.now) || !p.byOrigin.take(origin, a.now) {
+	_, trusted := p.trusted.Get(&home, a.now)
+	if !trusted && !p.byAddress.Take(address, a.now) || !p.byOrigin.Take(origin, a.now) {
 		return Throttled
 	}
 	err := p.hash(a)
 	if errors.Is(err, BadPassword) {
 		return err
 	}
-	p.byOrigin.giveBack(origin)
+	p.byOrigin.GiveBack(origin)
 	if !trusted {
-		p.byAddress.giveBack(address)
+		p.byAddress.GiveBack(address)
 	}
 	if err == nil {
-		p.verified.put(&entry[struct{}]{key: a.key, until: a.now.Add(verifiedFor)}, a.now)
-		p.trusted.put(&entry[struct{}]{key: home, until: a.now.Add(trustedFor)}, a.now)
+		p.verified.Put(a.key, struct{}{}, a.now.Add(verifiedFor), 0, a.now)
+		p.trusted.Put(home, struct{}{}, a.now.Add(trustedFor), 0, a.now)
 	}
 	return err
 }
