@@ -41,7 +41,7 @@ func (c *check) authenticate(ctx context.Context) (*credential.Identity, verdict
 // verify verifies all credentials of an alternative. Those that know a user
 // come first, and the rest must fit to them.
 func (c *check) verify(ctx context.Context, one *alternative, found *credential.Found) (*credential.Identity, verdict) {
-	peer, v := c.peer(one, found)
+	peer, v := c.peer(one)
 	if v != allowed {
 		return nil, v
 	}
@@ -76,7 +76,7 @@ var verifications = []struct {
 
 // peer reads the certificate of the connection, where it matters: for a
 // credential of its own, or one that is bound to it.
-func (c *check) peer(one *alternative, found *credential.Found) (*credential.Certificate, verdict) {
+func (c *check) peer(one *alternative) (*credential.Certificate, verdict) {
 	bindable := credential.KindAccessToken | credential.KindIDToken
 	if c.request.certificate == "" || one.kinds&(bindable|credential.KindClientCertificate) == 0 {
 		return nil, allowed

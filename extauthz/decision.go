@@ -47,9 +47,9 @@ func network(address string) string {
 }
 
 func (s *Server) log(ctx context.Context, r *Record) {
-	level, message := slog.LevelInfo, "check denied"
+	level := slog.LevelInfo
 	if r.Allowed() {
-		level, message = slog.LevelDebug, "check allowed"
+		level = slog.LevelDebug
 	}
 	if !s.logger.Enabled(ctx, level) {
 		return
@@ -66,5 +66,9 @@ func (s *Server) log(ctx context.Context, r *Record) {
 	if r.Cause != nil && keeps {
 		attrs = append(attrs, slog.Any("err", r.Cause))
 	}
-	s.logger.LogAttrs(ctx, level, message, attrs...)
+	if r.Allowed() {
+		s.logger.LogAttrs(ctx, level, "check allowed", attrs...)
+	} else {
+		s.logger.LogAttrs(ctx, level, "check denied", attrs...)
+	}
 }

@@ -24,7 +24,6 @@ var (
 	routeClosed     = verdict{"route_closed", typev3.StatusCode_Forbidden}
 	loginTooWeak    = verdict{"login_too_weak", typev3.StatusCode_Unauthorized}
 	loginTooOld     = verdict{"login_too_old", typev3.StatusCode_Unauthorized}
-	credentialGone  = verdict{"credential_revoked", typev3.StatusCode_Unauthorized}
 	policyDenied    = verdict{"policy_denied", typev3.StatusCode_Forbidden}
 	policyError     = verdict{"policy_error", typev3.StatusCode_Forbidden}
 	bindingError    = verdict{"binding_error", typev3.StatusCode_Forbidden}

@@ -203,7 +203,7 @@ func (d Documents) hasTenants() bool {
 // Who vouches for users that no identity provider knows, in place of its name.
 // The colon keeps them apart from the names of documents.
 const (
-	SourceAPIKeys      = "chancery:api-keys"
+	SourceAPIKeys      = "chancery:api-keys" //nolint:gosec // a name
 	SourceCertificates = "chancery:certificates"
 )
 
