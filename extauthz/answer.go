@@ -4,15 +4,12 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/http"
+	"slices"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
 // Headers that requests get, lose or are known by.
@@ -28,25 +25,26 @@ var credentialHeaders = []string{
 	credential.HeaderAuthorization, credential.HeaderIDToken, credential.HeaderAPIKey,
 }
 
-func (d *decision) response() *authv3.CheckResponse {
+// allHeaders are these, and then that of Passports.
+var allHeaders = append(slices.Clip(credentialHeaders), headerPassport)
+
+func (d *decision) response() *wire.Response {
 	if d.verdict != allowed {
 		return d.denied()
 	}
-	ok := &authv3.OkHttpResponse{}
+	r := &wire.Response{Allowed: true, Metadata: d.metadata()}
 	if d.strips {
-		ok.HeadersToRemove = credentialHeaders
+		r.Remove = credentialHeaders
 	}
 	switch {
 	case d.passport != "":
-		ok.Headers = []*corev3.HeaderValueOption{overwrite(headerPassport, d.passport)}
-	case d.gateway: // one from outside is nobody's
-		ok.HeadersToRemove = append(ok.GetHeadersToRemove(), headerPassport)
+		r.Set = []wire.Pair{{Name: headerPassport, Value: d.passport}}
+	case d.strips: // one from outside is nobody's
+		r.Remove = allHeaders
+	case d.gateway:
+		r.Remove = allHeaders[len(credentialHeaders):]
 	}
-	return &authv3.CheckResponse{
-		Status:          &status.Status{Code: int32(codes.OK)},
-		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
-		DynamicMetadata: d.metadata(),
-	}
+	return r
 }
 
 // problem is what a client is told (RFC 9457): a word that is the same for all
@@ -74,28 +72,22 @@ func (d *decision) code() string {
 	return "bad_request"
 }
 
-func (d *decision) denied() *authv3.CheckResponse {
+func (d *decision) denied() *wire.Response {
 	body, err := json.Marshal(problem{
 		Type: "about:blank", Title: http.StatusText(d.Status), Status: d.Status, Code: d.code(), Decision: d.ID,
 	})
 	if err != nil {
 		body = nil // texts and a number
 	}
-	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.Status)},
-		Headers: []*corev3.HeaderValueOption{
-			overwrite("content-type", "application/problem+json"), overwrite("cache-control", "no-store"),
-		},
-		Body: string(body) + "\n",
-	}
+	r := &wire.Response{Status: d.Status, Set: problemHeaders, Body: string(body) + "\n", Metadata: d.metadata()}
 	if d.challenge != "" && d.Status == http.StatusUnauthorized {
-		denied.Headers = append(denied.Headers, overwrite(headerChallenge, d.challenge))
+		r.Set = append(slices.Clip(problemHeaders), wire.Pair{Name: headerChallenge, Value: d.challenge})
 	}
-	return &authv3.CheckResponse{
-		Status:          &status.Status{Code: int32(codes.PermissionDenied)},
-		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
-		DynamicMetadata: d.metadata(),
-	}
+	return r
+}
+
+var problemHeaders = []wire.Pair{
+	{Name: "content-type", Value: "application/problem+json"}, {Name: "cache-control", Value: "no-store"},
 }
 
 // clientStatus returns the HTTP status that a client sees: where a policy has
@@ -108,29 +100,20 @@ func (d *decision) clientStatus() int {
 	return code
 }
 
-func overwrite(key, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: key, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
-}
-
 // metadata is what rate limits and access logs read.
-func (d *decision) metadata() *structpb.Struct {
+func (d *decision) metadata() []wire.Pair {
 	var user, tenant, client string
 	if id := d.Identity; id != nil {
 		user, tenant, client = id.User, id.Tenant, id.Client
 	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		"user":     text(user),
-		"tenant":   text(tenant),
-		"client":   text(client),
-		"plan":     text(d.Plan),
-		"ip":       text(network(d.IP)),
-		"caller":   text(d.Caller),
-		"reason":   text(d.Reason),
-		"decision": text(d.ID),
-	}}
+	return []wire.Pair{
+		{Name: "user", Value: cmp.Or(user, unknown)},
+		{Name: "tenant", Value: cmp.Or(tenant, unknown)},
+		{Name: "client", Value: cmp.Or(client, unknown)},
+		{Name: "plan", Value: cmp.Or(d.Plan, unknown)},
+		{Name: "ip", Value: cmp.Or(network(d.IP), unknown)},
+		{Name: "caller", Value: cmp.Or(d.Caller, unknown)},
+		{Name: "reason", Value: cmp.Or(d.Reason, unknown)},
+		{Name: "decision", Value: cmp.Or(d.ID, unknown)},
+	}
 }
-
-func text(s string) *structpb.Value { return structpb.NewStringValue(cmp.Or(s, unknown)) }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"strings"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-
 	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -24,16 +23,20 @@ type check struct {
 	dry bool
 }
 
-func (c *check) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
+func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 	if c.state == nil {
 		return noState
 	}
 	c.Policy, c.Revision, c.denyStatus = c.state.name, c.state.revision, c.state.denyStatus
 	c.gateway, c.Recording = c.state.isGateway(), c.state.recording
-	var ok bool
-	if c.request, ok = readRequest(req); !ok {
+	if r.Fault != nil {
+		c.Cause = r.Fault
+		return malformedRequest
+	}
+	if !r.HTTP {
 		return incompleteRequest
 	}
+	c.request = readRequest(r)
 	c.RequestID, c.IP = c.request.requestID(), c.request.ip
 	c.Method, c.Path = c.request.method, c.request.path
 	if v := c.match(); v != allowed {

@@ -28,9 +28,11 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/mesh"
 	"github.com/chancery-mesh/chancery/passport"
@@ -81,7 +83,7 @@ type Server struct {
 	clients certificates[*credential.Certificate]
 }
 
-var _ authv3.AuthorizationServer = (*Server)(nil)
+var _ wire.Checker = (*Server)(nil)
 
 // New returns a server that denies everything until it has a state.
 func New(c Config) (*Server, error) {
@@ -119,26 +121,40 @@ func DocumentOptions() mesh.Options {
 // everything.
 func (s *Server) SetState(state *State) { s.state.Store(state) }
 
-// Check implements [authv3.AuthorizationServer]. It never returns an error: what
-// cannot be decided is denied.
-func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	d := s.decide(ctx, req, false)
+// Answer implements [wire.Checker]. What cannot be decided is denied.
+func (s *Server) Answer(ctx context.Context, r *wire.Request) *wire.Response {
+	d := s.decide(ctx, r, false)
 	s.metrics.observe(&d.Record)
 	s.log(ctx, &d.Record)
-	return d.response(), nil
+	return d.response()
+}
+
+// Check answers a request that is decoded.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	data, err := proto.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	response := &authv3.CheckResponse{}
+	return response, proto.Unmarshal(s.Answer(ctx, wire.ParseRequest(data)).Append(nil), response)
 }
 
 // Explain decides about a request that has not happened. It mints nothing, asks
 // no identity provider, and is neither recorded nor counted.
 func (s *Server) Explain(ctx context.Context, req *authv3.CheckRequest) *Record {
-	return &s.decide(ctx, req, true).Record
+	data, err := proto.Marshal(req)
+	r := wire.ParseRequest(data)
+	if err != nil {
+		r.Fault = err
+	}
+	return &s.decide(ctx, r, true).Record
 }
 
-func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, dry bool) *decision {
+func (s *Server) decide(ctx context.Context, r *wire.Request, dry bool) *decision {
 	d := &decision{}
 	d.ID, d.Time = newID(), time.Now()
 	c := check{decision: d, server: s, state: s.state.Load(), dry: dry}
-	d.verdict = c.conclusion(ctx, req)
+	d.verdict = c.conclusion(ctx, r)
 	d.settle()
 	if dry {
 		return d
@@ -160,13 +176,13 @@ func (d *decision) settle() {
 }
 
 // conclusion turns whatever goes wrong into a denial.
-func (c *check) conclusion(ctx context.Context, req *authv3.CheckRequest) (v verdict) {
+func (c *check) conclusion(ctx context.Context, r *wire.Request) (v verdict) {
 	defer func() {
-		if r := recover(); r != nil {
-			v, c.Cause = internalError, fmt.Errorf("panic: %v", r)
+		if p := recover(); p != nil {
+			v, c.Cause = internalError, fmt.Errorf("panic: %v", p)
 		}
 	}()
-	v = c.judge(ctx, req)
+	v = c.judge(ctx, r)
 	if err := ctx.Err(); err != nil && v == allowed {
 		v, c.Cause = cancelled, err
 	}

@@ -19,9 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -35,9 +37,19 @@ type outcome struct {
 
 func check(t testing.TB, s *extauthz.Server, req *authv3.CheckRequest) (*authv3.CheckResponse, outcome) {
 	t.Helper()
-	response, err := s.Check(t.Context(), req)
+	data, err := proto.Marshal(req)
 	if err != nil {
-		t.Fatalf("Check: %v", err)
+		t.Fatal(err)
+	}
+	return answer(t, s, data)
+}
+
+// answer answers an encoded request.
+func answer(t testing.TB, s *extauthz.Server, request []byte) (*authv3.CheckResponse, outcome) {
+	t.Helper()
+	response := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(s.Answer(t.Context(), wire.ParseRequest(request)).Append(nil), response); err != nil {
+		t.Fatalf("Answer: %v", err)
 	}
 	o := outcome{reason: response.GetDynamicMetadata().GetFields()["reason"].GetStringValue()}
 	switch {
@@ -391,6 +403,21 @@ func TestUndecidableIsDenied(t *testing.T) {
 				t.Errorf("got %+v, want 503 %s", got, row.reason)
 			}
 		})
+	}
+}
+
+func TestMalformedRequestIsDenied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	data, err := proto.Marshal(f.atGateway(t).request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := f.server(t, f.gatewayState(t))
+	for name, request := range map[string][]byte{"cut off": data[:len(data)-1], "twice": append(data, data...)} {
+		if _, got := answer(t, s, request); got != (outcome{503, "request_malformed", ""}) {
+			t.Errorf("%s: got %+v", name, got)
+		}
 	}
 }
 

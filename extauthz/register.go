@@ -1,9 +1,14 @@
 package extauthz
 
 import (
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
+// ServerOptions are those that a gRPC server needs for [Server.Register], beside
+// which it may have others, and serve other services.
+func ServerOptions() []grpc.ServerOption { return wire.ServerOptions() }
+
 // Register makes s the Authorization service of a gRPC server.
-func (s *Server) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizationServer(r, s) }
+func (s *Server) Register(r grpc.ServiceRegistrar) { wire.Register(r, s) }

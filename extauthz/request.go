@@ -5,9 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
 
@@ -36,32 +34,22 @@ const (
 	contextRoute  = "route"
 )
 
-func readRequest(req *authv3.CheckRequest) (r request, ok bool) {
-	attributes := req.GetAttributes()
-	http := attributes.GetRequest().GetHttp()
-	if http == nil {
-		return r, false
-	}
-	path, query, _ := strings.Cut(http.GetPath(), "?")
-	extensions := attributes.GetContextExtensions()
+func readRequest(r *wire.Request) request {
+	path, query, _ := strings.Cut(r.Path, "?")
 	return request{
-		policy: extensions[contextPolicy], route: extensions[contextRoute],
-		method: http.GetMethod(), host: http.GetHost(), path: path, query: query, target: http.GetPath(),
-		body: bodyOf(http), size: http.GetSize(),
-		headers: headers{raw: http.GetHeaderMap().GetHeaders(), merged: http.GetHeaders()},
-		caller:  attributes.GetSource().GetPrincipal(),
-		ip:      address(attributes.GetSource().GetAddress()),
-
-		certificate: attributes.GetSource().GetCertificate(),
-	}, true
+		policy: r.Extension(contextPolicy), route: r.Extension(contextRoute),
+		method: r.Method, host: r.Host, path: path, query: query, target: r.Path,
+		body: bodyOf(r), size: r.Size, headers: headers{raw: r.Headers, merged: r.Merged},
+		caller: r.Source.Principal, certificate: r.Source.Certificate, ip: address(r.Source.Address),
+	}
 }
 
 // bodyOf returns the body, which comes in one of two fields.
-func bodyOf(http *authv3.AttributeContext_HttpRequest) []byte {
-	if raw := http.GetRawBody(); len(raw) > 0 {
-		return raw
+func bodyOf(r *wire.Request) []byte {
+	if r.RawBody != "" {
+		return []byte(r.RawBody)
 	}
-	return []byte(http.GetBody())
+	return []byte(r.Body)
 }
 
 // isTruncated reports whether the body goes on after what is known of it, or
@@ -72,10 +60,13 @@ func (r *request) isTruncated() bool {
 }
 
 // address writes an IPv4 address in one way, however it came.
-func address(a *corev3.Address) string {
-	ip, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
+func address(text string) string {
+	ip, err := netip.ParseAddr(text)
 	if err != nil {
 		return ""
+	}
+	if ip.Is4() {
+		return text // it has no other way
 	}
 	return ip.Unmap().WithZone("").String()
 }
@@ -92,29 +83,20 @@ func (r *request) requestID() string {
 
 // headers are those of a request: as they were sent (encode_raw_headers), or
 // else with the lines of a name merged by commas, as Envoy does by default.
-type headers struct {
-	raw    []*corev3.HeaderValue
-	merged map[string]string
-}
-
-func value(h *corev3.HeaderValue) string {
-	if raw := h.GetRawValue(); len(raw) > 0 {
-		return string(raw)
-	}
-	return h.GetValue()
-}
+type headers struct{ raw, merged []wire.Pair }
 
 // lines returns the lines of a header, whose name is in lower case. Merged ones
 // are one line, with a comma that nobody can tell from one in a value.
-func (h headers) lines(name string) []string {
-	var lines []string
+func (h headers) lines(name string) (lines []string) {
 	for _, header := range h.raw {
-		if strings.EqualFold(header.GetKey(), name) {
-			lines = append(lines, value(header))
+		if len(header.Name) == len(name) && strings.EqualFold(header.Name, name) {
+			lines = append(lines, header.Value)
 		}
 	}
-	if merged, ok := h.merged[name]; ok {
-		lines = append(lines, merged)
+	for _, header := range h.merged {
+		if header.Name == name {
+			lines = append(lines, header.Value)
+		}
 	}
 	return lines
 }
@@ -124,12 +106,12 @@ func (h headers) lines(name string) []string {
 func (h headers) all() map[string][]string {
 	all := make(map[string][]string, len(h.raw)+len(h.merged))
 	for _, header := range h.raw {
-		name := strings.ToLower(header.GetKey())
-		all[name] = append(all[name], value(header))
+		name := strings.ToLower(header.Name)
+		all[name] = append(all[name], header.Value)
 	}
-	for name, merged := range h.merged {
-		for line := range strings.SplitSeq(merged, ",") {
-			all[name] = append(all[name], strings.TrimSpace(line))
+	for _, header := range h.merged {
+		for line := range strings.SplitSeq(header.Value, ",") {
+			all[header.Name] = append(all[header.Name], strings.TrimSpace(line))
 		}
 	}
 	return all

@@ -51,6 +51,7 @@ var (
 	unknownPolicy     = verdict{"unknown_policy", typev3.StatusCode_ServiceUnavailable}
 	unknownRoute      = verdict{"unknown_route", typev3.StatusCode_ServiceUnavailable}
 	incompleteRequest = verdict{"request_incomplete", typev3.StatusCode_ServiceUnavailable}
+	malformedRequest  = verdict{"request_malformed", typev3.StatusCode_ServiceUnavailable}
 	noKeys            = verdict{"no_keys", typev3.StatusCode_ServiceUnavailable}
 	staleKeys         = verdict{"keys_stale", typev3.StatusCode_ServiceUnavailable}
 	noAccounts        = verdict{"no_accounts", typev3.StatusCode_ServiceUnavailable}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
@@ -107,9 +108,9 @@ func (d *downstream) speak() {
 // server returns the gRPC server of envoy.sock. Envoy pings every ten seconds,
 // which gRPC would take for abuse.
 func (d *downstream) server() *grpc.Server {
-	s := grpc.NewServer(
+	s := grpc.NewServer(append(extauthz.ServerOptions(),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, d)
 	secretv3.RegisterSecretDiscoveryServiceServer(s, d.secrets)
 	return s

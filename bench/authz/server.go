@@ -127,7 +127,7 @@ func newServer(name string, w *world, dir string) (*grpc.Server, error) {
 	case serverNull:
 		checks = null{}
 	case serverTransport:
-		server := grpc.NewServer(wire.ServerOptions()...)
+		server := grpc.NewServer(extauthz.ServerOptions()...)
 		wire.Register(server, transport{})
 		return server, nil
 	case serverFloor:
@@ -165,7 +165,7 @@ func newChancery(name string, w *world, dir string) (*grpc.Server, error) {
 		return nil, err
 	}
 	checks.SetState(state)
-	server := grpc.NewServer()
+	server := grpc.NewServer(extauthz.ServerOptions()...)
 	checks.Register(server)
 	return server, nil
 }

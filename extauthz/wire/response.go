@@ -9,10 +9,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Response is a CheckResponse.
+// Response is a CheckResponse. The zero value refuses with 503.
 type Response struct {
-	// Status is what the client gets, 200 to let the request through. The zero
-	// value refuses it with 503.
+	// Allowed lets the request through.
+	Allowed bool
+	// Status is what the client gets where it is refused; 0 is 503.
 	Status int
 	// Set are headers that replace those of that name: of the request, if it is
 	// let through, and else of the answer to the client.
@@ -29,7 +30,7 @@ type Response struct {
 
 // Append appends the encoded CheckResponse; not that of Message.
 func (r *Response) Append(b []byte) []byte {
-	if r.Status == http.StatusOK {
+	if r.Allowed {
 		b = nest(b, 1, func(b []byte) []byte { return b })
 		b = nest(b, 3, r.appendOK)
 	} else {

@@ -269,13 +269,13 @@ func TestResponse(t *testing.T) {
 				Status: &typev3.HttpStatus{Code: 503},
 			}},
 		}},
-		"allowed": {wire.Response{Status: 200}, &authv3.CheckResponse{
+		"allowed": {wire.Response{Allowed: true}, &authv3.CheckResponse{
 			Status:       &status.Status{},
 			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{}},
 		}},
 		"allowed, all": {
 			wire.Response{
-				Status: 200, Set: []wire.Pair{{"txn-token", long}, {"x", ""}}, Remove: []string{"authorization", "x-id-token"},
+				Allowed: true, Set: []wire.Pair{{"txn-token", long}, {"x", ""}}, Remove: []string{"authorization", "x-id-token"},
 				Metadata: []wire.Pair{{"user", "alice"}, {"tenant", ""}, {"long", long}},
 			},
 			&authv3.CheckResponse{
