@@ -173,7 +173,7 @@ func (r *rig) with(t *testing.T) *rig {
 func (r *rig) config() controlplane.Config {
 	config := controlplane.Config{
 		Documents:  r.docs,
-		Options:    mesh.Options{CheckExpression: func(string) []mesh.ExpressionFault { return nil }},
+		Options:    mesh.Options{CheckExpression: func(mesh.Expression) []mesh.ExpressionFault { return nil }},
 		Registry:   r.registry,
 		RunDir:     r.run,
 		Listen:     "127.0.0.1:0",

@@ -10,13 +10,23 @@ import (
 type Options struct {
 	// CheckExpression returns what is wrong with a CEL expression, so that it
 	// is told like any other fault. Nil takes all expressions.
-	CheckExpression func(source string) []ExpressionFault
+	CheckExpression func(Expression) []ExpressionFault
 	// CheckBinding does so for an expression that makes a string.
-	CheckBinding func(source string) []ExpressionFault
+	CheckBinding func(Expression) []ExpressionFault
 	// CheckPassword says what is wrong with a password's hash. Nil takes all.
 	CheckPassword func(hash string) error
 	// CheckSubject says what is wrong with a distinguished name. Nil takes all.
 	CheckSubject func(name string) error
+}
+
+// Expression is a CEL expression, with what there is to read where it stands.
+type Expression struct {
+	Source string
+	// AtGateway says that it is evaluated at a gateway, and HasBody that bodies
+	// are shown to it.
+	AtGateway, HasBody bool
+	// Params are the variables of the path, Data the data sets.
+	Params, Data []string
 }
 
 // ExpressionFault is a fault in an expression. Line and Column count from 1
@@ -152,17 +162,26 @@ func (s scope) certificates(form certificatesForm) CertificateLifetimes {
 	}
 }
 
-// expression checks CEL and returns where it stands.
-func (s scope) expression(path string, source expression) (string, Position) {
-	s.checkExpression(path, source, s.options.CheckExpression)
-	return string(source), s.document.locate(path, 1, 1)
+// of returns the expression with that source, where e stands.
+func (e Expression) of(source expression) Expression {
+	e.Source = string(source)
+	return e
 }
 
-func (s scope) checkExpression(path string, source expression, check func(string) []ExpressionFault) {
-	if source == "" || check == nil || s.document.faulted(path) {
+// rule checks the condition of a route and returns where it stands.
+func (s scope) rule(route string, source expression, known Expression) (string, Position) {
+	s.expression(route, "allow", known.of(source), s.options.CheckExpression)
+	return string(source), s.document.locate(join(route, "allow"), 1, 1)
+}
+
+// expression checks the expression of a route, unless what it may read is
+// faulty.
+func (s scope) expression(route, key string, e Expression, check func(Expression) []ExpressionFault) {
+	path := join(route, key)
+	if e.Source == "" || check == nil || slices.ContainsFunc([]string{path, join(route, "match.path"), join(route, "body")}, s.document.faulted) {
 		return
 	}
-	for _, fault := range check(string(source)) {
+	for _, fault := range check(e) {
 		s.faults = append(s.faults, Fault{s.document.locate(path, fault.Line, fault.Column), path, fault.Message})
 	}
 }

@@ -23,7 +23,7 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 		names[i] = route.Name
 	}
 	for i, routeName := range s.routeNames(names) {
-		g.Routes = append(g.Routes, s.gatewayRoute(fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i], g.Authentication))
+		g.Routes = append(g.Routes, s.gatewayRoute(g, fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i]))
 	}
 	s.gatewayReachable(g.Routes)
 	return g
@@ -48,7 +48,7 @@ func (s scope) gatewayAuthentication(form *gatewayForm) Authentication {
 	return a
 }
 
-func (s scope) gatewayRoute(path, name string, form gatewayRouteForm, base Authentication) GatewayRoute {
+func (s scope) gatewayRoute(g *Gateway, path, name string, form gatewayRouteForm) GatewayRoute {
 	r := GatewayRoute{
 		Name:      name,
 		Match:     Match(form.Match),
@@ -57,10 +57,11 @@ func (s scope) gatewayRoute(path, name string, form gatewayRouteForm, base Authe
 		RateLimit: s.rateLimit(path+".rateLimit", form.RateLimit),
 		MaxBody:   uint32(form.Body),
 
-		Authentication: s.authentication(path+".authenticate", form.Authenticate, base),
-		Bind:           s.bind(path+".bind", form.Bind),
+		Authentication: s.authentication(path+".authenticate", form.Authenticate, g.Authentication),
 	}
-	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
+	known := Expression{AtGateway: true, HasBody: r.MaxBody > 0, Params: r.Match.Path.Variables(), Data: g.Data}
+	r.Allow, r.AllowPosition = s.rule(path, form.Allow, known)
+	r.Bind = s.bind(path, form.Bind, known)
 	if to, ok := r.ToVariable(); !ok {
 		s.reference(path+".to", r.To, KindService)
 	} else if !slices.Contains(r.Match.Path.Variables(), to) {
@@ -70,13 +71,13 @@ func (s scope) gatewayRoute(path, name string, form gatewayRouteForm, base Authe
 	return r
 }
 
-func (s scope) bind(path string, form map[string]expression) map[string]string {
+func (s scope) bind(route string, form map[string]expression, known Expression) map[string]string {
 	if form == nil {
 		return nil
 	}
 	bound := make(map[string]string, len(form))
 	for name, source := range form {
-		s.checkExpression(join(path, name), source, s.options.CheckBinding)
+		s.expression(route, "bind."+name, known.of(source), s.options.CheckBinding)
 		bound[name] = string(source)
 	}
 	return bound

@@ -97,9 +97,9 @@ func mindBadText(text string) error {
 	return nil
 }
 
-func mindBad(source string) []mesh.ExpressionFault {
+func mindBad(e mesh.Expression) []mesh.ExpressionFault {
 	var faults []mesh.ExpressionFault
-	for i, line := range strings.Split(source, "\n") {
+	for i, line := range strings.Split(e.Source, "\n") {
 		if column := strings.Index(line, "BAD"); column >= 0 {
 			faults = append(faults, mesh.ExpressionFault{Line: i + 1, Column: column + 1, Message: "is BAD"})
 		}

@@ -16,7 +16,7 @@ func (s scope) service(form *serviceForm) *Service {
 		Gateways:  s.gateways(form),
 		Answers:   s.answers(form.DenyStatus, form.MaxStaleness, form.Data),
 	}
-	base := s.serviceAuthentication("authenticate", form.Authenticate, Authentication{Tenant: s.tenants})
+	base := s.serviceAuthentication(service, "authenticate", form.Authenticate, Authentication{Tenant: s.tenants})
 	for i, upstream := range form.Uses {
 		s.reference(fmt.Sprintf("uses[%d]", i), upstream, KindService)
 	}
@@ -29,8 +29,8 @@ func (s scope) service(form *serviceForm) *Service {
 	for i, routeName := range s.routeNames(names) {
 		path := fmt.Sprintf("routes[%d]", i)
 		s.callers(path+".callers", form.Routes[i].Callers, service.Gateways)
-		route := s.route(path, routeName, form.Routes[i])
-		route.Authentication = s.serviceAuthentication(path+".authenticate", form.Routes[i].Authenticate, base)
+		route := s.route(service, path, routeName, form.Routes[i])
+		route.Authentication = s.serviceAuthentication(service, path+".authenticate", form.Routes[i].Authenticate, base)
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
@@ -44,8 +44,12 @@ func (s scope) service(form *serviceForm) *Service {
 	return service
 }
 
-// serviceAuthentication refuses what only gateways can tell.
-func (s scope) serviceAuthentication(path string, form *authenticateForm, base Authentication) Authentication {
+// serviceAuthentication refuses what only gateways, and what no sidecar, can
+// tell.
+func (s scope) serviceAuthentication(service *Service, path string, form *authenticateForm, base Authentication) Authentication {
+	if form != nil && !service.HasSidecar() {
+		s.fault(path, `is demanded by nobody with "mtls: off": demand it at the gateways, or give the service a sidecar`)
+	}
 	for _, key := range []string{"introspect", "clients"} {
 		if s.document.written(join(path, key)) {
 			s.fault(join(path, key), "is for gateways alone: write it there, and remove it here")
@@ -120,7 +124,7 @@ func (s scope) plaintextCaller(path string) {
 	}
 }
 
-func (s scope) route(path, name string, form routeForm) Route {
+func (s scope) route(service *Service, path, name string, form routeForm) Route {
 	r := Route{
 		Name:           name,
 		Match:          Match(form.Match),
@@ -131,7 +135,8 @@ func (s scope) route(path, name string, form routeForm) Route {
 		RateLimit:      s.rateLimit(path+".rateLimit", form.RateLimit),
 		MaxBody:        uint32(form.Body),
 	}
-	r.Allow, r.AllowPosition = s.expression(path+".allow", form.Allow)
+	known := Expression{HasBody: r.MaxBody > 0, Params: r.Match.Path.Variables(), Data: service.Data}
+	r.Allow, r.AllowPosition = s.rule(path, form.Allow, known)
 	return r
 }
 

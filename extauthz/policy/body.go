@@ -10,9 +10,9 @@ import (
 // maxBodyDepth bounds how deep a body nests.
 const maxBodyDepth = 32
 
-// body returns the body as rules read it, nil unless it is JSON that has one
+// readBody returns the body as rules read it, nil unless it is JSON that has one
 // reading.
-func (r *Request) body() any {
+func (r *Request) readBody() any {
 	if r.Body == nil {
 		return nil
 	}
@@ -20,34 +20,40 @@ func (r *Request) body() any {
 	if err != nil {
 		return nil
 	}
-	return native(value)
+	body, err := native(value)
+	if err != nil {
+		return nil
+	}
+	return body
 }
 
 // native turns JSON into what CEL computes with: whole numbers that fit are
-// int, all others double.
-func native(v any) any {
+// int, all others double. A number beyond that is an error: nobody knows what
+// others take it for.
+func native(v any) (any, error) {
 	switch v := v.(type) {
 	case jose.Object:
 		m := make(map[string]any, len(v))
 		for name, member := range v {
-			m[name] = native(member)
+			var err error
+			if m[name], err = native(member); err != nil {
+				return nil, err
+			}
 		}
-		return m
+		return m, nil
 	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = native(item)
+		for i := range v {
+			var err error
+			if v[i], err = native(v[i]); err != nil {
+				return nil, err
+			}
 		}
-		return list
+		return v, nil
 	case json.Number:
 		if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
-			return n
+			return n, nil
 		}
-		f, err := v.Float64()
-		if err != nil {
-			return nil // beyond what a double holds
-		}
-		return f
+		return v.Float64()
 	}
-	return v
+	return v, nil
 }

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
@@ -19,6 +21,9 @@ const (
 	maxVariables    = 8
 )
 
+// shortParts of requests are no longer than names.
+var shortParts = []string{"ip", "method", "host"}
+
 func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	path := n.Path()
 	if len(path) == 0 {
@@ -32,7 +37,7 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 			size = maxVariables
 		}
 	default:
-		if path[0] == "request" {
+		if path[0] == "request" && (len(path) != 2 || !slices.Contains(shortParts, path[1])) {
 			size = usualText
 		}
 	}

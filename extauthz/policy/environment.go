@@ -58,8 +58,8 @@ var fields = map[string]map[string]*types.FieldType{
 		"amr":    field(cel.ListType(cel.StringType), func(u *User) any { return list(u.AMR) }),
 
 		"auth_time":   field(cel.TimestampType, func(u *User) any { return moment(u.AuthTime) }),
-		"roles":       field(cel.ListType(cel.StringType), (*User).roles),
-		"permissions": field(cel.ListType(cel.StringType), (*User).permissions),
+		"roles":       field(cel.ListType(cel.StringType), once(func(u *User) *memo { return &u.roles }, (*User).readRoles)),
+		"permissions": field(cel.ListType(cel.StringType), once(func(u *User) *memo { return &u.permissions }, (*User).readPermissions)),
 	},
 	clientType.TypeName(): {
 		"id":    field(cel.StringType, func(c *Client) any { return text(c.ID) }),
@@ -79,10 +79,10 @@ var fields = map[string]map[string]*types.FieldType{
 		"path":    field(cel.StringType, func(r *Request) any { return text(r.Path) }),
 		"host":    field(cel.StringType, func(r *Request) any { return text(r.Host) }),
 		"ip":      field(cel.StringType, func(r *Request) any { return text(r.IP) }),
-		"headers": field(linesType, (*Request).headers),
-		"query":   field(linesType, (*Request).query),
+		"headers": field(linesType, once(func(r *Request) *memo { return &r.headers }, (*Request).readHeaders)),
+		"query":   field(linesType, once(func(r *Request) *memo { return &r.query }, (*Request).readQuery)),
 		"target":  field(cel.StringType, func(r *Request) any { return text(r.Target) }),
-		"body":    field(cel.DynType, (*Request).body),
+		"body":    field(cel.DynType, once(func(r *Request) *memo { return &r.body }, (*Request).readBody)),
 	},
 }
 

@@ -9,7 +9,8 @@ import (
 )
 
 // Input is what a rule judges. Empty strings, nil slices and nil maps are what
-// the request does not have. It must not change while it is judged.
+// the request does not have. It is of one request and one goroutine, and must
+// not change once it is judged.
 type Input struct {
 	User    User
 	Client  Client
@@ -34,7 +35,8 @@ type User struct {
 	AMR      []string
 	AuthTime time.Time
 
-	tables *Tables
+	tables             *Tables
+	roles, permissions memo
 }
 
 // Client is the OAuth client that the user's token was issued to, or whose API
@@ -67,6 +69,26 @@ type Request struct {
 	// Headers returns the lines of each header, by its name in lower case. It
 	// is called when a rule reads them. Nil has none.
 	Headers func() map[string][]string
+
+	body, query, headers memo
+}
+
+// memo keeps what is made when a rule first reads it: in a loop, a rule reads
+// it again and again, at the price of looking it up.
+type memo struct {
+	made  bool
+	value any
+}
+
+// once returns what read makes, from memory if it did so before.
+func once[T any](of func(*T) *memo, read func(*T) any) func(*T) any {
+	return func(object *T) any {
+		m := of(object)
+		if !m.made {
+			m.made, m.value = true, read(object)
+		}
+		return m.value
+	}
 }
 
 var _ cel.Activation = (*Input)(nil)
@@ -100,7 +122,7 @@ func (in *Input) ResolveName(name string) (any, bool) {
 // Parent implements [cel.Activation].
 func (in *Input) Parent() cel.Activation { return nil }
 
-func (r *Request) headers() any {
+func (r *Request) readHeaders() any {
 	if r.Headers == nil {
 		return nil
 	}
@@ -115,7 +137,7 @@ func (r *Request) headers() any {
 	return headers
 }
 
-func (r *Request) query() any {
+func (r *Request) readQuery() any {
 	query, err := url.ParseQuery(r.Query)
 	if err != nil {
 		return nil

@@ -3,19 +3,22 @@
 //
 //	user      id, groups, scopes; acr, amr and auth_time of the login; roles and
 //	          permissions, which the documents' tables give to groups
-//	client    id, owner, plan       tenant    string
-//	caller    id (SPIFFE ID), name, role ("service" or "gateway")
+//	client    id; owner and plan of its document, at gateways
+//	caller    id (SPIFFE ID), name, role ("service" or "gateway"), in services
+//	tenant    string
 //	request   method, path, target (path and query), host, ip, headers and query
 //	          (maps of lists), body (JSON, where the route has one)
 //	params    map of path variables
-//	passport  bound (map of facts that the gateway's route bound)
-//	data      map of data sets      now       timestamp
+//	passport  bound (map of facts that the gateway's route bound), in services
+//	data      map of the data sets that the document lists
+//	now       timestamp
 //
 // Beside CEL's own functions there are those for networks:
 // cidr('10.0.0.0/8').containsIP(request.ip).
 //
 // Expressions are type-checked when they are compiled, so a misspelt field is
-// a fault of the document, and they are bounded in cost then and when they run.
+// a fault of the document, as is what is never there where the rule stands; and
+// they are bounded in cost then and when they run. Errors name no value.
 //
 // Anything but true denies. What a request does not have (a tenant at an
 // identity provider without tenants, a caller at a gateway or on a connection in
@@ -26,7 +29,10 @@
 // that is false) by itself.
 //
 // Header names are in lower case. Headers with a value that is not UTF-8, and
-// query strings that do not decode, are missing as a whole.
+// query strings that do not decode, are missing as a whole, and so are bodies
+// that are not JSON with one reading (a member twice, a number beyond a double).
+// Whole numbers in JSON are int if they fit, all others double: both compare
+// with each other, but only equal types are added or multiplied.
 package policy
 
 import (
@@ -58,9 +64,8 @@ const (
 
 // Program is a compiled expression, safe for concurrent use.
 type Program struct {
-	program cel.Program
-	// paths are what it reads.
-	paths [][]string
+	program  cel.Program
+	readings []reading
 }
 
 // Compile compiles a rule, or says everything that is wrong with it.
@@ -95,20 +100,7 @@ func compile(source string, want *cel.Type, word string) (*Program, []mesh.Expre
 	if err != nil {
 		return nil, fault("%v", err)
 	}
-	return &Program{program, paths(ast)}, nil
-}
-
-// Check returns what is wrong with an expression; it fits
-// [mesh.Options.CheckExpression].
-func Check(source string) []mesh.ExpressionFault {
-	_, faults := Compile(source)
-	return faults
-}
-
-// CheckBinding fits [mesh.Options.CheckBinding].
-func CheckBinding(source string) []mesh.ExpressionFault {
-	_, faults := CompileBinding(source)
-	return faults
+	return &Program{program, readings(ast)}, nil
 }
 
 func fault(format string, args ...any) []mesh.ExpressionFault {
@@ -135,9 +127,25 @@ func (p *Program) Eval(ctx context.Context, in *Input) (bool, error) {
 	}
 	v, _, err := p.program.ContextEval(ctx, in)
 	if err != nil {
-		return false, fmt.Errorf("evaluate rule: %w", err)
+		return false, failure("rule", err)
 	}
 	return v == types.True, nil
+}
+
+// failure says how an expression failed, and nothing else: CEL's own words have
+// values in them, such as the key of a map or the text of a header.
+func failure(what string, err error) error {
+	for _, known := range failures {
+		if strings.Contains(err.Error(), known) {
+			return fmt.Errorf("evaluate %s: %s", what, known)
+		}
+	}
+	return fmt.Errorf("evaluate %s: a function cannot take the value that it is given", what)
+}
+
+var failures = []string{
+	errMissing.Error(), "no such key", "no such attribute", "no such overload", "index out of bounds", "type conversion error",
+	"division by zero", "modulus by zero", "overflow", "actual cost limit exceeded", "operation interrupted",
 }
 
 // maxBound bounds a text that a binding makes, in bytes.
@@ -148,7 +156,7 @@ const maxBound = 256
 func (p *Program) Bind(ctx context.Context, in *Input) (string, error) {
 	v, _, err := p.program.ContextEval(ctx, in)
 	if err != nil {
-		return "", fmt.Errorf("evaluate binding: %w", err)
+		return "", failure("binding", err)
 	}
 	s, ok := v.Value().(string)
 	if !ok || len(s) > maxBound || !jose.IsIdentifier(s) {

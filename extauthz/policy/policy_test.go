@@ -15,19 +15,45 @@ import (
 // full is a request that has everything.
 func full() *policy.Input {
 	return &policy.Input{
-		User:   policy.User{ID: "alice", Groups: []string{"sales", "ops"}, Scopes: []string{"read"}},
-		Client: policy.Client{ID: "web"},
+		User: policy.User{
+			ID: "alice", Groups: []string{"sales", "ops"}, Scopes: []string{"read"},
+			ACR: "gold", AMR: []string{"pwd", "mfa"}, AuthTime: time.Date(2026, 11, 22, 9, 50, 0, 0, time.UTC),
+		},
+		Client: policy.Client{ID: "web", Owner: "team-web", Plan: "pro"},
 		Caller: policy.Caller{ID: "spiffe://shop.example/gateway/public", Role: "gateway", Name: "public"},
 		Tenant: "acme",
 		Request: policy.Request{
 			Method: "POST", Path: "/orders/42", Host: "api.test", IP: "192.0.2.1", Query: "a=1&a=2",
+			Target: "/orders/42?a=1&a=2", Body: []byte(`{"amount": 99, "rate": 0.5, "lines": [{"sku": "A-1", "n": 2}], "note": null}`),
 			Headers: func() map[string][]string {
 				return map[string][]string{"x-role": {"user", "admin"}}
 			},
 		},
 		Params: map[string]string{"id": "42"},
 		Now:    time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
+		Bound:  map[string]string{"order": "42"},
+		Tables: tables,
 	}
+}
+
+var tables = func() *policy.Tables {
+	t, err := policy.NewTables([]policy.Role{
+		{Name: "seller", Groups: []string{"sales", "trainees"}, Permissions: []string{"orders.create", "orders.read"}},
+		{Name: "reader", Groups: []string{"sales"}, Permissions: []string{"orders.read"}},
+		{Name: "admin", Groups: []string{"admins"}, Permissions: []string{"orders.delete"}},
+	}, map[string][]byte{
+		"limits":    []byte(`{"amount": {"acme": 100}, "rate": 1.0, "closed": ["sun"]}`),
+		"two-words": []byte(`{"a": true}`),
+	})
+	if err != nil {
+		panic(err)
+	}
+	return t
+}()
+
+// anywhere is where everything can be read that the tests read.
+func anywhere(source string) mesh.Expression {
+	return mesh.Expression{Source: source, HasBody: true, Params: []string{"id", "a"}, Data: []string{"limits", "two-words"}}
 }
 
 func eval(t *testing.T, source string, in *policy.Input) (bool, error) {
@@ -60,6 +86,36 @@ func TestEval(t *testing.T) {
 		`request.query.a == ['1', '2']`:                                                       true,
 		`now < timestamp('2027-01-01T00:00:00Z') && now.getHours() == 10`:                     true,
 		`has(user.groups) && has(client.id)`:                                                  true,
+
+		`user.acr == 'gold' && 'mfa' in user.amr && !('otp' in user.amr)`:                   true,
+		`now - user.auth_time < duration('15m')`:                                            true,
+		`now - user.auth_time < duration('5m')`:                                             false,
+		`user.roles == ['reader', 'seller']`:                                                true,
+		`'admin' in user.roles`:                                                             false,
+		`user.permissions == ['orders.create', 'orders.read']`:                              true,
+		`client.owner == 'team-web' && client.plan in ['pro', 'enterprise']`:                true,
+		`passport.bound.order == params.id`:                                                 true,
+		`passport.bound.order == '43'`:                                                      false,
+		`request.target == '/orders/42?a=1&a=2'`:                                            true,
+		`request.body.amount < 100`:                                                         true,
+		`request.body.amount < 99.5 && request.body.amount == 99.0`:                         true,
+		`request.body.amount + 1 == data.limits.amount[tenant]`:                             true,
+		`request.body.rate * 2.0 == data.limits.rate`:                                       true,
+		`request.body.lines.all(l, l.n <= 10 && l.sku.startsWith('A-'))`:                    true,
+		`size(request.body.lines) == 1`:                                                     true,
+		`request.body.note == null`:                                                         true,
+		`has(request.body.amount) && !has(request.body.discount)`:                           true,
+		`request.body.amount <= data.limits.amount[tenant]`:                                 true,
+		`'sun' in data.limits.closed && data['two-words'].a`:                                true,
+		`cidr('192.0.2.0/24').containsIP(request.ip)`:                                       true,
+		`cidr('192.0.2.0/24').containsIP(ip('192.0.3.1'))`:                                  false,
+		`cidr('2001:db8::/32').containsIP('2001:db8::1')`:                                   true,
+		`ip(request.ip).family() == 4 && !ip(request.ip).isLoopback()`:                      true,
+		`isIP(request.ip) && ip(request.ip) == ip('192.0.2.1')`:                             true,
+		`now.getHours('Europe/Zurich') == 11 && now.getDayOfWeek('Europe/Zurich') == 0`:     true,
+		`now.getHours('+05:30') == 15`:                                                      true,
+		`user.groups.exists(data, data == 'ops') && [1].all(passport, passport == 1)`:       true,
+		`request.headers['x-role'].exists(r, r == 'admin') || request.query['a'][0] == 'x'`: true,
 	} {
 		if got, err := eval(t, source, full()); err != nil || got != want {
 			t.Errorf("%s = %v, %v, want %v", source, got, err, want)
@@ -75,6 +131,11 @@ func TestMissingDenies(t *testing.T) {
 		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`,
 		`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
 		`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
+		`user.acr == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,
+		`client.owner == 'x'`, `client.plan == 'x'`, `passport.bound.order == 'x'`, `'x' in passport.bound`,
+		`request.target == 'x'`, `request.body == 'x'`, `request.body.a == 'x'`, `request.body.a > 1`, `'a' in request.body`,
+		`data.limits.a == 1`, `data.limits == 1`, `cidr('10.0.0.0/8').containsIP(request.ip)`, `isIP(request.ip)`,
+		`now.getHours('Europe/Zurich') < 18`,
 	} {
 		for _, source := range []string{
 			attribute, "!(" + attribute + ")", attribute + " || !(" + attribute + ")", attribute + " ? true : true",
@@ -93,6 +154,10 @@ func TestMissingDenies(t *testing.T) {
 		`has(user.groups) && 'x' in user.groups`:         false,
 		`has(request.headers)`:                           false,
 		`has(request.query) && size(request.query) == 0`: true,
+
+		`has(user.acr) || has(user.amr) || has(user.auth_time) || has(user.roles) || has(user.permissions)`: false,
+		`has(client.owner) || has(client.plan) || has(passport.bound) || has(request.target)`:               false,
+		`has(request.body) || has(data.limits)`:                                                             false,
 	} {
 		if got, err := eval(t, source, empty); err != nil || got != want {
 			t.Errorf("%s = %v, %v, want %v", source, got, err, want)
@@ -116,6 +181,7 @@ func TestUnreadableDenies(t *testing.T) {
 		}
 	}
 	for _, query := range []string{"a;b", "a=%ff", "%ff=a"} {
+		in := full()
 		in.Request.Query = query
 		if allowed, err := eval(t, `!('b' in request.query)`, in); allowed || err == nil {
 			t.Errorf("query %s: %v, %v", query, allowed, err)
@@ -137,7 +203,7 @@ func TestCompileFaults(t *testing.T) {
 			{Line: 1, Column: 22, Message: "the pattern of matches must be written out"},
 		},
 	} {
-		if diff := cmp.Diff(want, policy.Check(source)); diff != "" {
+		if diff := cmp.Diff(want, policy.Check(anywhere(source))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", source, diff)
 		}
 	}
@@ -149,7 +215,7 @@ func TestCompileFaults(t *testing.T) {
 		strings.Repeat("(", 100) + "true" + strings.Repeat(")", 100),
 		"true" + strings.Repeat(" || true", 10_000), `'` + strings.Repeat("a", 10<<20) + `' == tenant`,
 	} {
-		if faults := policy.Check(source); len(faults) == 0 {
+		if faults := policy.Check(anywhere(source)); len(faults) == 0 {
 			t.Errorf("%.60s: no fault", source)
 		}
 	}
@@ -158,7 +224,7 @@ func TestCompileFaults(t *testing.T) {
 		`request.headers.all(h, h != 'x-debug')`, `request.path.matches('^/a/[0-9a-f]{8}(-[0-9a-f]{4}){3}$')`,
 		`request.headers['x-role'].exists(r, r in ['admin', 'root'])`,
 	} {
-		if faults := policy.Check(source); len(faults) > 0 {
+		if faults := policy.Check(anywhere(source)); len(faults) > 0 {
 			t.Errorf("%s: %v", source, faults)
 		}
 	}

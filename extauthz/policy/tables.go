@@ -35,7 +35,9 @@ func NewTables(roles []Role, data map[string][]byte) (*Tables, error) {
 		if err != nil {
 			return nil, fmt.Errorf("data %q: %w", name, err)
 		}
-		t.data[name] = native(set)
+		if t.data[name], err = native(set); err != nil {
+			return nil, fmt.Errorf("data %q: %w", name, err)
+		}
 	}
 	return t, nil
 }
@@ -65,10 +67,10 @@ func (t *Tables) of(groups []string, each func(Role) []string) any {
 	return slices.Compact(names)
 }
 
-func (u *User) roles() any {
+func (u *User) readRoles() any {
 	return u.tables.of(u.Groups, func(r Role) []string { return []string{r.Name} })
 }
 
-func (u *User) permissions() any {
+func (u *User) readPermissions() any {
 	return u.tables.of(u.Groups, func(r Role) []string { return r.Permissions })
 }

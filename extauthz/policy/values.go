@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/ast"
 )
 
 // Value is something that a rule read, for people.
@@ -21,54 +18,24 @@ type Value struct {
 const (
 	textMissing = "(missing)"
 	textNotKept = "(not kept)"
-	// maxText bounds the text of a value, in bytes, and maxPaths the values.
-	maxText  = 256
-	maxPaths = 16
+	// maxText bounds the text of a value, in bytes, and maxValues the values.
+	maxText   = 256
+	maxValues = 16
 )
 
-// paths returns what an expression reads, in the order in which it stands.
-func paths(a *cel.Ast) [][]string {
-	var found [][]string
-	root := ast.NavigateAST(a.NativeRep())
-	for _, e := range ast.MatchDescendants(root, ast.AllMatcher()) {
-		if parent, ok := e.Parent(); ok && parent.Kind() == ast.SelectKind {
-			continue // a part of a longer one
-		}
-		path := pathOf(e)
-		known := path != nil && slices.Contains(variables, path[0])
-		if known && len(found) < maxPaths && !slices.ContainsFunc(found, func(p []string) bool { return slices.Equal(p, path) }) {
-			found = append(found, path)
-		}
-	}
-	return found
-}
-
-// variables are those whose values are told.
+// variables are those whose values are told: data is of the documents, and may
+// be large.
 var variables = []string{"user", "client", "caller", "tenant", "request", "params", "passport", "now"}
-
-// pathOf returns a chain of selections, nil if e is something else.
-func pathOf(e ast.NavigableExpr) []string {
-	switch e.Kind() {
-	case ast.IdentKind:
-		return []string{e.AsIdent()}
-	case ast.SelectKind:
-		s := e.AsSelect()
-		operand, ok := s.Operand().(ast.NavigableExpr)
-		if !ok {
-			return nil
-		}
-		if path := pathOf(operand); path != nil {
-			return append(path, s.FieldName())
-		}
-	}
-	return nil
-}
 
 // Values returns what the rule reads of in.
 func (p *Program) Values(in *Input) []Value {
-	values := make([]Value, len(p.paths))
-	for i, path := range p.paths {
-		values[i] = Value{strings.Join(path, "."), valueText(in, path)}
+	var values []Value
+	for _, r := range p.readings {
+		name := strings.Join(r.path, ".")
+		known := func(v Value) bool { return v.Path == name }
+		if len(values) < maxValues && slices.Contains(variables, r.path[0]) && !slices.ContainsFunc(values, known) {
+			values = append(values, Value{name, valueText(in, r.path)})
+		}
 	}
 	return values
 }
