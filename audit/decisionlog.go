@@ -16,7 +16,8 @@ import (
 // Sink is where a [DecisionLog] goes. One goroutine uses it.
 type Sink interface {
 	// Append appends whole lines, and if durably returns nil only when they would
-	// outlive a power cut. After an error they come again.
+	// outlive a power cut. After an error they come again. No lines ask whether
+	// there could be some.
 	Append(lines []byte, durably bool) error
 	// Durable reports whether it can append durably.
 	Durable() bool
@@ -155,6 +156,7 @@ func (l *DecisionLog) Run(ctx context.Context) error {
 
 func (l *DecisionLog) write(ctx context.Context) error {
 	w := &writer{DecisionLog: l}
+	_ = w.append(false) // what is wrong with the sink shows before anything is lost
 	for ctx.Err() == nil {
 		l.queue.wait(ctx)
 		w.writeAll(ctx)

@@ -38,24 +38,21 @@ type FileConfig struct {
 	// stay beside it, by default 8.
 	MaxSize  int64
 	MaxFiles int
-	// Logger is told what was mended. Required.
+	// Logger is told what was mended. It and Path are required.
 	Logger *slog.Logger
 }
 
 var _ Sink = (*File)(nil)
 
-// OpenFile opens the file, which is made if need be. A file that others can
-// read, a link, or one that another process writes to is an error.
-func OpenFile(c FileConfig) (*File, error) {
-	if c.Logger == nil {
-		return nil, errors.New("decision log needs a logger")
+// NewFile returns a file that is opened, and made if need be, when something is
+// appended. A file that others can read, a link, or one that another process
+// writes to is an error then.
+func NewFile(c FileConfig) (*File, error) {
+	if c.Path == "" || c.Logger == nil {
+		return nil, errors.New("decision log needs a path and a logger")
 	}
 	c.MaxSize, c.MaxFiles = cmp.Or(c.MaxSize, 64<<20), cmp.Or(c.MaxFiles, 8)
-	f := &File{config: c}
-	if err := f.open(); err != nil {
-		return nil, err
-	}
-	return f, nil
+	return &File{config: c}, nil
 }
 
 // Durable implements [Sink]: what is in a file outlives a power cut.

@@ -53,7 +53,7 @@ func runLog(t *testing.T, sink audit.Sink) (log *audit.DecisionLog, stop func())
 func (f *fixture) recorded(t *testing.T, state *extauthz.State, key []byte) *recorded {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "decisions.jsonl")
-	sink, err := audit.OpenFile(audit.FileConfig{Path: path, Logger: slog.New(slog.DiscardHandler)})
+	sink, err := audit.NewFile(audit.FileConfig{Path: path, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

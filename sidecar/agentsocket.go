@@ -23,12 +23,7 @@ func (a *Agent) serveCommands(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /identity", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.Identity()) // the client went away
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: a.commands(), ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -36,30 +31,59 @@ func (a *Agent) serveCommands(ctx context.Context) error {
 	return nil
 }
 
+// commands answers what commands ask.
+func (a *Agent) commands() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /identity", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Identity()) })
+	mux.HandleFunc("GET /decisions", a.tellDecisions)
+	mux.HandleFunc("GET /decisions/{id}", a.tellDecision)
+	return mux
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client went away
+}
+
 // FetchIdentity asks the agent of a state directory what it has.
 func FetchIdentity(ctx context.Context, stateDir string) (Identity, error) {
-	socket := filepath.Join(stateDir, agentSocket)
+	var id Identity
+	err := ask(ctx, stateDir, "/identity", &id)
+	return id, err
+}
+
+// ErrNotFound says that the agent does not have what it was asked for.
+var ErrNotFound = errors.New("it has no such thing")
+
+// ask has the agent of a state directory answer a question.
+func ask(ctx context.Context, stateDir, question string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+question, nil)
+	if err == nil {
+		err = do(req, filepath.Join(stateDir, agentSocket), into)
+	}
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", err)
+	}
+	return nil
+}
+
+func do(req *http.Request, socket string, into any) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	var id Identity
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/identity", nil)
-	if err != nil {
-		return id, err
-	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return id, fmt.Errorf("ask the agent: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return id, fmt.Errorf("ask the agent: it answered %s", resp.Status)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return json.NewDecoder(resp.Body).Decode(into)
+	case http.StatusNotFound:
+		return ErrNotFound
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&id); err != nil {
-		return id, fmt.Errorf("ask the agent: %w", err)
-	}
-	return id, nil
+	return fmt.Errorf("it answered %s", resp.Status)
 }

@@ -143,3 +143,6 @@ func (l *LastGood) Load() string {
 	}
 	return ""
 }
+
+// ReadDecisionKey is readDecisionKey.
+var ReadDecisionKey = readDecisionKey

@@ -37,6 +37,11 @@ func (a *Agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	finish, err := a.keepDecisions()
+	if err != nil {
+		return err
+	}
+	defer finish()
 	conn := a.connection()
 	defer conn.close()
 	listener, err := listenForEnvoy(a.config.path(envoySocket), uint32(os.Geteuid()), 0)

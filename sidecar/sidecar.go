@@ -16,6 +16,8 @@
 //     the first one, and each is renewed in time by the one before. A gateway's
 //     keys for Passports are passportKeys.
 //   - trust keeps what others are verified by, which never goes back.
+//   - keeper keeps what was decided, in the decision log and for a while in
+//     memory, which the socket for commands tells of.
 //   - connection is that to the control plane, with the newest certificate.
 //   - supervisor runs Envoy, which lives on when the agent dies.
 //
@@ -37,8 +39,10 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/workload"
 )
@@ -78,6 +82,9 @@ type Config struct {
 	// AllowSelfSigned lets a public gateway serve self-signed certificates, as a
 	// demonstration does.
 	AllowSelfSigned bool
+	// DecisionLog is where decisions are written, nil for nowhere: policies that
+	// require it are then answered with 503. The agent closes it.
+	DecisionLog audit.Sink
 	// EnvoyCommand starts Envoy, which the agent then supervises; empty where
 	// somebody else runs one with [Config.Bootstrap].
 	EnvoyCommand []string
@@ -129,6 +136,10 @@ type Agent struct {
 	rollout     *rollout
 	credentials *credentials
 	problems    *problems
+	// keeper keeps decisions, in the log, nil if there is none, and the ring.
+	keeper      *decisions.Keeper
+	decisionLog *audit.DecisionLog
+	ring        *audit.Ring
 	// certificates are a gateway's own, workload serves a service's application;
 	// nil elsewhere.
 	certificates *certificates
@@ -145,7 +156,7 @@ func New(c Config) (*Agent, error) {
 	if err := c.complete(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld()}
+	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld(), ring: audit.NewRing(0, 0)}
 	a.found.Store(len(c.EnvoyCommand) > 0)
 	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
 	a.book = newBook(a.log, a.metrics.nacks)
@@ -156,8 +167,12 @@ func New(c Config) (*Agent, error) {
 		Logger:     c.Logger,
 		Registerer: c.Registerer,
 		Signer:     a.credentials.passports.signer,
+		Record:     a.record,
 	})
 	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if a.decisionLog, err = newDecisionLog(c); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.pdp = &pdp{

@@ -30,6 +30,7 @@ type agentFlags struct {
 	allowSelfSigned                bool
 	drain                          time.Duration
 	joinFlags
+	decisionLogFlags
 	logFlags
 }
 
@@ -102,6 +103,7 @@ func (f *agentFlags) add(cmd *cobra.Command, name string) {
 	flags.StringVar(&f.http, "http", "", "address of /healthz, /readyz, /status and /metrics (default none)")
 	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for Envoy's connections to end at shutdown")
 	f.joinFlags.add(cmd)
+	f.decisionLogFlags.add(cmd)
 	f.logFlags.add(cmd)
 	for _, required := range []string{name, "control-plane", "state"} {
 		_ = cmd.MarkFlagRequired(required)
@@ -125,6 +127,10 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	if err != nil {
 		return err
 	}
+	sink, err := f.sink(f.state, logger)
+	if err != nil {
+		return err
+	}
 	registry := newMetricsRegistry()
 	agent, err := sidecar.New(sidecar.Config{
 		Identity:        identity.ID{Role: role, Name: f.name},
@@ -138,6 +144,7 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 		ApplicationUID:  uid,
 		Certificates:    f.certificates,
 		AllowSelfSigned: f.allowSelfSigned,
+		DecisionLog:     sink,
 		EnvoyCommand:    envoyCommand,
 		DrainTime:       f.drain,
 		Version:         version(),

@@ -31,6 +31,9 @@ func (*Stream) Durable() bool { return false }
 
 // Append implements [Sink].
 func (s *Stream) Append(lines []byte, _ bool) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	if s.torn {
 		lines = append([]byte{'\n'}, lines...)
 	}
