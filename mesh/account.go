@@ -97,27 +97,33 @@ func (s scope) client(form *clientForm) *Client {
 		s.reference(fmt.Sprintf("apis[%d]", i), api, KindService)
 	}
 	return &Client{
-		ID: string(form.Name), Owner: form.Owner, APIs: form.APIs, Active: form.Active, Plan: form.Plan, Tenant: form.Tenant,
+		ID: string(form.Name), Owner: string(form.Owner), APIs: form.APIs, Active: form.Active, Plan: form.Plan, Tenant: string(form.Tenant),
 	}
 }
 
 func (s scope) apiKey(form *apiKeyForm) *APIKey {
 	s.reference("client", form.Client, KindClient)
+	return form.apiKey()
+}
+
+func (form *apiKeyForm) apiKey() *APIKey {
 	return &APIKey{
-		ID: string(form.Name), Client: form.Client, Owner: form.Owner, Scopes: form.Scopes, Tenant: form.Tenant,
+		ID: string(form.Name), Client: form.Client, Owner: string(form.Owner), Scopes: texts(form.Scopes), Tenant: string(form.Tenant),
 		Hash: string(form.Hash), Expires: form.Expires.Time, Revoked: form.Revoked,
 	}
 }
 
 func (s scope) users(form *usersForm) *Users {
 	u := &Users{Name: s.name()}
-	seen := map[string]int{}
+	seen := map[userName]int{}
 	for i, user := range form.Users {
 		if first, ok := seen[user.Name]; ok {
 			s.fault(fmt.Sprintf("users[%d].name", i), "is the name of users[%d], too: remove one", first)
 		}
 		seen[user.Name] = i
-		u.Users = append(u.Users, User(user))
+		u.Users = append(u.Users, User{
+			Name: string(user.Name), Password: user.Password, Groups: texts(user.Groups), Tenant: string(user.Tenant), Disabled: user.Disabled,
+		})
 		if s.options.CheckPassword == nil || s.document.faulted(fmt.Sprintf("users[%d].password", i)) {
 			continue
 		}

@@ -237,25 +237,25 @@ type rateLimitForm struct {
 }
 
 type clientForm struct {
-	Kind   string   `yaml:"kind" required:"write Client" enum:"Client" doc:"An application that calls from outside, for authenticate.clients and for API keys."`
-	Name   clientID `yaml:"name" required:"write its client id" doc:"Its id: the client_id of its tokens, byte for byte."`
-	Owner  string   `yaml:"owner" required:"write who answers for it" max:"256" doc:"Who answers for it."`
-	APIs   []string `yaml:"apis" max:"1000" doc:"Services that it may call through gateways that take registered clients alone. Default: none."`
-	Active bool     `yaml:"active" default:"true" doc:"false: it may not come, and its API keys are refused."`
-	Plan   string   `yaml:"plan" max:"64" doc:"Its plan, for rate limits and access logs (dynamic metadata) and as client.plan in conditions."`
-	Tenant string   `yaml:"tenant" max:"256" doc:"Tenant that it belongs to: users of others are refused with it. If not set, it may come for all."`
+	Kind   string     `yaml:"kind" required:"write Client" enum:"Client" doc:"An application that calls from outside, for authenticate.clients and for API keys."`
+	Name   clientID   `yaml:"name" required:"write its client id" doc:"Its id: the client_id of its tokens, byte for byte."`
+	Owner  identifier `yaml:"owner" required:"write who answers for it" doc:"Who answers for it."`
+	APIs   []string   `yaml:"apis" max:"1000" doc:"Services that it may call through gateways that take registered clients alone. Default: none."`
+	Active bool       `yaml:"active" default:"true" doc:"false: it may not come, and its API keys are refused."`
+	Plan   string     `yaml:"plan" max:"64" doc:"Its plan, for rate limits and access logs (dynamic metadata) and as client.plan in conditions."`
+	Tenant identifier `yaml:"tenant" doc:"Tenant that it belongs to: users of others are refused with it. If not set, it may come for all."`
 }
 
 type apiKeyForm struct {
-	Kind    string    `yaml:"kind" required:"write APIKey" enum:"APIKey" doc:"An API key, as chancery apikey create writes it. The key itself is not in it."`
-	Name    keyID     `yaml:"name" required:"write the key's id" doc:"Its id: the part of the key that it is found by."`
-	Client  string    `yaml:"client" required:"write the name of a Client" doc:"Client whose key it is."`
-	Owner   string    `yaml:"owner" required:"write who it speaks for" max:"256" doc:"Who it speaks for: the user of its requests."`
-	Scopes  []string  `yaml:"scopes" max:"100" doc:"Scopes of its requests, user.scopes in conditions."`
-	Tenant  string    `yaml:"tenant" max:"256" doc:"Tenant of its requests; the client's if not set."`
-	Hash    keyHash   `yaml:"hash" required:"make keys with chancery apikey create" doc:"Hash of the key: sha256: and its SHA-256 in hex."`
-	Expires timestamp `yaml:"expires" doc:"When it ends, such as 2027-01-31T00:00:00Z; never if not set."`
-	Revoked bool      `yaml:"revoked" default:"false" doc:"true: it is refused."`
+	Kind    string       `yaml:"kind" required:"write APIKey" enum:"APIKey" doc:"An API key, as chancery apikey create writes it. The key itself is not in it."`
+	Name    keyID        `yaml:"name" required:"write the key's id" doc:"Its id: the part of the key that it is found by."`
+	Client  string       `yaml:"client" required:"write the name of a Client" doc:"Client whose key it is."`
+	Owner   identifier   `yaml:"owner" required:"write who it speaks for" doc:"Who it speaks for: the user of its requests."`
+	Scopes  []scopeToken `yaml:"scopes" max:"100" doc:"Scopes of its requests, user.scopes in conditions."`
+	Tenant  identifier   `yaml:"tenant" doc:"Tenant of its requests; the client's if not set."`
+	Hash    keyHash      `yaml:"hash" required:"make keys with chancery apikey create" doc:"Hash of the key: sha256: and its SHA-256 in hex."`
+	Expires timestamp    `yaml:"expires" doc:"When it ends, such as 2027-01-31T00:00:00Z; never if not set."`
+	Revoked bool         `yaml:"revoked" default:"false" doc:"true: it is refused."`
 }
 
 type usersForm struct {
@@ -265,11 +265,11 @@ type usersForm struct {
 }
 
 type userForm struct {
-	Name     string   `yaml:"name" required:"write the user's name" max:"256" doc:"Name, compared byte for byte."`
-	Password string   `yaml:"password" required:"write a hash, made with chancery password" max:"256" doc:"Hash of the password: argon2id or bcrypt."`
-	Groups   []string `yaml:"groups" max:"1000" doc:"Groups, user.groups in conditions."`
-	Tenant   string   `yaml:"tenant" max:"256" doc:"Tenant."`
-	Disabled bool     `yaml:"disabled" default:"false" doc:"true: the user is refused."`
+	Name     userName     `yaml:"name" required:"write the user's name" doc:"Name, compared byte for byte. It has no colon."`
+	Password string       `yaml:"password" required:"write a hash, made with chancery password" max:"256" doc:"Hash of the password: argon2id or bcrypt."`
+	Groups   []identifier `yaml:"groups" max:"1000" doc:"Groups, user.groups in conditions."`
+	Tenant   identifier   `yaml:"tenant" doc:"Tenant."`
+	Disabled bool         `yaml:"disabled" default:"false" doc:"true: the user is refused."`
 }
 
 type rolesForm struct {

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // The scalars of documents: each checks what is written when it is read.
@@ -106,6 +109,58 @@ func (c *clientID) UnmarshalText(text []byte) error {
 	*c = clientID(text)
 	if len(text) == 0 || len(text) > 256 || strings.ContainsFunc(string(text), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return fmt.Errorf("%q is not a client id: write up to 256 ASCII characters without spaces", text)
+	}
+	return nil
+}
+
+// identifier names somebody, byte for byte.
+type identifier string
+
+const maxIdentifierLength = 256
+
+func (n *identifier) UnmarshalText(text []byte) error {
+	*n = identifier(text)
+	return checkIdentifier(string(text))
+}
+
+func checkIdentifier(text string) error {
+	switch {
+	case text == "":
+		return errors.New("is empty: write something, or remove the key")
+	case len(text) > maxIdentifierLength:
+		return fmt.Errorf("must be at most %d bytes long", maxIdentifierLength)
+	case !utf8.ValidString(text) || strings.TrimSpace(text) != text || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%q must be printable text without space around it", text)
+	}
+	return nil
+}
+
+// userName is the name that somebody logs in with (RFC 7617), in the form that
+// browsers send.
+type userName string
+
+func (n *userName) UnmarshalText(text []byte) error {
+	*n = userName(text)
+	switch {
+	case strings.Contains(string(text), ":"):
+		return fmt.Errorf("%q must have no colon", text)
+	case !norm.NFC.IsNormal(text):
+		return fmt.Errorf("%q is not in Unicode's normalization form C, which is what browsers send: type it anew", text)
+	}
+	return checkIdentifier(string(text))
+}
+
+// scopeToken is a scope (RFC 6749, section 3.3).
+type scopeToken string
+
+const scopePattern = `^[!#-\[\]-~]+$`
+
+var validScope = regexp.MustCompile(scopePattern)
+
+func (t *scopeToken) UnmarshalText(text []byte) error {
+	*t = scopeToken(text)
+	if !validScope.Match(text) {
+		return fmt.Errorf("%q is no scope: write ASCII characters without spaces, quotes and backslashes", text)
 	}
 	return nil
 }

@@ -96,6 +96,7 @@ Each flag can also be set in the environment: --state is CHANCERY_STATE.`,
 		newIdentityCommand(),
 		newHealthCommand(),
 		newPassportCommand(),
+		newAPIKeyCommand(),
 		newPasswordCommand(),
 		newSchemaCommand(),
 	)
