@@ -129,7 +129,7 @@ func (x TypeStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TypeStatus_State.Descriptor instead.
 func (TypeStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{31, 0}
+	return file_chancery_proto_rawDescGZIP(), []int{33, 0}
 }
 
 // Policy is everything one Gateway or Service document asks of the PDPs beside
@@ -2001,6 +2001,216 @@ func (x *RevokedCertificate) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+// Revocations are credentials of users and clients that are refused though they
+// have not ended. There are several resources, which all views have; each holds
+// those whose id begins with its name, so that a change is a small one.
+type Revocations struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with every change of any of them: who holds this one holds all that
+	// were changed before.
+	Sequence      uint64        `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Entries       []*Revocation `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocations) Reset() {
+	*x = Revocations{}
+	mi := &file_chancery_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocations) ProtoMessage() {}
+
+func (x *Revocations) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocations.ProtoReflect.Descriptor instead.
+func (*Revocations) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Revocations) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Revocations) GetEntries() []*Revocation {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// Revocation refuses credentials by what they say.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Names of the identity providers whose credentials are meant; none is all
+	// credentials, whatever vouches for them.
+	Providers []string `protobuf:"bytes,2,rep,name=providers,proto3" json:"providers,omitempty"`
+	// Types that are valid to be assigned to Whose:
+	//
+	//	*Revocation_Subject
+	//	*Revocation_Token
+	//	*Revocation_Client
+	//	*Revocation_Tenant
+	Whose isRevocation_Whose `protobuf_oneof:"whose"`
+	// Credentials that were issued later are not meant. One that does not tell
+	// when it was is.
+	Before *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=before,proto3" json:"before,omitempty"`
+	// When it ends, and need not be remembered any more.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_chancery_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Revocation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Revocation) GetProviders() []string {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+func (x *Revocation) GetWhose() isRevocation_Whose {
+	if x != nil {
+		return x.Whose
+	}
+	return nil
+}
+
+func (x *Revocation) GetSubject() string {
+	if x != nil {
+		if x, ok := x.Whose.(*Revocation_Subject); ok {
+			return x.Subject
+		}
+	}
+	return ""
+}
+
+func (x *Revocation) GetToken() string {
+	if x != nil {
+		if x, ok := x.Whose.(*Revocation_Token); ok {
+			return x.Token
+		}
+	}
+	return ""
+}
+
+func (x *Revocation) GetClient() string {
+	if x != nil {
+		if x, ok := x.Whose.(*Revocation_Client); ok {
+			return x.Client
+		}
+	}
+	return ""
+}
+
+func (x *Revocation) GetTenant() string {
+	if x != nil {
+		if x, ok := x.Whose.(*Revocation_Tenant); ok {
+			return x.Tenant
+		}
+	}
+	return ""
+}
+
+func (x *Revocation) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *Revocation) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+type isRevocation_Whose interface {
+	isRevocation_Whose()
+}
+
+type Revocation_Subject struct {
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3,oneof"`
+}
+
+type Revocation_Token struct {
+	// The token's own ID (`jti`).
+	Token string `protobuf:"bytes,4,opt,name=token,proto3,oneof"`
+}
+
+type Revocation_Client struct {
+	Client string `protobuf:"bytes,5,opt,name=client,proto3,oneof"`
+}
+
+type Revocation_Tenant struct {
+	Tenant string `protobuf:"bytes,6,opt,name=tenant,proto3,oneof"`
+}
+
+func (*Revocation_Subject) isRevocation_Whose() {}
+
+func (*Revocation_Token) isRevocation_Whose() {}
+
+func (*Revocation_Client) isRevocation_Whose() {}
+
+func (*Revocation_Tenant) isRevocation_Whose() {}
+
 // Revision closes one state of a view: an agent that holds exactly these sets
 // holds one consistent revision. One resource named "revision" per view.
 type Revision struct {
@@ -2014,7 +2224,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2236,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2249,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{23}
+	return file_chancery_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Revision) GetId() string {
@@ -2069,7 +2279,7 @@ type JoinWithTokenRequest struct {
 
 func (x *JoinWithTokenRequest) Reset() {
 	*x = JoinWithTokenRequest{}
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2291,7 @@ func (x *JoinWithTokenRequest) String() string {
 func (*JoinWithTokenRequest) ProtoMessage() {}
 
 func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2304,7 @@ func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{24}
+	return file_chancery_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinWithTokenRequest) GetToken() string {
@@ -2131,7 +2341,7 @@ type ChallengeConsulRequest struct {
 
 func (x *ChallengeConsulRequest) Reset() {
 	*x = ChallengeConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2353,7 @@ func (x *ChallengeConsulRequest) String() string {
 func (*ChallengeConsulRequest) ProtoMessage() {}
 
 func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2366,7 @@ func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulRequest.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{25}
+	return file_chancery_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChallengeConsulRequest) GetService() string {
@@ -2193,7 +2403,7 @@ type ChallengeConsulResponse struct {
 
 func (x *ChallengeConsulResponse) Reset() {
 	*x = ChallengeConsulResponse{}
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2415,7 @@ func (x *ChallengeConsulResponse) String() string {
 func (*ChallengeConsulResponse) ProtoMessage() {}
 
 func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2428,7 @@ func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulResponse.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{26}
+	return file_chancery_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChallengeConsulResponse) GetNonce() string {
@@ -2254,7 +2464,7 @@ type JoinWithConsulRequest struct {
 
 func (x *JoinWithConsulRequest) Reset() {
 	*x = JoinWithConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2476,7 @@ func (x *JoinWithConsulRequest) String() string {
 func (*JoinWithConsulRequest) ProtoMessage() {}
 
 func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2489,7 @@ func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithConsulRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{27}
+	return file_chancery_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinWithConsulRequest) GetService() string {
@@ -2323,7 +2533,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2545,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2558,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{28}
+	return file_chancery_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EnrollRequest) GetCsr() []byte {
@@ -2377,7 +2587,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2599,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2612,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{29}
+	return file_chancery_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EnrollResponse) GetChain() [][]byte {
@@ -2450,14 +2660,16 @@ type ReportRequest struct {
 	// The agent's clock.
 	Now *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=now,proto3" json:"now,omitempty"`
 	// What is wrong beside this agent, for people.
-	Problems      []string `protobuf:"bytes,14,rep,name=problems,proto3" json:"problems,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Problems []string `protobuf:"bytes,14,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Sequence of the Revocations that the agent decides by.
+	RevocationsSequence uint64 `protobuf:"varint,15,opt,name=revocations_sequence,json=revocationsSequence,proto3" json:"revocations_sequence,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2681,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2694,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{30}
+	return file_chancery_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReportRequest) GetInstance() string {
@@ -2583,6 +2795,13 @@ func (x *ReportRequest) GetProblems() []string {
 	return nil
 }
 
+func (x *ReportRequest) GetRevocationsSequence() uint64 {
+	if x != nil {
+		return x.RevocationsSequence
+	}
+	return 0
+}
+
 type TypeStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	TypeUrl string                 `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
@@ -2599,7 +2818,7 @@ type TypeStatus struct {
 
 func (x *TypeStatus) Reset() {
 	*x = TypeStatus{}
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2830,7 @@ func (x *TypeStatus) String() string {
 func (*TypeStatus) ProtoMessage() {}
 
 func (x *TypeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2843,7 @@ func (x *TypeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeStatus.ProtoReflect.Descriptor instead.
 func (*TypeStatus) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{31}
+	return file_chancery_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TypeStatus) GetTypeUrl() string {
@@ -2662,15 +2881,19 @@ func (x *TypeStatus) GetRejected() []string {
 	return nil
 }
 
+// ReportResponse tells what is the newest, so that who holds it knows that
+// nothing has passed it by.
 type ReportResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	TrustSequence       uint64                 `protobuf:"varint,1,opt,name=trust_sequence,json=trustSequence,proto3" json:"trust_sequence,omitempty"`
+	RevocationsSequence uint64                 `protobuf:"varint,2,opt,name=revocations_sequence,json=revocationsSequence,proto3" json:"revocations_sequence,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_chancery_proto_msgTypes[32]
+	mi := &file_chancery_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2905,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[32]
+	mi := &file_chancery_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2918,21 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{32}
+	return file_chancery_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReportResponse) GetTrustSequence() uint64 {
+	if x != nil {
+		return x.TrustSequence
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetRevocationsSequence() uint64 {
+	if x != nil {
+		return x.RevocationsSequence
+	}
+	return 0
 }
 
 var File_chancery_proto protoreflect.FileDescriptor
@@ -2856,7 +3093,21 @@ const file_chancery_proto_rawDesc = "" +
 	"\x12RevokedCertificate\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x1b\n" +
 	"\tspiffe_id\x18\x02 \x01(\tR\bspiffeId\x124\n" +
-	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\x94\x01\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\\\n" +
+	"\vRevocations\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x121\n" +
+	"\aentries\x18\x02 \x03(\v2\x17.chancery.v1.RevocationR\aentries\"\x95\x02\n" +
+	"\n" +
+	"Revocation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tproviders\x18\x02 \x03(\tR\tproviders\x12\x1a\n" +
+	"\asubject\x18\x03 \x01(\tH\x00R\asubject\x12\x16\n" +
+	"\x05token\x18\x04 \x01(\tH\x00R\x05token\x12\x18\n" +
+	"\x06client\x18\x05 \x01(\tH\x00R\x06client\x12\x18\n" +
+	"\x06tenant\x18\x06 \x01(\tH\x00R\x06tenant\x122\n" +
+	"\x06before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x124\n" +
+	"\aexpires\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aexpiresB\a\n" +
+	"\x05whose\"\x94\x01\n" +
 	"\bRevision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12<\n" +
 	"\adigests\x18\x02 \x03(\v2\".chancery.v1.Revision.DigestsEntryR\adigests\x1a:\n" +
@@ -2888,7 +3139,7 @@ const file_chancery_proto_rawDesc = "" +
 	"\x0eEnrollResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1b\n" +
 	"\tspiffe_id\x18\x03 \x01(\tR\bspiffeId\x12(\n" +
-	"\x05trust\x18\x04 \x01(\v2\x12.chancery.v1.TrustR\x05trustJ\x04\b\x02\x10\x03\"\xdc\x04\n" +
+	"\x05trust\x18\x04 \x01(\v2\x12.chancery.v1.TrustR\x05trustJ\x04\b\x02\x10\x03\"\x8f\x05\n" +
 	"\rReportRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x123\n" +
 	"\x15acknowledged_revision\x18\x02 \x01(\tR\x14acknowledgedRevision\x12#\n" +
@@ -2906,7 +3157,8 @@ const file_chancery_proto_rawDesc = "" +
 	"\vsvid_renews\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"svidRenews\x12,\n" +
 	"\x03now\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x1a\n" +
-	"\bproblems\x18\x0e \x03(\tR\bproblems\"\xea\x01\n" +
+	"\bproblems\x18\x0e \x03(\tR\bproblems\x121\n" +
+	"\x14revocations_sequence\x18\x0f \x01(\x04R\x13revocationsSequence\"\xea\x01\n" +
 	"\n" +
 	"TypeStatus\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x123\n" +
@@ -2919,8 +3171,10 @@ const file_chancery_proto_rawDesc = "" +
 	"\aPENDING\x10\x01\x12\t\n" +
 	"\x05ACKED\x10\x02\x12\n" +
 	"\n" +
-	"\x06NACKED\x10\x03\"\x10\n" +
-	"\x0eReportResponse2\x94\x01\n" +
+	"\x06NACKED\x10\x03\"j\n" +
+	"\x0eReportResponse\x12%\n" +
+	"\x0etrust_sequence\x18\x01 \x01(\x04R\rtrustSequence\x121\n" +
+	"\x14revocations_sequence\x18\x02 \x01(\x04R\x13revocationsSequence2\x94\x01\n" +
 	"\fControlPlane\x12A\n" +
 	"\x06Enroll\x12\x1a.chancery.v1.EnrollRequest\x1a\x1b.chancery.v1.EnrollResponse\x12A\n" +
 	"\x06Report\x12\x1a.chancery.v1.ReportRequest\x1a\x1b.chancery.v1.ReportResponse2\x8f\x02\n" +
@@ -2942,7 +3196,7 @@ func file_chancery_proto_rawDescGZIP() []byte {
 }
 
 var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_chancery_proto_goTypes = []any{
 	(Decisions_Log)(0),              // 0: chancery.v1.Decisions.Log
 	(TypeStatus_State)(0),           // 1: chancery.v1.TypeStatus.State
@@ -2969,35 +3223,37 @@ var file_chancery_proto_goTypes = []any{
 	(*Trust)(nil),                   // 22: chancery.v1.Trust
 	(*Authority)(nil),               // 23: chancery.v1.Authority
 	(*RevokedCertificate)(nil),      // 24: chancery.v1.RevokedCertificate
-	(*Revision)(nil),                // 25: chancery.v1.Revision
-	(*JoinWithTokenRequest)(nil),    // 26: chancery.v1.JoinWithTokenRequest
-	(*ChallengeConsulRequest)(nil),  // 27: chancery.v1.ChallengeConsulRequest
-	(*ChallengeConsulResponse)(nil), // 28: chancery.v1.ChallengeConsulResponse
-	(*JoinWithConsulRequest)(nil),   // 29: chancery.v1.JoinWithConsulRequest
-	(*EnrollRequest)(nil),           // 30: chancery.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 31: chancery.v1.EnrollResponse
-	(*ReportRequest)(nil),           // 32: chancery.v1.ReportRequest
-	(*TypeStatus)(nil),              // 33: chancery.v1.TypeStatus
-	(*ReportResponse)(nil),          // 34: chancery.v1.ReportResponse
-	nil,                             // 35: chancery.v1.Policy.DataEntry
-	nil,                             // 36: chancery.v1.RoutePolicy.BindEntry
-	nil,                             // 37: chancery.v1.Revision.DigestsEntry
-	(*durationpb.Duration)(nil),     // 38: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 39: google.protobuf.Timestamp
+	(*Revocations)(nil),             // 25: chancery.v1.Revocations
+	(*Revocation)(nil),              // 26: chancery.v1.Revocation
+	(*Revision)(nil),                // 27: chancery.v1.Revision
+	(*JoinWithTokenRequest)(nil),    // 28: chancery.v1.JoinWithTokenRequest
+	(*ChallengeConsulRequest)(nil),  // 29: chancery.v1.ChallengeConsulRequest
+	(*ChallengeConsulResponse)(nil), // 30: chancery.v1.ChallengeConsulResponse
+	(*JoinWithConsulRequest)(nil),   // 31: chancery.v1.JoinWithConsulRequest
+	(*EnrollRequest)(nil),           // 32: chancery.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 33: chancery.v1.EnrollResponse
+	(*ReportRequest)(nil),           // 34: chancery.v1.ReportRequest
+	(*TypeStatus)(nil),              // 35: chancery.v1.TypeStatus
+	(*ReportResponse)(nil),          // 36: chancery.v1.ReportResponse
+	nil,                             // 37: chancery.v1.Policy.DataEntry
+	nil,                             // 38: chancery.v1.RoutePolicy.BindEntry
+	nil,                             // 39: chancery.v1.Revision.DigestsEntry
+	(*durationpb.Duration)(nil),     // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
 }
 var file_chancery_proto_depIdxs = []int32{
 	5,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
 	6,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	38, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
+	40, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
 	4,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
-	35, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
+	37, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
 	3,  // 5: chancery.v1.Policy.decisions:type_name -> chancery.v1.Decisions
 	0,  // 6: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
-	38, // 7: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	40, // 7: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
 	7,  // 8: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
-	36, // 9: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
+	38, // 9: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
 	8,  // 10: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
-	38, // 11: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
+	40, // 11: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
 	9,  // 12: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
 	11, // 13: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
 	12, // 14: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
@@ -3005,41 +3261,44 @@ var file_chancery_proto_depIdxs = []int32{
 	14, // 16: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
 	15, // 17: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
 	16, // 18: chancery.v1.Users.users:type_name -> chancery.v1.User
-	39, // 19: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
+	41, // 19: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
 	19, // 20: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	38, // 21: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	39, // 22: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	39, // 23: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	40, // 21: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	41, // 22: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	41, // 23: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
 	18, // 24: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
-	38, // 25: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	40, // 25: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
 	23, // 26: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
 	24, // 27: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	39, // 28: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	37, // 29: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	30, // 30: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	38, // 31: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	30, // 32: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	22, // 33: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	33, // 34: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	39, // 35: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	39, // 36: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	39, // 37: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	1,  // 38: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	30, // 39: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	32, // 40: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	26, // 41: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	27, // 42: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	29, // 43: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	31, // 44: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	34, // 45: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	31, // 46: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	28, // 47: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	31, // 48: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	44, // [44:49] is the sub-list for method output_type
-	39, // [39:44] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	41, // 28: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	26, // 29: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
+	41, // 30: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	41, // 31: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
+	39, // 32: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	32, // 33: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	40, // 34: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	32, // 35: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	22, // 36: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	35, // 37: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	41, // 38: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	41, // 39: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	41, // 40: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	1,  // 41: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	32, // 42: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	34, // 43: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	28, // 44: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	29, // 45: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	31, // 46: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	33, // 47: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	36, // 48: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	33, // 49: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	30, // 50: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	33, // 51: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	47, // [47:52] is the sub-list for method output_type
+	42, // [42:47] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
@@ -3052,13 +3311,19 @@ func file_chancery_proto_init() {
 		(*Accounts_ApiKeys)(nil),
 		(*Accounts_Users)(nil),
 	}
+	file_chancery_proto_msgTypes[24].OneofWrappers = []any{
+		(*Revocation_Subject)(nil),
+		(*Revocation_Token)(nil),
+		(*Revocation_Client)(nil),
+		(*Revocation_Tenant)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chancery_proto_rawDesc), len(file_chancery_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
