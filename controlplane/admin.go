@@ -36,6 +36,11 @@ func (s *Server) adminHandler() http.Handler {
 	}
 	mux.HandleFunc("POST /revoke", orders(s.revoke))
 	mux.HandleFunc("POST /keys/refresh", orders(s.refreshKeys))
+	mux.HandleFunc("GET /revocations", asks(func() ([]CredentialRevocation, error) { return s.revocations.list(), nil }))
+	mux.HandleFunc("DELETE /revocations/{id}", func(w http.ResponseWriter, r *http.Request) {
+		status, err := s.undoRevocation(r.Context(), r.PathValue("id"), operator(r.Context()))
+		writeAnswer(w, status, err)
+	})
 	mux.HandleFunc("GET /tokens", asks(s.listTokens))
 	mux.HandleFunc("POST /tokens", orders(s.createToken))
 	mux.HandleFunc("DELETE /tokens/{id}", func(w http.ResponseWriter, r *http.Request) {

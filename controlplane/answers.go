@@ -9,7 +9,7 @@ import (
 
 // ownTypes are those that agents answer for themselves: Envoy, of which they
 // report, never sees them.
-var ownTypes = []string{policyType, providerType, accountsType, passportKeysType, trustType}
+var ownTypes = []string{policyType, providerType, accountsType, passportKeysType, trustType, revocationsType}
 
 // responded notes what a stream of p was sent, of which an empty response is
 // only news to who said nothing yet.

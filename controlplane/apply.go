@@ -109,6 +109,7 @@ func (s *Server) apply(q quarantine) error {
 	s.providers.Use(m.Providers)
 	s.accounts.Replace(accounts)
 	s.passports.use(m.TrustDomain, scopesOf(m), m.PassportLifetime+scopeGrace)
+	s.revocations.use(m.Providers, m.PassportLifetime)
 	needed := s.views.services()
 	for _, g := range next {
 		needed = append(needed, g.needs[resource.EndpointType]...)

@@ -106,7 +106,8 @@ func (c *AdminClient) StepAuthority(ctx context.Context, step Step, authority st
 	return ask[AuthorityStatus](ctx, c, http.MethodPost, "/ca/"+string(step), stepRequest{Authority: authority, Force: force})
 }
 
-// Revoke revokes certificates, and waits up to two seconds for the proxies.
+// Revoke revokes certificates or credentials, and waits up to two seconds for the
+// proxies.
 func (c *AdminClient) Revoke(ctx context.Context, r Revocation) (RevocationStatus, error) {
 	return ask[RevocationStatus](ctx, c, http.MethodPost, "/revoke", r)
 }
@@ -115,6 +116,18 @@ func (c *AdminClient) Revoke(ctx context.Context, r Revocation) (RevocationStatu
 // empty, and returns how they are then.
 func (c *AdminClient) RefreshKeys(ctx context.Context, name string) ([]provider.Status, error) {
 	return ask[[]provider.Status](ctx, c, http.MethodPost, "/keys/refresh", refreshRequest{Provider: name})
+}
+
+// Revocations returns the revocations of credentials that have not ended, the
+// oldest first.
+func (c *AdminClient) Revocations(ctx context.Context) ([]CredentialRevocation, error) {
+	return ask[[]CredentialRevocation](ctx, c, http.MethodGet, "/revocations", nil)
+}
+
+// UndoRevocation takes a revocation of credentials back, and waits as Revoke
+// does.
+func (c *AdminClient) UndoRevocation(ctx context.Context, id string) (RevocationStatus, error) {
+	return ask[RevocationStatus](ctx, c, http.MethodDelete, "/revocations/"+url.PathEscape(id), nil)
 }
 
 // Tokens returns the join tokens that have not ended.

@@ -112,6 +112,7 @@ type Server struct {
 	providers   *providers
 	accounts    xds.Collection
 	passports   *passportKeys
+	revocations *revocations
 	proxies     *proxies
 	rotation    *rotation
 	tokens      *attest.Tokens
@@ -160,6 +161,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
+	revocations, err := openRevocations(filepath.Join(cfg.StateDir, "revocations.json"), log)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
+	}
 	providers, err := newProviders(keys, cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
@@ -182,19 +187,20 @@ func New(cfg Config) (*Server, error) {
 	}
 	m := newMetrics(cfg.Registerer)
 	s := &Server{
-		cfg:       cfg,
-		log:       log,
-		metrics:   m,
-		started:   time.Now(),
-		opened:    make(chan struct{}),
-		self:      &self{},
-		endpoints: newEndpoints(filepath.Join(cfg.StateDir, "endpoints.json"), log, m.pushes),
-		providers: providers,
-		passports: passports,
-		proxies:   newProxies(),
-		tokens:    tokens,
-		consul:    consul,
-		audit:     record,
+		cfg:         cfg,
+		log:         log,
+		metrics:     m,
+		started:     time.Now(),
+		opened:      make(chan struct{}),
+		self:        &self{},
+		endpoints:   newEndpoints(filepath.Join(cfg.StateDir, "endpoints.json"), log, m.pushes),
+		providers:   providers,
+		passports:   passports,
+		revocations: revocations,
+		proxies:     newProxies(),
+		tokens:      tokens,
+		consul:      consul,
+		audit:       record,
 
 		// A thousand instances may come back at once.
 		enrollments: limits[identity.ID]{perSecond: 100, burst: 2000},
@@ -223,6 +229,7 @@ func New(cfg Config) (*Server, error) {
 		accountsType:          &s.accounts,
 		passportKeysType:      &s.passports.collection,
 		trustType:             &s.trusts,
+		revocationsType:       &s.revocations.collection,
 		signingKeysType:       &s.passports.signing,
 	})
 	s.saved = newStateFile(filepath.Join(cfg.StateDir, "documents.json"), log, s.toSave)

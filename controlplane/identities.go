@@ -187,6 +187,7 @@ func (s *Server) identities() ([]IdentityStatus, error) {
 // standing returns what proxies are judged by; nothing until there is a CA.
 func (s *Server) standing() standing {
 	standing := standing{now: time.Now(), states: map[string]ca.State{}, find: func(string) (ca.Certificate, bool) { return ca.Certificate{}, false }}
+	standing.revocations, standing.revoked = s.revocations.newest()
 	authority, err := s.certificateAuthority()
 	if err != nil {
 		return standing

@@ -27,6 +27,10 @@ var (
 		"When the oldest certificate of a workload was issued, of the newest of each agent.", []string{"workload"}, nil)
 	revokedDesc = prometheus.NewDesc("chancery_certificates_revoked",
 		"Certificates that are revoked and have not ended.", nil, nil)
+	revocationsDesc = prometheus.NewDesc("chancery_credential_revocations",
+		"Revocations of users' and clients' credentials that have not ended.", nil, nil)
+	revocationsSequenceDesc = prometheus.NewDesc("chancery_revocations_sequence",
+		"Sequence of the newest revocations of credentials.", nil, nil)
 	overdueDesc = prometheus.NewDesc("chancery_certificates_overdue",
 		"Proxies whose certificate should have been renewed long since.", nil, nil)
 	clockJumpDesc = prometheus.NewDesc("chancery_clock_jump_seconds",
@@ -39,6 +43,7 @@ var (
 func (identityMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		authoritiesDesc, authorityExpiresDesc, trustDesc, expiresDesc, issuedDesc, revokedDesc, overdueDesc, clockDesc, clockJumpDesc,
+		revocationsDesc, revocationsSequenceDesc,
 	} {
 		out <- d
 	}
@@ -52,6 +57,9 @@ func (m identityMetrics) Collect(out chan<- prometheus.Metric) {
 	overdue, clock := m.server.proxies.worst(time.Now())
 	gauge(overdueDesc, float64(overdue))
 	gauge(clockDesc, clock.Seconds())
+	sequence, _ := m.server.revocations.newest()
+	gauge(revocationsSequenceDesc, float64(sequence))
+	gauge(revocationsDesc, float64(m.server.revocations.count()))
 	authority, err := m.server.certificateAuthority()
 	if err != nil {
 		return

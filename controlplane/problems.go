@@ -12,16 +12,18 @@ const (
 	// maxClockDifference between an agent and the control plane: Passports live
 	// for a minute, and certificates may for ten seconds.
 	maxClockDifference = 5 * time.Second
-	// maxTrustDelay is how long a proxy may take to take a new trust.
+	// maxTrustDelay is how long a proxy may take to take a new trust, or new
+	// revocations.
 	maxTrustDelay = 10 * time.Second
 )
 
 // standing is what the control plane knows that proxies are judged by.
 type standing struct {
 	now time.Time
-	// trust is the newest sequence, since when.
-	trust  uint64
-	since  time.Time
+	// trust and revocations are the newest sequences, since when.
+	trust, revocations uint64
+	since, revoked     time.Time
+
 	states map[string]ca.State
 	find   func(serial string) (ca.Certificate, bool)
 }
@@ -60,6 +62,9 @@ func (p *ProxyStatus) judge(s standing) {
 	}
 	if p.Certificate != nil && p.Trust < s.trust && s.now.Sub(s.since) > maxTrustDelay {
 		problem("it has trust %d, there is %d since %s: revocations do not reach it", p.Trust, s.trust, s.since.Format(time.RFC3339))
+	}
+	if p.Certificate != nil && p.Revocations < s.revocations && s.now.Sub(s.revoked) > maxTrustDelay {
+		problem("it has revocations %d, there are %d since %s: they do not reach it", p.Revocations, s.revocations, s.revoked.Format(time.RFC3339))
 	}
 	if ahead := time.Duration(p.ClockAhead * float64(time.Second)); ahead.Abs() > maxClockDifference {
 		problem("its clock is %s %s: certificates and Passports will be refused, check time synchronization on both hosts",

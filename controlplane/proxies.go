@@ -199,6 +199,7 @@ func (p *proxy) status(latest *generation) ProxyStatus {
 		Acknowledged:   p.report.GetAcknowledgedRevision(),
 		Lineage:        p.lineage,
 		Trust:          p.report.GetTrustSequence(),
+		Revocations:    p.report.GetRevocationsSequence(),
 		Certificate:    certificateStatus(p.report),
 		ClockAhead:     p.clockAhead().Seconds(),
 		Problems:       slices.Concat(p.seats.problems(), p.report.GetProblems()),

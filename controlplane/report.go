@@ -25,15 +25,18 @@ func (s *Server) Report(ctx context.Context, report *chancerypb.ReportRequest) (
 		return nil, errTooManyReports
 	}
 	trim(report)
-	// Nobody has a trust that is yet to come.
+	// Nobody has what is yet to come.
 	authority, _ := s.authority()
-	report.TrustSequence = min(report.GetTrustSequence(), authority.Trust().GetSequence())
+	trust := authority.Trust().GetSequence()
+	revocations, _ := s.revocations.newest()
+	report.TrustSequence = min(report.GetTrustSequence(), trust)
+	report.RevocationsSequence = min(report.GetRevocationsSequence(), revocations)
 	proxy, before := s.proxies.note(who, report)
 	s.acknowledged(who.ID, report.GetAcknowledgedRevision())
 	if err := s.takeRejections(proxy, before, report); err != nil {
 		return nil, err
 	}
-	return &chancerypb.ReportResponse{}, nil
+	return &chancerypb.ReportResponse{TrustSequence: trust, RevocationsSequence: revocations}, nil
 }
 
 // takeRejections takes what is news of a report's NACKs. Those that are too many

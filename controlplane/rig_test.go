@@ -274,9 +274,9 @@ func (r *rig) dial(id identity.ID) *grpc.ClientConn {
 }
 
 // dialWith connects with a certificate; nil is none.
-func (r *rig) dialWith(svid *identity.SVID) *grpc.ClientConn {
+func (r *rig) dialWith(svid *identity.SVID, options ...grpc.DialOption) *grpc.ClientConn {
 	r.t.Helper()
-	return xdstest.DialWith(r.t, r.server.Addr().String(), identity.ClientCredentials(source{svid, r.trust()}))
+	return xdstest.DialWith(r.t, r.server.Addr().String(), identity.ClientCredentials(source{svid, r.trust()}), options...)
 }
 
 // open opens a stream as a workload.

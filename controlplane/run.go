@@ -159,6 +159,7 @@ func (s *Server) tidy() {
 			s.log.Error("what has ended not dropped", "err", err)
 		}
 	}
+	s.revocations.tidy()
 	s.proxies.forget(s.live())
 	s.retry()
 }

@@ -129,6 +129,9 @@ type ProxyStatus struct {
 	Lineage string `json:"lineage"`
 	// Trust is the sequence of the trust that agent and Envoy have taken.
 	Trust uint64 `json:"trust"`
+	// Revocations is the sequence of the revocations of credentials that the
+	// agent decides by.
+	Revocations uint64 `json:"revocations"`
 	// Certificate is what agent and Envoy use; nil until the agent has said.
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
 	// ClockAhead is how many seconds the agent's clock is ahead of the control

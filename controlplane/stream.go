@@ -122,6 +122,9 @@ func (str *stream) Collection(typeURL string) (*xds.Collection, func(string) boo
 	if c := str.sets[typeURL]; c != nil {
 		return c, nil, nil
 	}
+	if typeURL == revocationsType {
+		return &str.server.revocations.collection, nil, nil // everybody's
+	}
 	if c := str.server.views.shared[typeURL]; c != nil {
 		return c, func(name string) bool { return str.view.may(typeURL, name) }, nil
 	}

@@ -1,0 +1,314 @@
+package controlplane
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/steady"
+	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/mesh"
+)
+
+var revocationsType = xds.TypeURL(&chancerypb.Revocations{})
+
+const (
+	// maxRevocations bounds those of credentials: every PDP has all of them in
+	// memory.
+	maxRevocations = 100_000
+	// minRevocationLife is how long a revocation lasts at least, unless an
+	// operator says otherwise: documents may let tokens live longer by then.
+	minRevocationLife = 24 * time.Hour
+	// revocationSlack is added for what is under way.
+	revocationSlack = time.Minute
+	// shardDigits of an ID name the resource that it is in. One of a hundred
+	// thousand revocations is sent along with four hundred others.
+	shardDigits = 2
+)
+
+// errUnsavedRevocation says that a change is in force but not on disk.
+var errUnsavedRevocation = errors.New("not on disk")
+
+// revocations are the credentials that operators revoked. A change is on disk
+// before PDPs hear of it; on a full disk they hear of it even so.
+type revocations struct {
+	collection xds.Collection
+	path       string
+	log        *slog.Logger
+	clock      *steady.Clock
+
+	mu    sync.Mutex
+	state savedRevocations
+	// since is when the sequence was reached in this process.
+	since time.Time
+	// providers are those of the documents, passport is how long Passports live.
+	providers []*mesh.IdentityProvider
+	passport  time.Duration
+	// unsaved says that the disk has another state.
+	unsaved bool
+}
+
+// savedRevocations are what is on disk.
+type savedRevocations struct {
+	// Sequence grows with each change. It is at least the time in milliseconds,
+	// so that it does so after a change, too, that could not be written down.
+	Sequence uint64 `json:"sequence"`
+	// Shards are the sequences of each resource's last change.
+	Shards  map[string]uint64               `json:"shards"`
+	Entries map[string]CredentialRevocation `json:"entries"`
+}
+
+// openRevocations reads what was revoked before.
+func openRevocations(path string, log *slog.Logger) (*revocations, error) {
+	rs := &revocations{path: path, log: log, clock: steady.New(time.Now), since: time.Now()}
+	rs.state = savedRevocations{Shards: map[string]uint64{}, Entries: map[string]CredentialRevocation{}}
+	if err := readState(path, &rs.state); err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	return rs, rs.publish(rs.state.Shards)
+}
+
+// use takes what the documents say of providers. Revocations follow an issuer to
+// the names of its documents, and last as long as its tokens may.
+func (rs *revocations) use(providers []*mesh.IdentityProvider, passport time.Duration) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.providers, rs.passport = providers, passport
+	var changed []string
+	for id, r := range rs.state.Entries {
+		names, expires := rs.names(r), r.Expires
+		if !r.Fixed {
+			expires = latest(expires, r.Before.Add(rs.life(r.Issuer)))
+		}
+		if len(names) > len(r.Providers) || expires.After(r.Expires) {
+			r.Providers, r.Expires = names, expires
+			rs.state.Entries[id] = r
+			changed = append(changed, id)
+		}
+	}
+	if len(changed) > 0 {
+		rs.report(rs.change(changed...))
+	}
+}
+
+// names returns the names of the documents that an entry is about.
+func (rs *revocations) names(r CredentialRevocation) []string {
+	if r.Issuer == "" {
+		return nil
+	}
+	names := slices.Clone(r.Providers)
+	for p := range rs.of(r.Issuer) {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// of returns the providers of an issuer; all, if it is empty.
+func (rs *revocations) of(issuer string) iter.Seq[*mesh.IdentityProvider] {
+	return func(yield func(*mesh.IdentityProvider) bool) {
+		for _, p := range rs.providers {
+			if (issuer == "" || p.Issuer == issuer) && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// life is how long after their issue tokens of an issuer, and Passports that were
+// minted for them, can be taken.
+func (rs *revocations) life(issuer string) time.Duration {
+	longest := minRevocationLife
+	for p := range rs.of(issuer) {
+		longest = max(longest, tokenLifetime(p)+p.ClockSkew)
+	}
+	return longest + rs.passport + revocationSlack
+}
+
+// tokenLifetime is the longest that a provider's tokens may live.
+func tokenLifetime(*mesh.IdentityProvider) time.Duration { return minRevocationLife }
+
+// resolve returns the issuer that an operator names, by the name of its document
+// or by itself; empty for neither.
+func (rs *revocations) resolve(provider, issuer string) (string, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if provider == "" && issuer == "" {
+		return "", nil
+	}
+	known := make([]string, 0, len(rs.providers))
+	for _, p := range rs.providers {
+		if p.Name == provider || p.Issuer == issuer {
+			return p.Issuer, nil
+		}
+		known = append(known, p.Name+" ("+p.Issuer+")")
+	}
+	return "", notFoundf("there is no identity provider %q; there are: %s", cmp.Or(provider, issuer), strings.Join(known, ", "))
+}
+
+// add revokes. A revocation of the same is widened. It returns what is in force
+// then, and errUnsavedRevocation when that is not on disk.
+func (rs *revocations) add(r CredentialRevocation) (CredentialRevocation, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r.Before.IsZero() {
+		r.Before = r.Revoked.Add(rs.skew(r.Issuer))
+	}
+	if natural := r.Before.Add(rs.life(r.Issuer)); !r.Fixed {
+		r.Expires = natural
+	}
+	if !r.Expires.After(r.Revoked) {
+		return r, invalidf("nothing that was issued before %s can still be good: tokens live %s at most", r.Before.Format(time.RFC3339), rs.life(r.Issuer))
+	}
+	r.ID, r.Providers = r.id(), rs.names(r)
+	had, again := rs.state.Entries[r.ID]
+	if !again && len(rs.state.Entries) >= maxRevocations {
+		return r, rs.full()
+	}
+	if again {
+		r.Before, r.Expires = latest(r.Before, had.Before), latest(r.Expires, had.Expires)
+		r.Fixed = r.Fixed && had.Fixed
+	}
+	rs.state.Entries[r.ID] = r
+	return r, rs.change(r.ID)
+}
+
+// skew is how far the clock of an issuer may be ahead: what it issued before now
+// may say that it was issued later.
+func (rs *revocations) skew(issuer string) (skew time.Duration) {
+	for p := range rs.of(issuer) {
+		skew = max(skew, p.ClockSkew)
+	}
+	return skew
+}
+
+// full says that there is no place for another, and when there will be.
+func (rs *revocations) full() error {
+	first := slices.MinFunc(slices.Collect(maps.Values(rs.state.Entries)), func(a, b CredentialRevocation) int { return a.Expires.Compare(b.Expires) })
+	return fmt.Errorf("there are %d revocations, which is the most, and the next of them ends at %s: undo some (chancery revoke list, chancery revoke undo), or revoke a whole client or tenant",
+		len(rs.state.Entries), first.Expires.Format(time.RFC3339))
+}
+
+// undo takes a revocation back, and returns it.
+func (rs *revocations) undo(id string) (CredentialRevocation, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r, ok := rs.state.Entries[id]
+	if !ok {
+		return r, notFoundf("there is no revocation %q, or it has ended", id)
+	}
+	delete(rs.state.Entries, id)
+	return r, rs.change(id)
+}
+
+// list returns all, the oldest first.
+func (rs *revocations) list() []CredentialRevocation {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.SortedFunc(maps.Values(rs.state.Entries), func(a, b CredentialRevocation) int {
+		return cmp.Or(a.Revoked.Compare(b.Revoked), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// newest returns the sequence of the last change, and since when it is there.
+func (rs *revocations) newest() (sequence uint64, since time.Time) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.state.Sequence, rs.since
+}
+
+// count returns how many there are.
+func (rs *revocations) count() int {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return len(rs.state.Entries)
+}
+
+// tidy drops what has ended, by a clock that can be believed, and saves what
+// could not be saved.
+func (rs *revocations) tidy() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if _, settled := rs.clock.Look(); settled {
+		var ended []string
+		for id, r := range rs.state.Entries {
+			if time.Now().After(r.Expires) {
+				delete(rs.state.Entries, id)
+				ended = append(ended, id)
+			}
+		}
+		if len(ended) > 0 {
+			rs.report(rs.change(ended...))
+		}
+	}
+	if rs.unsaved {
+		rs.report(rs.save())
+	}
+}
+
+// report logs that a change was not saved.
+func (rs *revocations) report(err error) {
+	if err != nil {
+		rs.log.Error("revocations not saved", "err", err)
+	}
+}
+
+// change writes down and publishes that some entries changed. The caller holds
+// the lock.
+func (rs *revocations) change(ids ...string) error {
+	rs.state.Sequence = max(rs.state.Sequence+1, uint64(time.Now().UnixMilli())) //nolint:gosec // after 1970
+	rs.since = time.Now()
+	changed := map[string]uint64{}
+	for _, id := range ids {
+		changed[id[:shardDigits]] = rs.state.Sequence
+	}
+	maps.Copy(rs.state.Shards, changed)
+	return errors.Join(rs.save(), rs.publish(changed))
+}
+
+func (rs *revocations) save() error {
+	err := writeState(rs.path, rs.state)
+	if rs.unsaved = err != nil; rs.unsaved {
+		return fmt.Errorf("%w: %w", errUnsavedRevocation, err)
+	}
+	return nil
+}
+
+// publish puts some resources into the collection, all at once: who has one of a
+// sequence has all of those before.
+func (rs *revocations) publish(shards map[string]uint64) error {
+	messages := make(map[string]*chancerypb.Revocations, len(shards))
+	for name, sequence := range shards {
+		messages[name] = &chancerypb.Revocations{Sequence: sequence}
+	}
+	for _, id := range slices.Sorted(maps.Keys(rs.state.Entries)) {
+		if m := messages[id[:shardDigits]]; m != nil {
+			m.Entries = append(m.Entries, rs.state.Entries[id].message())
+		}
+	}
+	resources := make([]*xds.Resource, 0, len(messages))
+	for name, m := range messages {
+		r, err := xds.New(name, m)
+		if err != nil {
+			return err
+		}
+		resources = append(resources, r)
+	}
+	rs.collection.Apply(resources)
+	return nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
