@@ -16,9 +16,12 @@ type backoff struct {
 func (b *backoff) reset() { b.next = 0 }
 
 // wait pauses, longer each time, and reports whether ctx still lives.
-func (b *backoff) wait(ctx context.Context) bool {
+func (b *backoff) wait(ctx context.Context) bool { return sleep(ctx, b.grow()) }
+
+// grow returns the next pause, which is longer each time.
+func (b *backoff) grow() time.Duration {
 	b.next = min(max(2*b.next, b.min), b.max)
-	return sleep(ctx, jitter(b.next, 0.2))
+	return jitter(b.next, 0.2)
 }
 
 // jitter returns d, more or less a share of it.

@@ -28,6 +28,7 @@ var (
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
+	revocationsType  = xds.TypeURL(&chancerypb.Revocations{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	viewTypes        = []string{resource.ClusterType, resource.RouteType, resource.ListenerType, policyType}
 )
@@ -65,7 +66,7 @@ func newControlPlane(t *testing.T, id identity.ID) *controlPlane {
 	check(t, err)
 	cp.address = l.Addr().String()
 	check(t, l.Close())
-	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, signingKeysType, trustType, revisionType) {
+	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, signingKeysType, trustType, revocationsType, revisionType) {
 		cp.sets[typeURL] = &xds.Collection{}
 	}
 	cp.publishTrust()

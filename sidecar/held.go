@@ -29,7 +29,7 @@ type held struct {
 
 func newHeld() *held {
 	h := &held{sets: map[string]set{}, absent: map[string]map[string]struct{}{}}
-	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType, trustType) {
+	for _, typeURL := range slices.Concat(revisedTypes, ownTypes) {
 		h.sets[typeURL] = set{}
 	}
 	for _, typeURL := range namedTypes {

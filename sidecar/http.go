@@ -129,6 +129,7 @@ func (a *Agent) describe() *chancerypb.ReportRequest {
 	report.Problems = a.problems.list()
 	report.Now = timestamppb.Now()
 	report.TrustSequence = a.usedTrust()
+	report.RevocationsSequence = a.revocations.sequence()
 	if s := a.usedCertificate(); s != nil {
 		report.SvidSerial, report.SvidAuthority = s.Serial(), s.Authority()
 		report.SvidExpires, report.SvidRenews = timestamppb.New(s.Expires()), timestamppb.New(s.renews)

@@ -16,6 +16,8 @@ type metrics struct {
 	left         prometheus.GaugeFunc
 	enrollments  *prometheus.CounterVec
 	trust        prometheus.Gauge
+	revocations  prometheus.Gauge
+	contact      prometheus.Gauge
 	controlPlane prometheus.Gauge
 	envoy        prometheus.GaugeFunc
 	// expires is when the certificate ends, in milliseconds since 1970.
@@ -49,6 +51,14 @@ func newMetrics(envoyConnected func() bool) *metrics {
 		trust: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chancery_trust_sequence",
 			Help: "Sequence of the trust bundle that the agent holds; 0 while there is none.",
+		}),
+		revocations: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_revocations_sequence",
+			Help: "Sequence of the revocations of credentials that are in force; 0 for none.",
+		}),
+		contact: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "chancery_control_plane_contact_timestamp_seconds",
+			Help: "When the control plane, asked then, had nothing newer than what is in force; 0 for never.",
 		}),
 		controlPlane: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "chancery_control_plane_connected",
@@ -101,7 +111,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		return nil
 	}
 	for _, c := range append(m.others,
-		m.nacks, m.starts, m.expiry, m.obtained, m.left, m.enrollments, m.trust, m.controlPlane, m.envoy) {
+		m.nacks, m.starts, m.expiry, m.obtained, m.left, m.enrollments, m.trust, m.revocations, m.contact, m.controlPlane, m.envoy) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

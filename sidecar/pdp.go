@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
@@ -34,6 +36,8 @@ type pdp struct {
 	rules  *extauthz.Rules
 	// trust in the certificates of callers, nil while it is not known.
 	trust extauthz.Trust
+	// revocations of credentials, nil while they are not known.
+	revocations *revocation.Index
 }
 
 // widen decides by policy from now on, and still knows the routes that only
@@ -70,6 +74,27 @@ func (p *pdp) trusts(t extauthz.Trust) error {
 		return nil
 	}
 	return p.apply(p.rules)
+}
+
+// revokes decides by other revocations from now on.
+func (p *pdp) revokes(index *revocation.Index) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revocations = index
+	if p.rules == nil {
+		return nil
+	}
+	return p.apply(p.rules)
+}
+
+// maxContactEvery is how often the control plane is asked whether there is
+// anything newer, where nobody depends on that.
+const maxContactEvery = 15 * time.Second
+
+// contactEvery returns how often the control plane is asked whether there is
+// anything newer: one answer may be lost, and another be late.
+func (p *pdp) contactEvery() time.Duration {
+	return maxContactEvery
 }
 
 // decide replaces the rules. The caller holds the lock.

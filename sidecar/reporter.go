@@ -16,12 +16,17 @@ const (
 	reportTimeout = 5 * time.Second
 )
 
-// reporter tells the control plane how Envoy stands, on every change.
+// reporter tells the control plane how Envoy stands: on every change, and every
+// now and then, to hear whether it is there and what is the newest.
 type reporter struct {
 	client   chancerypb.ControlPlaneClient
 	book     *book
 	describe func() *chancerypb.ReportRequest
-	log      *slog.Logger
+	// heard is told of the answer to a report that was sent at a time.
+	heard func(sent time.Time, answer *chancerypb.ReportResponse)
+	// every returns the longest time between two reports.
+	every func() time.Duration
+	log   *slog.Logger
 }
 
 // run reports until ctx ends. A report that fails is made again: the control
@@ -32,26 +37,30 @@ func (r *reporter) run(ctx context.Context) error {
 		if !sleep(ctx, reportPause) {
 			return nil
 		}
-		changed := r.book.watch()
+		changed, next := r.book.watch(), r.every()
 		if err := r.report(ctx); err != nil {
 			r.log.DebugContext(ctx, "report not delivered", "err", err)
-			if !pause.wait(ctx) {
-				return nil
-			}
-			continue
+			next = pause.grow()
+		} else {
+			pause.reset()
 		}
-		pause.reset()
+		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-changed:
+		case <-changed: // that the control plane is back, maybe
+		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
 func (r *reporter) report(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	_, err := r.client.Report(ctx, r.describe(), grpc.WaitForReady(true))
+	sent := time.Now()
+	answer, err := r.client.Report(ctx, r.describe(), grpc.WaitForReady(true))
+	if err == nil {
+		r.heard(sent, answer)
+	}
 	return err
 }

@@ -89,7 +89,7 @@ func (a *Agent) parts(conn *connection, d *disk) []func(context.Context) error {
 		replaced: conn.replaced,
 		log:      a.log,
 	}
-	reports := &reporter{client: client, book: a.book, describe: a.describe, log: a.log}
+	reports := &reporter{client: client, book: a.book, describe: a.describe, heard: a.heard, every: a.pdp.contactEvery, log: a.log}
 	return []func(context.Context) error{
 		stream.run, a.rollout.run, d.run, a.credentials.run, a.credentials.watchExpiry,
 		reports.run, a.serveCommands, a.certificates.run,
@@ -164,6 +164,8 @@ func (a *Agent) restore() (*disk, error) {
 	d := newDisk(files, a.held, a.log)
 	a.rollout.disk = d
 	s, proven := files.load()
+	a.held.apply(revocationsType, a.revocations.load(s != nil), nil)
+	a.contact.load()
 	if s == nil {
 		return d, nil
 	}
@@ -198,8 +200,11 @@ type changes struct {
 var _ listener = (*changes)(nil)
 
 func (c *changes) accept(typeURL string, resources []*xds.Resource) error {
-	if typeURL == trustType {
+	switch typeURL {
+	case trustType:
 		return c.agent.takeTrust(resources)
+	case revocationsType:
+		return c.agent.revocations.take(resources)
 	}
 	return c.agent.pdp.judge(resources)
 }

@@ -15,9 +15,11 @@
 //   - credentials keeps the workload's certificate: joiner proves who it is for
 //     the first one, and each is renewed in time by the one before. A gateway's
 //     keys for Passports are passportKeys.
-//   - trust keeps what others are verified by, which never goes back.
 //   - keeper keeps what was decided, in the decision log and for a while in
 //     memory, which the socket for commands tells of.
+//   - trust keeps what others are verified by, and revocations which credentials
+//     of users are refused: neither goes back.
+//   - contact is when the control plane last had nothing newer.
 //   - connection is that to the control plane, with the newest certificate.
 //   - supervisor runs Envoy, which lives on when the agent dies.
 //
@@ -135,6 +137,8 @@ type Agent struct {
 	pdp         *pdp
 	rollout     *rollout
 	credentials *credentials
+	revocations *revocations
+	contact     *contact
 	problems    *problems
 	// keeper keeps decisions, in the log, nil if there is none, and the ring.
 	keeper      *decisions.Keeper
@@ -163,6 +167,8 @@ func New(c Config) (*Agent, error) {
 	a.problems = &problems{changed: a.book.touch}
 	a.downstream = newDownstream(a.book, a.problems)
 	a.credentials = a.newCredentials()
+	a.revocations = newRevocations(c.path(revocationsFile), a.log, a.revoked)
+	a.contact = &contact{path: c.path(contactFile), log: a.log}
 	decider, err := extauthz.New(extauthz.Config{
 		Logger:     c.Logger,
 		Registerer: c.Registerer,

@@ -21,6 +21,7 @@ var (
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	trustType        = xds.TypeURL(&chancerypb.Trust{})
+	revocationsType  = xds.TypeURL(&chancerypb.Revocations{})
 )
 
 // trustName is the name of the one Trust resource.
@@ -31,11 +32,14 @@ var (
 	revisedTypes = []string{resource.ClusterType, resource.ListenerType, resource.RouteType, policyType}
 	// namedTypes are shared by all views and asked for by name.
 	namedTypes = []string{resource.EndpointType, providerType, accountsType, passportKeysType, signingKeysType}
+	// ownTypes are the agent's own; of the last two, what is in force is kept
+	// by trust and revocations.
+	ownTypes = []string{revisionType, trustType, revocationsType}
 )
 
 // isKnown reports whether the agent has any business with a type.
 func isKnown(typeURL string) bool {
-	return typeURL == revisionType || typeURL == trustType || slices.Contains(revisedTypes, typeURL) || slices.Contains(namedTypes, typeURL)
+	return slices.Contains(ownTypes, typeURL) || slices.Contains(revisedTypes, typeURL) || slices.Contains(namedTypes, typeURL)
 }
 
 // set is resources of one type by name.

@@ -101,7 +101,7 @@ func (u *upstream) session(ctx context.Context, pause *backoff) error {
 
 // open subscribes to everything, and says what is held already.
 func (s *session) open() error {
-	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType) {
+	for _, typeURL := range append(slices.Clone(revisedTypes), revisionType, revocationsType) {
 		err := s.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node:                    s.node,
 			TypeUrl:                 typeURL,

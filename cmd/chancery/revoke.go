@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -79,7 +81,13 @@ func (f *revokeFlags) run(cmd *cobra.Command) error {
 		f.For = f.lasts.String()
 	}
 	status, err := f.client().Revoke(cmd.Context(), f.Revocation)
-	if err != nil {
+	answer, answered := errors.AsType[*controlplane.AnswerError](err)
+	switch {
+	case answered && answer.Status == http.StatusBadRequest:
+		return &faultError{err: err, hint: "chancery revoke --help"}
+	case err != nil && f.Provider+f.Issuer != "":
+		return f.fault(err, "chancery status")
+	case err != nil:
 		return f.fault(err, "chancery proxies")
 	}
 	return f.show(cmd, status, revoked)
