@@ -15,7 +15,7 @@ func TestMetricsOfIdentityAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|passport|provider|rotation|svid|trust)\w*)"`)
+	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|credential|control_plane|passport|provider|revocations|rotation|svid|trust)\w*)"`)
 	found := 0
 	for _, dir := range []string{".", "../sidecar", "../extauthz/provider"} {
 		files, err := filepath.Glob(dir + "/*.go")
