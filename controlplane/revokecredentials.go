@@ -69,7 +69,7 @@ func (s *Server) revocationChanged(ctx context.Context, event string, r Credenti
 	if err != nil && !errors.Is(err, errUnsavedRevocation) {
 		return RevocationStatus{}, err
 	}
-	s.log.Warn(event, "subject", r.String(), "id", r.ID, "before", r.Before, "expires", r.Expires, "by", by, "reason", reason)
+	s.log.Warn("revocations changed", "event", event, "subject", r.String(), "id", r.ID, "before", r.Before, "expires", r.Expires, "by", by, "reason", reason)
 	status := RevocationStatus{Certificates: []RevokedCertificate{}, Credentials: &r}
 	if err != nil {
 		status.Unsaved = err.Error()
