@@ -128,13 +128,10 @@ func (rs *revocations) of(issuer string) iter.Seq[*mesh.IdentityProvider] {
 func (rs *revocations) life(issuer string) time.Duration {
 	longest := minRevocationLife
 	for p := range rs.of(issuer) {
-		longest = max(longest, tokenLifetime(p)+p.ClockSkew)
+		longest = max(longest, p.MaxTokenLifetime+p.ClockSkew)
 	}
 	return longest + rs.passport + revocationSlack
 }
-
-// tokenLifetime is the longest that a provider's tokens may live.
-func tokenLifetime(*mesh.IdentityProvider) time.Duration { return minRevocationLife }
 
 // resolve returns the issuer that an operator names, by the name of its document
 // or by itself; empty for neither.

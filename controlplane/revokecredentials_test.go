@@ -103,7 +103,7 @@ func (p *pdp) index() *revocation.Index {
 // refuses tells of a token that was issued a minute ago.
 func (p *pdp) refuses(provider, subject string) bool {
 	p.r.t.Helper()
-	_, revoked := p.index().Find(revocation.Credential{Provider: provider, Subject: subject, IssuedAt: time.Now().Add(-time.Minute)}, time.Now())
+	_, revoked := p.index().Find(revocation.Credential{Provider: provider, User: subject, IssuedAt: time.Now().Add(-time.Minute)}, time.Now())
 	return revoked
 }
 

@@ -55,10 +55,14 @@ func (c *check) verify(ctx context.Context, one *alternative, found *credential.
 		if v != allowed {
 			return nil, v
 		}
+		if v := c.checkRevocation(id, c.rule.auth.invalid); v != allowed {
+			return nil, v
+		}
 		if who, v = c.together(who, id, found); v != allowed {
 			return nil, v
 		}
 	}
+	c.note("revocation", "", outcomeOK)
 	return who, allowed
 }
 

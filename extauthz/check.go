@@ -39,6 +39,9 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 	c.request = readRequest(r)
 	c.RequestID, c.IP = c.request.requestID(), c.request.ip
 	c.Method, c.Path = c.request.method, c.request.path
+	if c.isStale() {
+		return c.conclude("contact", "", pdpStale)
+	}
 	if v := c.match(); v != allowed {
 		return c.conclude("route", c.request.route, v)
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	// Introspector asks identity providers about tokens. Nil can ask nobody, so
 	// tokens that must be asked about are refused.
 	Introspector Introspector
+	// Contact returns when nothing newer was there for certain than the state. Nil
+	// is for states that nobody else could make newer: those of files.
+	Contact func() time.Time
 	// Record gets every decision before it is answered, and may keep it. After an
 	// error the answer is 503. Nil keeps none.
 	Record func(*Record) error
@@ -72,6 +75,7 @@ type Server struct {
 	logger       *slog.Logger
 	signer       func() *passport.Signer
 	introspector Introspector
+	contact      func() time.Time
 	record       func(*Record) error
 	cache        *credential.Cache
 	passwords    *credential.Passwords
@@ -95,7 +99,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("register ext_authz metrics: %w", err)
 	}
 	s := &Server{
-		logger: c.Logger.With("component", "extauthz"), signer: c.Signer, introspector: c.Introspector, record: c.Record,
+		logger: c.Logger.With("component", "extauthz"), signer: c.Signer, introspector: c.Introspector, contact: c.Contact, record: c.Record,
 		cache: credential.NewCache(cmp.Or(c.CacheSize, 8192)), passwords: credential.NewPasswords(), metrics: m,
 		callers: certificates[*certificate]{read: parseCertificate},
 		clients: certificates[*credential.Certificate]{read: credential.ParseCertificate},

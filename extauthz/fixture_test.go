@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -39,6 +40,7 @@ type fixture struct {
 	keys     *chancerypb.PassportKeys
 	accounts []*chancerypb.Accounts
 	trust    *trust
+	revoked  *revocation.Index
 }
 
 // secrets are always the same: processes that fuzz together must agree.
@@ -103,6 +105,7 @@ func newFixture(t testing.TB) *fixture {
 		keys:     &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
 		accounts: []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
 		trust:    &trust{authorities: []string{authorityID}},
+		revoked:  &revocation.Index{},
 	}
 }
 
@@ -123,6 +126,7 @@ func newState(p *chancerypb.Policy, k extauthz.Keys) (*extauthz.State, error) {
 func (f *fixture) keysOf() extauthz.Keys {
 	return extauthz.Keys{
 		Providers: []*chancerypb.Provider{f.provider}, Accounts: f.accounts, Passports: []*chancerypb.PassportKeys{f.keys}, Trust: f.trust,
+		Revocations: f.revoked,
 	}
 }
 

@@ -48,8 +48,11 @@ type Rules struct {
 	// denyStatus is that of all denials that are nobody's fault but the
 	// client's; zero tells them apart.
 	denyStatus int
-	tables     *policy.Tables
-	recording  Recording
+	// maxStaleness is how long decisions are made without word of the control
+	// plane; zero has no end.
+	maxStaleness time.Duration
+	tables       *policy.Tables
+	recording    Recording
 }
 
 type route struct {
@@ -86,7 +89,7 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	r := &Rules{
 		name: p.GetName(), trustDomain: p.GetTrustDomain(), routes: make(map[string]*route),
 		gateways: p.GetGateways(), providers: p.GetProviders(), clearPassport: p.GetClearPassport(),
-		denyStatus: int(p.GetDenyStatus()),
+		denyStatus: int(p.GetDenyStatus()), maxStaleness: p.GetMaxStaleness().AsDuration(),
 	}
 	var err error
 	r.id, err = identity.ParseSPIFFE(r.trustDomain, "spiffe://"+r.trustDomain+"/"+r.name)
@@ -102,6 +105,9 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	}
 	if r.denyStatus != 0 && r.denyStatus != 403 {
 		return nil, fmt.Errorf("policy %q: status of denials must be 403 if it is one", r.name)
+	}
+	if r.maxStaleness < 0 {
+		return nil, fmt.Errorf("policy %q: maximal staleness must not be negative", r.name)
 	}
 	if r.tables, err = tablesOf(p); err == nil {
 		r.recording, err = recordingOf(p.GetDecisions())

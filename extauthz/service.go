@@ -39,6 +39,10 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	}
 	c.Identity, c.IP, c.Transaction = identityOf(p), p.ClientIP, p.ID
 	c.Shown = c.Identity.Kind
+	if v := c.checkRevocation(c.Identity, c.state.passportChallenge); v != allowed {
+		return v
+	}
+	c.note("revocation", "", outcomeOK)
 	if v := c.acceptPassport(p); v != allowed {
 		return v
 	}

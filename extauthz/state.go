@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
@@ -25,6 +26,8 @@ type State struct {
 	passports *passport.Verifier
 	// trust in the certificates of callers; nil while nothing is known.
 	trust Trust
+	// revocations of credentials; nil while they are not known.
+	revocations *revocation.Index
 }
 
 // provider is an identity provider with the keys that it is known to have.
@@ -58,6 +61,9 @@ type Keys struct {
 	Passports []*chancerypb.PassportKeys
 	// Trust in the certificates of callers, nil while it is not known.
 	Trust Trust
+	// Revocations of credentials, nil while they are not known: whatever could be
+	// revoked is denied.
+	Revocations *revocation.Index
 }
 
 // Trust says which certificates are still good that were so when their
@@ -73,7 +79,7 @@ type Trust interface {
 // so keys may come often. Keys that are invalid are an error, which tells all
 // of it; keep the last good state then.
 func (r *Rules) With(k Keys) (*State, error) {
-	s := &State{Rules: r, trust: k.Trust}
+	s := &State{Rules: r, trust: k.Trust, revocations: k.Revocations}
 	var err error
 	if r.isGateway() {
 		err = errors.Join(s.addProviders(k.Providers), s.addAccounts(k.Accounts))

@@ -55,6 +55,8 @@ var (
 	noKeys            = verdict{"no_keys", typev3.StatusCode_ServiceUnavailable}
 	staleKeys         = verdict{"keys_stale", typev3.StatusCode_ServiceUnavailable}
 	noAccounts        = verdict{"no_accounts", typev3.StatusCode_ServiceUnavailable}
+	noRevocations     = verdict{"no_revocations", typev3.StatusCode_ServiceUnavailable}
+	pdpStale          = verdict{"pdp_stale", typev3.StatusCode_ServiceUnavailable}
 	noTrust           = verdict{"no_trust", typev3.StatusCode_ServiceUnavailable}
 	noSigningKey      = verdict{"no_signing_key", typev3.StatusCode_ServiceUnavailable}
 	noIntrospection   = verdict{"introspection_unavailable", typev3.StatusCode_ServiceUnavailable}

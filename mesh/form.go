@@ -60,20 +60,21 @@ type passportForm struct {
 }
 
 type providerForm struct {
-	Kind          string             `yaml:"kind" required:"write IdentityProvider" enum:"IdentityProvider" doc:"An OpenID provider whose tokens gateways accept."`
-	Name          name               `yaml:"name" required:"write what gateways call it" doc:"What gateways refer to it by."`
-	Issuer        string             `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
-	Audiences     []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
-	Claims        claimsForm         `yaml:"claims" doc:"The claims that the identity is read from."`
-	ClockSkew     duration           `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`
-	Refresh       duration           `yaml:"refresh" default:"30s" min:"10s" max:"1h" doc:"How often the keys are fetched. Tokens by a new key are accepted, and by one that is gone refused, after so long. At most half of keysMaxAge."`
-	KeysMaxAge    duration           `yaml:"keysMaxAge" default:"24h" min:"5m" max:"168h" doc:"How long keys are used that could not be fetched again; then its tokens are refused."`
-	IDToken       *idTokenForm       `yaml:"idToken" doc:"Its ID tokens (OpenID Connect Core 1.0), for authenticate.idToken."`
-	Tokens        string             `yaml:"tokens" default:"jwt" enum:"jwt,opaque" doc:"opaque: access tokens are no JWTs, and the provider is asked about each (RFC 7662)."`
-	Introspection *introspectionForm `yaml:"introspection" doc:"How the provider is asked about access tokens. Required with tokens: opaque, and by routes with introspect."`
-	JWKSHosts     []urlHost          `yaml:"jwksHosts" min:"1" max:"16" doc:"Hosts beside the issuer's own where its discovery document may say that the keys are: www.googleapis.com."`
-	AllowHTTP     bool               `yaml:"allowHTTP" default:"false" doc:"Lets the issuer be http: whoever is on the way to it can then forge tokens. For tests."`
-	AllowPrivate  bool               `yaml:"allowPrivate" default:"false" doc:"Lets the issuer, and what it refers to, have loopback and private addresses: for a provider in your own network. Link-local addresses and metadata services of clouds are never called."`
+	Kind             string             `yaml:"kind" required:"write IdentityProvider" enum:"IdentityProvider" doc:"An OpenID provider whose tokens gateways accept."`
+	Name             name               `yaml:"name" required:"write what gateways call it" doc:"What gateways refer to it by."`
+	Issuer           string             `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
+	Audiences        []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
+	Claims           claimsForm         `yaml:"claims" doc:"The claims that the identity is read from."`
+	ClockSkew        duration           `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`
+	MaxTokenLifetime duration           `yaml:"maxTokenLifetime" default:"24h" min:"1m" max:"8760h" doc:"Tokens that live longer, from iat to exp, are refused, since a revocation is forgotten when no token can match it any more."`
+	Refresh          duration           `yaml:"refresh" default:"30s" min:"10s" max:"1h" doc:"How often the keys are fetched. Tokens by a new key are accepted, and by one that is gone refused, after so long. At most half of keysMaxAge."`
+	KeysMaxAge       duration           `yaml:"keysMaxAge" default:"24h" min:"5m" max:"168h" doc:"How long keys are used that could not be fetched again; then its tokens are refused."`
+	IDToken          *idTokenForm       `yaml:"idToken" doc:"Its ID tokens (OpenID Connect Core 1.0), for authenticate.idToken."`
+	Tokens           string             `yaml:"tokens" default:"jwt" enum:"jwt,opaque" doc:"opaque: access tokens are no JWTs, and the provider is asked about each (RFC 7662)."`
+	Introspection    *introspectionForm `yaml:"introspection" doc:"How the provider is asked about access tokens. Required with tokens: opaque, and by routes with introspect."`
+	JWKSHosts        []urlHost          `yaml:"jwksHosts" min:"1" max:"16" doc:"Hosts beside the issuer's own where its discovery document may say that the keys are: www.googleapis.com."`
+	AllowHTTP        bool               `yaml:"allowHTTP" default:"false" doc:"Lets the issuer be http: whoever is on the way to it can then forge tokens. For tests."`
+	AllowPrivate     bool               `yaml:"allowPrivate" default:"false" doc:"Lets the issuer, and what it refers to, have loopback and private addresses: for a provider in your own network. Link-local addresses and metadata services of clouds are never called."`
 }
 
 type idTokenForm struct {

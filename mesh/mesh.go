@@ -93,6 +93,8 @@ type IdentityProvider struct {
 	ClockSkew time.Duration
 	// Refresh is how often the keys are fetched.
 	Refresh time.Duration
+	// MaxTokenLifetime bounds how long tokens live, from `iat` to `exp`.
+	MaxTokenLifetime time.Duration
 	// KeysMaxAge bounds the use of keys that could not be fetched again.
 	KeysMaxAge time.Duration
 	// JWKSHosts are hosts beside the issuer's where the keys may be.

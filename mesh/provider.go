@@ -23,6 +23,8 @@ func (s scope) provider(form *providerForm) *IdentityProvider {
 		KeysMaxAge:   form.KeysMaxAge.std(),
 		Opaque:       form.Tokens == "opaque",
 		AllowPrivate: form.AllowPrivate,
+
+		MaxTokenLifetime: form.MaxTokenLifetime.std(),
 	}
 	if form.Refresh > form.KeysMaxAge/2 {
 		s.fault("refresh", "must be at most half of keysMaxAge, %s, or one failure makes the keys useless", form.KeysMaxAge.std())

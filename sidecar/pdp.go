@@ -94,6 +94,11 @@ const maxContactEvery = 15 * time.Second
 // contactEvery returns how often the control plane is asked whether there is
 // anything newer: one answer may be lost, and another be late.
 func (p *pdp) contactEvery() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if limit := p.policy.GetMaxStaleness().AsDuration(); limit > 0 {
+		return min(limit/4, maxContactEvery)
+	}
 	return maxContactEvery
 }
 
@@ -120,6 +125,8 @@ func (p *pdp) apply(rules *extauthz.Rules) error {
 		Accounts:  decodeAll[*chancerypb.Accounts](p.held.set(accountsType)),
 		Passports: decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType)),
 		Trust:     p.trust,
+
+		Revocations: p.revocations,
 	}
 	state, err := rules.With(keys)
 	if err != nil {

@@ -34,7 +34,7 @@ func unheardOf(t *testing.T, name string, sequence uint64) *xds.Resource {
 }
 
 func refuses(ix *revocation.Index, subject string) bool {
-	_, found := ix.Find(revocation.Credential{Subject: subject}, time.Now())
+	_, found := ix.Find(revocation.Credential{User: subject}, time.Now())
 	return found
 }
 

@@ -174,6 +174,7 @@ func New(c Config) (*Agent, error) {
 		Registerer: c.Registerer,
 		Signer:     a.credentials.passports.signer,
 		Record:     a.record,
+		Contact:    a.contact.last,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

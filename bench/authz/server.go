@@ -23,6 +23,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/wire"
+	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -198,6 +199,8 @@ func (w *world) state(name string) (*extauthz.State, error) {
 		Accounts:  []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
 		Passports: []*chancerypb.PassportKeys{{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys}},
 		Trust:     trust{},
+
+		Revocations: new(revocation.Index),
 	})
 }
 

@@ -96,6 +96,8 @@ const (
 	// Inactive says that its provider does not stand by it any more, or never
 	// did.
 	Inactive Reason = "token_inactive"
+	// TooLong says that it lives longer than tokens of its provider may.
+	TooLong Reason = "token_lifetime"
 	// UnknownKey says that the provider has no such key.
 	UnknownKey Reason = "unknown_key"
 	// WrongAlgorithm says that the key is for another algorithm.

@@ -322,6 +322,47 @@ func TestVerifyAtTheEdges(t *testing.T) {
 	}
 }
 
+// Attack row C02: what would outlive its revocation is refused.
+func TestTokenLifetime(t *testing.T) {
+	t.Parallel()
+	p := provider(t)
+	p.IdTokenAudiences, p.MaxTokenLifetime = []string{"web"}, durationpb.New(time.Hour)
+	v := verifier(t, p)
+	ids, err := credential.NewIDTokenVerifier(p, []string{"web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opaque, err := credential.NewIntrospection(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		pairs []any
+		want  credential.Reason
+	}{
+		"C02 an hour":                  {[]any{"iat", now.Unix() - 10, "exp", now.Unix() + 3590}, "accepted"},
+		"C02 a second more":            {[]any{"iat", now.Unix() - 10, "exp", now.Unix() + 3591}, credential.TooLong},
+		"C02 ten years":                {[]any{"exp", now.Unix() + 10*365*86400}, credential.TooLong},
+		"C02 to the end of days":       {[]any{"exp", int64(1) << 50}, credential.Malformed},
+		"C02 issued when time began":   {[]any{"iat", 0}, credential.TooLong},
+		"C02 issued ahead, an hour":    {[]any{"iat", now.Unix() + 10, "exp", now.Unix() + 3610}, "accepted"},
+		"C02 no iat, an hour and skew": {[]any{"iat", nil, "exp", now.Unix() + 3610}, "accepted"},
+		"C02 no iat, a second more":    {[]any{"iat", nil, "exp", now.Unix() + 3611}, credential.TooLong},
+		"C02 nbf does not count":       {[]any{"iat", now.Unix() - 3600, "nbf", now.Unix(), "exp", now.Unix() + 60}, credential.TooLong},
+	} {
+		if _, err := v.Verify(alter(t, row.pairs...), now, nil); reason(err) != row.want {
+			t.Errorf("%s: %v, want %v", name, err, row.want)
+		}
+	}
+	if _, err := ids.Verify(idToken(t, "exp", now.Unix()+3601), now, nil); reason(err) != credential.TooLong {
+		t.Errorf("ID token: %v", err)
+	}
+	answer := `{"active":true,"token_type":"Bearer","aud":"shop-api","sub":"alice","iat":1800000000,"exp":1800003601}`
+	if _, err := opaque.Identity([]byte(answer), now); reason(err) != credential.TooLong {
+		t.Errorf("opaque: %v", err)
+	}
+}
+
 func TestClaimMapping(t *testing.T) {
 	t.Parallel()
 	p := provider(t)

@@ -19,7 +19,7 @@ type Introspection struct{ verifier *Verifier }
 func NewIntrospection(p *chancerypb.Provider) (*Introspection, error) {
 	v := &Verifier{
 		kind: KindAccessToken, provider: p.GetName(), issuer: p.GetIssuer(), audiences: p.GetAudiences(),
-		skew: p.GetClockSkew().AsDuration(),
+		skew: p.GetClockSkew().AsDuration(), maxLifetime: p.GetMaxTokenLifetime().AsDuration(),
 	}
 	var err error
 	v.claims, err = newClaimMapping(p.GetClaims())

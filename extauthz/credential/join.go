@@ -33,6 +33,9 @@ func (id *Identity) Join(other *Identity) (*Identity, error) {
 	if other.Kind == KindIDToken && (other.ACR != "" || other.AMR != nil || !other.AuthTime.IsZero()) {
 		joined.ACR, joined.AMR, joined.AuthTime = other.ACR, other.AMR, other.AuthTime
 	}
+	if other.Kind == KindIDToken && other.IssuedAt.Before(id.IssuedAt) {
+		joined.IssuedAt = other.IssuedAt // what revokes one of them revokes both
+	}
 	joined.ValidUntil = earlier(id.ValidUntil, other.ValidUntil)
 	return &joined, nil
 }

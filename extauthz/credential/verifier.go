@@ -26,7 +26,9 @@ type Verifier struct {
 	audiences []string
 	claims    claimMapping
 	skew      time.Duration
-	keys      *KeySet
+	// maxLifetime of tokens, zero for any.
+	maxLifetime time.Duration
+	keys        *KeySet
 	// digest of everything that a verdict depends on, the keys included.
 	digest [sha256.Size]byte
 }
@@ -53,6 +55,7 @@ func NewIDTokenVerifier(p *chancerypb.Provider, clients []string) (*Verifier, er
 func newVerifier(p *chancerypb.Provider, kind Kind, audiences []string) (*Verifier, error) {
 	v := &Verifier{
 		kind: kind, provider: p.GetName(), issuer: p.GetIssuer(), audiences: audiences, skew: p.GetClockSkew().AsDuration(),
+		maxLifetime: p.GetMaxTokenLifetime().AsDuration(),
 	}
 	var errs [4]error
 	errs[0] = v.check()
@@ -71,8 +74,8 @@ func (v *Verifier) check() error {
 		return errors.New("no issuer")
 	case len(v.audiences) == 0 || slices.Contains(v.audiences, ""):
 		return fmt.Errorf("audiences of %ss must be given and not be empty", v.kind)
-	case v.skew < 0:
-		return errors.New("clock skew must not be negative")
+	case v.skew < 0 || v.maxLifetime < 0:
+		return errors.New("clock skew and maximal lifetime of tokens must not be negative")
 	}
 	return nil
 }
@@ -193,7 +196,23 @@ func (v *Verifier) checkTimes(claims jose.Object, now time.Time) (expires time.T
 	case now.After(expires.Add(v.skew)):
 		return expires, Expired
 	}
-	return expires, v.checkBegin(claims, now)
+	if err := v.checkBegin(claims, now); err != nil {
+		return expires, err
+	}
+	return expires, v.checkLifetime(claims, expires, now)
+}
+
+// checkLifetime refuses a token that outlives what would revoke it. One that does
+// not tell when it was issued must end as soon as one that was issued now.
+func (v *Verifier) checkLifetime(claims jose.Object, expires, now time.Time) error {
+	issued, told, _ := claims.Time("iat") // checkBegin refused what is none
+	if !told {
+		issued = now.Add(v.skew)
+	}
+	if v.maxLifetime > 0 && expires.Sub(issued) > v.maxLifetime {
+		return TooLong
+	}
+	return nil
 }
 
 func (v *Verifier) checkBegin(claims jose.Object, now time.Time) error {

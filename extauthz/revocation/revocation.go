@@ -4,7 +4,7 @@
 //
 //	index, err := revocation.New(resources...)
 //	...
-//	id, revoked := index.Find(revocation.Credential{Provider: "staff", Subject: "alice", IssuedAt: issued}, now)
+//	id, revoked := index.Find(revocation.Credential{Provider: "staff", User: "alice", IssuedAt: issued}, now)
 //
 // A look-up costs the same whatever the number of entries, allocates nothing and
 // takes no lock. The package knows neither where entries come from nor what a
@@ -26,7 +26,9 @@ type Credential struct {
 	// Provider is the name of the identity provider that vouched for it, empty
 	// for what the mesh itself knows, such as API keys.
 	Provider string
-	Subject  string
+	// User and Subject are two names for whom it speaks for: the one that the mesh
+	// goes by, and `sub`. An entry about a subject means either.
+	User, Subject string
 	// Token is its own ID (`jti`).
 	Token  string
 	Client string
@@ -114,9 +116,13 @@ func (ix *Index) Find(c Credential, now time.Time) (id string, revoked bool) {
 	if ix == nil || ix.size == 0 {
 		return "", false
 	}
-	values := [kinds]string{bySubject: c.Subject, byToken: c.Token, byClient: c.Client, byTenant: c.Tenant}
-	for kind, entries := range ix.entries {
-		for _, e := range entries[values[kind]] {
+	for _, told := range [...]struct {
+		kind  int
+		value string
+	}{
+		{bySubject, c.User}, {bySubject, c.Subject}, {byToken, c.Token}, {byClient, c.Client}, {byTenant, c.Tenant},
+	} {
+		for _, e := range ix.entries[told.kind][told.value] {
 			if e.refuses(c, now) {
 				return e.id, true
 			}

@@ -54,22 +54,23 @@ func TestFind(t *testing.T) {
 		want       string
 	}{
 		"nobody":                     {revocation.Credential{}, now, ""},
-		"another subject":            {revocation.Credential{Provider: "staff", Subject: "Alice", IssuedAt: old}, now, ""},
-		"subject":                    {revocation.Credential{Provider: "staff", Subject: "alice", IssuedAt: old}, now, "alice"},
-		"other name of the provider": {revocation.Credential{Provider: "staff-mobile", Subject: "alice", IssuedAt: old}, now, "alice"},
-		"another provider":           {revocation.Credential{Provider: "partners", Subject: "alice", IssuedAt: old}, now, ""},
-		"no provider":                {revocation.Credential{Subject: "alice", IssuedAt: old}, now, ""},
-		"issued at that time":        {revocation.Credential{Provider: "staff", Subject: "alice", IssuedAt: now}, now, "alice"},
-		"issued since":               {revocation.Credential{Provider: "staff", Subject: "alice", IssuedAt: fresh}, now, ""},
-		"does not tell when":         {revocation.Credential{Provider: "staff", Subject: "alice"}, now, "alice"},
-		"any provider":               {revocation.Credential{Provider: "partners", Subject: "bob", IssuedAt: old}, now, "bob"},
-		"an API key of any":          {revocation.Credential{Subject: "bob"}, now, "bob"},
-		"token":                      {revocation.Credential{Provider: "staff", Subject: "eve", Token: "t-1", IssuedAt: fresh}, now, "token"},
-		"token's ID as a subject":    {revocation.Credential{Subject: "t-1"}, now, ""},
-		"client":                     {revocation.Credential{Subject: "eve", Client: "till", IssuedAt: old}, now, "client"},
-		"tenant":                     {revocation.Credential{Subject: "eve", Tenant: "acme", IssuedAt: old}, now, "tenant"},
-		"in its last moment":         {revocation.Credential{Subject: "bob", IssuedAt: old}, now.Add(time.Hour), "bob"},
-		"ended":                      {revocation.Credential{Subject: "bob", IssuedAt: old}, now.Add(time.Hour + 1), ""},
+		"another subject":            {revocation.Credential{Provider: "staff", User: "Alice", IssuedAt: old}, now, ""},
+		"subject":                    {revocation.Credential{Provider: "staff", User: "alice", IssuedAt: old}, now, "alice"},
+		"other name of the provider": {revocation.Credential{Provider: "staff-mobile", User: "alice", IssuedAt: old}, now, "alice"},
+		"by sub":                     {revocation.Credential{Provider: "staff", User: "alice@shop.example", Subject: "alice", IssuedAt: old}, now, "alice"},
+		"another provider":           {revocation.Credential{Provider: "partners", User: "alice", IssuedAt: old}, now, ""},
+		"no provider":                {revocation.Credential{User: "alice", IssuedAt: old}, now, ""},
+		"issued at that time":        {revocation.Credential{Provider: "staff", User: "alice", IssuedAt: now}, now, "alice"},
+		"issued since":               {revocation.Credential{Provider: "staff", User: "alice", IssuedAt: fresh}, now, ""},
+		"does not tell when":         {revocation.Credential{Provider: "staff", User: "alice"}, now, "alice"},
+		"any provider":               {revocation.Credential{Provider: "partners", User: "bob", IssuedAt: old}, now, "bob"},
+		"an API key of any":          {revocation.Credential{User: "bob"}, now, "bob"},
+		"token":                      {revocation.Credential{Provider: "staff", User: "eve", Token: "t-1", IssuedAt: fresh}, now, "token"},
+		"token's ID as a subject":    {revocation.Credential{User: "t-1"}, now, ""},
+		"client":                     {revocation.Credential{User: "eve", Client: "till", IssuedAt: old}, now, "client"},
+		"tenant":                     {revocation.Credential{User: "eve", Tenant: "acme", IssuedAt: old}, now, "tenant"},
+		"in its last moment":         {revocation.Credential{User: "bob", IssuedAt: old}, now.Add(time.Hour), "bob"},
+		"ended":                      {revocation.Credential{User: "bob", IssuedAt: old}, now.Add(time.Hour + 1), ""},
 	} {
 		id, revoked := ix.Find(row.credential, row.at)
 		if id != row.want || revoked != (row.want != "") {
@@ -85,7 +86,7 @@ func TestNothingRevoked(t *testing.T) {
 	t.Parallel()
 	var none *revocation.Index
 	for _, ix := range []*revocation.Index{none, index(t)} {
-		if id, revoked := ix.Find(revocation.Credential{Subject: "alice"}, now); id != "" || revoked {
+		if id, revoked := ix.Find(revocation.Credential{User: "alice"}, now); id != "" || revoked {
 			t.Errorf("%q, %v", id, revoked)
 		}
 	}
@@ -150,7 +151,7 @@ func TestCredentialThatAnyEntryMatchesIsRefused(t *testing.T) {
 			entries = append(entries, e)
 		}
 		c := revocation.Credential{
-			Provider: pick("", "staff", "partners"), Subject: pick("", "a", "b"), Token: pick("", "a", "b"),
+			Provider: pick("", "staff", "partners"), User: pick("", "a", "b"), Subject: pick("", "a", "b"), Token: pick("", "a", "b"),
 			Client: pick("", "a", "b"), Tenant: pick("", "a", "b"),
 		}
 		if random.IntN(4) > 0 {
@@ -177,7 +178,7 @@ func TestCredentialThatAnyEntryMatchesIsRefused(t *testing.T) {
 
 // matches says in the plainest way what an entry means.
 func matches(e *chancerypb.Revocation, c revocation.Credential) bool {
-	named := e.GetSubject() != "" && e.GetSubject() == c.Subject ||
+	named := e.GetSubject() != "" && (e.GetSubject() == c.User || e.GetSubject() == c.Subject) ||
 		e.GetToken() != "" && e.GetToken() == c.Token ||
 		e.GetClient() != "" && e.GetClient() == c.Client ||
 		e.GetTenant() != "" && e.GetTenant() == c.Tenant
@@ -191,7 +192,7 @@ func matches(e *chancerypb.Revocation, c revocation.Credential) bool {
 
 func TestFindAllocatesNothing(t *testing.T) {
 	for _, entries := range []int{0, 1000} {
-		ix, c := bulk(t, entries), revocation.Credential{Provider: "staff", Subject: "user-5", Client: "till", IssuedAt: now}
+		ix, c := bulk(t, entries), revocation.Credential{Provider: "staff", User: "user-5", Client: "till", IssuedAt: now}
 		if n := testing.AllocsPerRun(100, func() { ix.Find(c, now) }); n != 0 {
 			t.Errorf("%d entries: %v allocations", entries, n)
 		}
@@ -213,8 +214,8 @@ func BenchmarkFind(b *testing.B) {
 	for _, entries := range []int{0, 1, 1000, 100_000} {
 		ix := bulk(b, entries)
 		for name, c := range map[string]revocation.Credential{
-			"miss": {Provider: "staff", Subject: "nobody", Token: "t-1", Client: "till", Tenant: "acme", IssuedAt: now},
-			"hit":  {Provider: "staff", Subject: "user-0", Token: "t-1", Client: "till", Tenant: "acme", IssuedAt: now},
+			"miss": {Provider: "staff", User: "nobody", Token: "t-1", Client: "till", Tenant: "acme", IssuedAt: now},
+			"hit":  {Provider: "staff", User: "user-0", Token: "t-1", Client: "till", Tenant: "acme", IssuedAt: now},
 		} {
 			b.Run(fmt.Sprint(name, "/", entries), func(b *testing.B) {
 				b.ReportAllocs()

@@ -179,6 +179,7 @@ func Provider(d *mesh.IdentityProvider) *chancerypb.Provider {
 		ClockSkew:        durationpb.New(d.ClockSkew),
 		IdTokenAudiences: d.IDTokenAudiences,
 		Opaque:           d.Opaque,
+		MaxTokenLifetime: durationpb.New(d.MaxTokenLifetime),
 	}
 	if i := d.Introspection; i != nil {
 		p.Introspection = &chancerypb.Introspection{

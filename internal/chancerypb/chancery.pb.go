@@ -1424,8 +1424,10 @@ type Provider struct {
 	Opaque bool `protobuf:"varint,10,opt,name=opaque,proto3" json:"opaque,omitempty"`
 	// Unset where the provider is never asked.
 	Introspection *Introspection `protobuf:"bytes,11,opt,name=introspection,proto3" json:"introspection,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Tokens that live longer are refused; zero has no end.
+	MaxTokenLifetime *durationpb.Duration `protobuf:"bytes,12,opt,name=max_token_lifetime,json=maxTokenLifetime,proto3" json:"max_token_lifetime,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Provider) Reset() {
@@ -1531,6 +1533,13 @@ func (x *Provider) GetOpaque() bool {
 func (x *Provider) GetIntrospection() *Introspection {
 	if x != nil {
 		return x.Introspection
+	}
+	return nil
+}
+
+func (x *Provider) GetMaxTokenLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTokenLifetime
 	}
 	return nil
 }
@@ -3048,7 +3057,7 @@ const file_chancery_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x16\n" +
 	"\x06groups\x18\x03 \x03(\tR\x06groups\x12\x16\n" +
 	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x1a\n" +
-	"\bdisabled\x18\x05 \x01(\bR\bdisabled\"\xd7\x03\n" +
+	"\bdisabled\x18\x05 \x01(\bR\bdisabled\"\xa0\x04\n" +
 	"\bProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x1c\n" +
@@ -3063,7 +3072,8 @@ const file_chancery_proto_rawDesc = "" +
 	"\x12id_token_audiences\x18\t \x03(\tR\x10idTokenAudiences\x12\x16\n" +
 	"\x06opaque\x18\n" +
 	" \x01(\bR\x06opaque\x12@\n" +
-	"\rintrospection\x18\v \x01(\v2\x1a.chancery.v1.IntrospectionR\rintrospection\"\x8c\x01\n" +
+	"\rintrospection\x18\v \x01(\v2\x1a.chancery.v1.IntrospectionR\rintrospection\x12G\n" +
+	"\x12max_token_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10maxTokenLifetime\"\x8c\x01\n" +
 	"\rIntrospection\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
@@ -3267,38 +3277,39 @@ var file_chancery_proto_depIdxs = []int32{
 	41, // 22: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
 	41, // 23: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
 	18, // 24: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
-	40, // 25: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
-	23, // 26: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
-	24, // 27: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	41, // 28: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	26, // 29: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
-	41, // 30: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	41, // 31: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
-	39, // 32: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	32, // 33: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	40, // 34: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	32, // 35: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	22, // 36: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	35, // 37: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	41, // 38: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	41, // 39: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	41, // 40: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	1,  // 41: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	32, // 42: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	34, // 43: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	28, // 44: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	29, // 45: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	31, // 46: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	33, // 47: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	36, // 48: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	33, // 49: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	30, // 50: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	33, // 51: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	47, // [47:52] is the sub-list for method output_type
-	42, // [42:47] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	40, // 25: chancery.v1.Provider.max_token_lifetime:type_name -> google.protobuf.Duration
+	40, // 26: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	23, // 27: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	24, // 28: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	41, // 29: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	26, // 30: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
+	41, // 31: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	41, // 32: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
+	39, // 33: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	32, // 34: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	40, // 35: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	32, // 36: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	22, // 37: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	35, // 38: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	41, // 39: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	41, // 40: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	41, // 41: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	1,  // 42: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	32, // 43: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	34, // 44: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	28, // 45: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	29, // 46: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	31, // 47: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	33, // 48: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	36, // 49: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	33, // 50: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	30, // 51: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	33, // 52: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	48, // [48:53] is the sub-list for method output_type
+	43, // [43:48] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
