@@ -511,7 +511,10 @@ func TestRevocationsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rs.Use([]*mesh.IdentityProvider{{Name: "staff", Issuer: "https://idp.shop.example/staff", ClockSkew: time.Minute}}, time.Minute)
+		staff := &mesh.IdentityProvider{
+			Name: "staff", Issuer: "https://idp.shop.example/staff", ClockSkew: time.Minute, MaxTokenLifetime: 24 * time.Hour,
+		}
+		rs.Use([]*mesh.IdentityProvider{staff}, time.Minute)
 		id, err := rs.Add("alice")
 		if err != nil {
 			t.Fatal(err)
@@ -520,6 +523,13 @@ func TestRevocationsEnd(t *testing.T) {
 		// and is taken a minute longer; its last Passport lives a minute; and another
 		// to be sure.
 		life := 24*time.Hour + 4*time.Minute
+		if got := time.Until(rs.Expires(id)); got != life {
+			t.Errorf("it lasts %v, want %v", got, life)
+		}
+		longer := *staff
+		longer.MaxTokenLifetime, life = 48*time.Hour, life+24*time.Hour
+		rs.Use([]*mesh.IdentityProvider{&longer}, time.Minute)
+		rs.Use([]*mesh.IdentityProvider{staff}, time.Minute)
 		if got := time.Until(rs.Expires(id)); got != life {
 			t.Errorf("it lasts %v, want %v", got, life)
 		}
@@ -538,7 +548,7 @@ func TestRevocationsEnd(t *testing.T) {
 		if id, err = rs.Add("bob"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(25 * time.Hour)
+		time.Sleep(49 * time.Hour)
 		again, err := controlplane.OpenRevocations(path)
 		if err != nil {
 			t.Fatal(err)
