@@ -62,7 +62,7 @@ func (c *check) verify(ctx context.Context, one *alternative, found *credential.
 			return nil, v
 		}
 	}
-	c.note("revocation", "", outcomeOK)
+	c.notRevoked()
 	return who, allowed
 }
 

@@ -20,7 +20,14 @@ func (c *check) checkRevocation(id *credential.Identity, challenge string) verdi
 		return allowed
 	}
 	c.challenge = challenge
-	return c.conclude("revocation", entry, credentialGone)
+	return c.conclude("revocation", entry, unauthenticated("token_revoked"))
+}
+
+// notRevoked notes that there are revocations, and none of them is about this.
+func (c *check) notRevoked() {
+	if c.state.revocations.Len() > 0 {
+		c.note("revocation", "", outcomeOK)
+	}
 }
 
 // providerOf returns the identity provider that vouches, empty where a document

@@ -42,7 +42,7 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	if v := c.checkRevocation(c.Identity, c.state.passportChallenge); v != allowed {
 		return v
 	}
-	c.note("revocation", "", outcomeOK)
+	c.notRevoked()
 	if v := c.acceptPassport(p); v != allowed {
 		return v
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/provider"
+	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -221,7 +222,7 @@ func (p *PDP) providerChanged(name string, known *chancerypb.Provider) {
 
 // apply replaces the server's state. The caller holds the lock.
 func (p *PDP) apply(rules *extauthz.Rules, accounts []*chancerypb.Accounts) error {
-	keys := extauthz.Keys{Accounts: accounts}
+	keys := extauthz.Keys{Accounts: accounts, Revocations: &revocation.Index{}}
 	for _, known := range p.providers {
 		keys.Providers = append(keys.Providers, known)
 	}
