@@ -27,14 +27,14 @@ const (
 type Decision struct {
 	// Time is when the check began.
 	Time time.Time `json:"time"`
-	// Run and Sequence number the records of one process, also those that were
-	// lost. The log sets them.
-	Run      string `json:"run"`
-	Sequence uint64 `json:"sequence"`
 	// Agent is the workload beside which it was decided, and Instance which one of
 	// it. The log sets them.
 	Agent    string `json:"agent,omitempty"`
 	Instance string `json:"instance,omitempty"`
+	// Run and Sequence number the records of one process, also those that were
+	// lost. The log sets them.
+	Run      string `json:"run"`
+	Sequence uint64 `json:"sequence"`
 
 	ID       string `json:"id"`
 	Decision string `json:"decision"`
@@ -68,6 +68,9 @@ type Decision struct {
 	RequestID   string `json:"request_id,omitempty"`
 	// Microseconds are how long it took to decide.
 	Microseconds int64 `json:"duration_us"`
+
+	// owned is how many bytes its texts have, if they are its own; 0 if not.
+	owned int
 }
 
 // unavailable is what becomes of a decision that cannot be recorded in time.
@@ -86,8 +89,7 @@ const (
 	maxCredentials = 8
 )
 
-// clip cuts what is too long. What it cuts is copied, so that the record does
-// not hold on to the rest.
+// clip cuts what is too long.
 func (d *Decision) clip() {
 	d.Path = truncate(withoutTokens(withoutQuery(d.Path)), maxPath)
 	for _, s := range d.texts() {
@@ -105,21 +107,43 @@ func (d *Decision) clip() {
 	}
 }
 
-// texts are all fields that hold a string, but for the path.
-func (d *Decision) texts() [20]*string {
+// Own makes d hold on to nothing but its own texts, cut where they are too long:
+// those of a request are often parts of all of it, credentials included.
+func (d *Decision) Own() {
+	if d.owned > 0 {
+		return
+	}
+	d.clip()
+	n := len(d.Path)
+	for _, s := range d.texts() {
+		n += len(*s)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	own := func(s *string) {
+		begin := b.Len()
+		b.WriteString(*s)
+		*s = b.String()[begin:] // it never grows beyond its one piece of memory
+	}
+	own(&d.Path)
+	for _, s := range d.texts() {
+		own(s)
+	}
+	d.owned = n
+}
+
+// texts are all fields that hold a string, but for the path and what the log
+// sets.
+func (d *Decision) texts() [17]*string {
 	return [...]*string{
-		&d.Run, &d.Agent, &d.Instance, &d.ID, &d.Decision, &d.Reason, &d.Policy, &d.Revision, &d.Route, &d.Rule,
+		&d.ID, &d.Decision, &d.Reason, &d.Policy, &d.Revision, &d.Route, &d.Rule,
 		&d.Method, &d.Pattern, &d.User, &d.Tenant, &d.Client, &d.Caller, &d.IP, &d.Provider, &d.Transaction, &d.RequestID,
 	}
 }
 
-// size is about how much memory d takes.
+// size is about how much memory d takes, which owns its texts.
 func (d *Decision) size() int {
-	n := int(unsafe.Sizeof(*d)) + len(d.Path) + 32*len(d.Credentials)
-	for _, s := range d.texts() {
-		n += len(*s)
-	}
-	return n
+	return int(unsafe.Sizeof(*d)) + d.owned + 32*len(d.Credentials)
 }
 
 // withoutQuery keeps a query out also where a caller forgot to.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 	"unicode"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -75,8 +76,8 @@ func TestDecisionIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := decisions(t, path)[0].Run
-	want := `{"schema":1,"kind":"decision","time":"2026-11-03T08:30:00.123456Z","run":"` + run + `","sequence":1,` +
-		`"agent":"service/orders","instance":"orders-1","id":"d-7f3c","decision":"deny","status":403,"reason":"policy_denied",` +
+	want := `{"schema":1,"kind":"decision","time":"2026-11-03T08:30:00.123456Z",` +
+		`"agent":"service/orders","instance":"orders-1","run":"` + run + `","sequence":1,"id":"d-7f3c","decision":"deny","status":403,"reason":"policy_denied",` +
 		`"policy":"service/orders","revision":"9ad1","route":"create-order","rule":"orders.yaml:12:12","method":"POST",` +
 		`"path":"/orders/7","user":"alice","tenant":"acme","client":"web","caller":"spiffe://shop.example/gateway/public",` +
 		`"ip":"192.0.2.7","provider":"staff","credentials":["access_token","id_token"],"txn":"t-1","request_id":"r-1","duration_us":42}` + "\n"
@@ -165,6 +166,33 @@ func TestNoPathHasAQueryOrAToken(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"/a", "/b", "", "/reset/(token)/now", "/heyJude/eyJ"}, paths); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A record that waits holds nothing of the request that it was a part of.
+func TestRecordsOwnTheirTexts(t *testing.T) {
+	t.Parallel()
+	whole := "POST /orders/7 Bearer token"
+	e := &audit.Explained{
+		Decision: audit.Decision{Method: whole[:4], Path: whole[5:14], Route: "orders", User: strings.Repeat("u", 1000)},
+		Trace:    []audit.Step{{What: "route", Subject: whole[5:14], Outcome: "ok"}, {What: "route", Subject: "orders", Outcome: "ok"}},
+	}
+	within := func(s string) bool {
+		at, begin := uintptr(unsafe.Pointer(unsafe.StringData(s))), uintptr(unsafe.Pointer(unsafe.StringData(whole)))
+		return at >= begin && at < begin+uintptr(len(whole))
+	}
+	if !within(e.Method) {
+		t.Fatal("nothing to see")
+	}
+	ring := audit.NewRing(1, 0)
+	ring.Add(e)
+	kept := ring.Last(1, nil)[0]
+	if within(kept.Method) || within(kept.Path) || within(kept.Trace[0].Subject) {
+		t.Error("it holds on to the request")
+	}
+	got := fmt.Sprintf("%s %s %s %v %d", kept.Method, kept.Path, kept.Route, kept.Trace, len(kept.User))
+	if want := "POST /orders/7 orders [{route /orders/7 ok} {route orders ok}] 275"; got != want {
+		t.Errorf("became %q, want %q", got, want)
 	}
 }
 

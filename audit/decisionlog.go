@@ -47,7 +47,6 @@ type DecisionLog struct {
 	log     *slog.Logger
 	queue   *queue
 	metrics *decisionMetrics
-	run     string
 	// failing says that the sink failed the last time, and since when it has been
 	// busy, in nanoseconds after begin; 0 if it is not.
 	failing   atomic.Bool
@@ -78,7 +77,7 @@ func NewDecisionLog(c DecisionLogConfig) (*DecisionLog, error) {
 	c.Wait = cmp.Or(c.Wait, 50*time.Millisecond)
 	l := &DecisionLog{
 		config: c, log: c.Logger.With("component", "audit"), queue: newQueue(c.MaxRecords, c.MaxBytes),
-		run: rand.Text()[:12], begin: time.Now().Add(-time.Nanosecond),
+		begin: time.Now().Add(-time.Nanosecond),
 	}
 	l.metrics = newDecisionMetrics(l)
 	if err := l.metrics.register(c.Registerer); err != nil {
@@ -88,7 +87,8 @@ func NewDecisionLog(c DecisionLogConfig) (*DecisionLog, error) {
 }
 
 // Record records d as far as possible: it never waits, and what finds no room is
-// dropped, and counted. It keeps no reference to d.
+// dropped, and counted. It keeps no reference to d, but to its texts, which it
+// makes d's own.
 func (l *DecisionLog) Record(d *Decision) {
 	if !l.queue.put(d, nil) {
 		l.metrics.dropped.Inc()
@@ -155,7 +155,7 @@ func (l *DecisionLog) Run(ctx context.Context) error {
 }
 
 func (l *DecisionLog) write(ctx context.Context) error {
-	w := &writer{DecisionLog: l}
+	w := &writer{DecisionLog: l, encoder: newEncoder(l.config.Agent, l.config.Instance, rand.Text()[:12])}
 	_ = w.append(false) // what is wrong with the sink shows before anything is lost
 	for ctx.Err() == nil {
 		l.queue.wait(ctx)

@@ -13,15 +13,29 @@ const (
 	kindDropped  = "dropped"
 )
 
-// append appends d as one line of JSON. It is by hand since it is most of what
+// encoder writes the lines of one log. It is by hand since it is most of what
 // a record costs, and since lines must be harmless on a terminal too, which is
 // more than JSON asks.
-func (d *Decision) append(b []byte) []byte {
-	o := begin(b, kindDecision, d.Time)
-	o.text("run", d.Run)
+type encoder struct {
+	// source are the fields that all lines share.
+	source object
+	// second is the last one that was written, and digits how.
+	second int64
+	digits []byte
+}
+
+func newEncoder(agent, instance, run string) *encoder {
+	e := &encoder{}
+	e.source.text("agent", agent)
+	e.source.text("instance", instance)
+	e.source.text("run", run)
+	return e
+}
+
+// decision appends d as one line of JSON.
+func (e *encoder) decision(b []byte, d *Decision) []byte {
+	o := e.begin(b, kindDecision, d.Time)
 	o.number("sequence", d.Sequence)
-	o.text("agent", d.Agent)
-	o.text("instance", d.Instance)
 	o.text("id", d.ID)
 	o.text("decision", d.Decision)
 	o.number("status", uint64(max(d.Status, 0)))
@@ -45,26 +59,37 @@ func (d *Decision) append(b []byte) []byte {
 	return o.end()
 }
 
-// appendDropped appends the line that stands for n decisions without one.
-func appendDropped(b []byte, run string, sequence, n uint64) []byte {
-	o := begin(b, kindDropped, time.Now())
-	o.text("run", run)
+// dropped appends the line that stands for n decisions without one.
+func (e *encoder) dropped(b []byte, sequence, n uint64) []byte {
+	o := e.begin(b, kindDropped, time.Now())
 	o.number("sequence", sequence)
 	o.number("count", n)
 	return o.end()
 }
 
-// object is a line in the making.
-type object []byte
-
-func begin(b []byte, kind string, at time.Time) object {
+func (e *encoder) begin(b []byte, kind string, at time.Time) object {
 	o := append(object(b), `{"schema":`...)
 	o = strconv.AppendUint(o, SchemaVersion, 10)
 	o.text("kind", kind)
 	o.key("time")
-	o = at.UTC().AppendFormat(append(o, '"'), "2006-01-02T15:04:05.000000Z07:00")
-	return append(o, '"')
+	o = append(append(append(o, '"'), e.to(at)...), '.')
+	for micros, unit := at.Nanosecond()/1000, 100_000; unit > 0; unit /= 10 {
+		o = append(o, byte('0'+micros/unit%10))
+	}
+	o = append(o, 'Z', '"')
+	return append(o, e.source...)
 }
+
+// to returns a time up to its seconds, which is mostly that of the line before.
+func (e *encoder) to(at time.Time) []byte {
+	if second := at.Unix(); second != e.second || e.digits == nil {
+		e.second, e.digits = second, at.UTC().AppendFormat(e.digits[:0], "2006-01-02T15:04:05")
+	}
+	return e.digits
+}
+
+// object is a line in the making.
+type object []byte
 
 func (o object) end() []byte { return append(o, '}', '\n') }
 

@@ -51,20 +51,19 @@ func newQueue(records, bytes int) *queue {
 // put copies d into the queue and numbers it, also if there is no room: a gap
 // shows what is missing.
 func (q *queue) put(d *Decision, r *receipt) bool {
-	e := entry{Decision: *d, receipt: r}
-	e.clip()
-	e.size = e.Decision.size()
+	d.Own()
+	size := d.size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sequence++
-	if q.closed || q.records >= q.maxRecords || q.bytes+e.size > q.maxBytes {
+	if q.closed || q.records >= q.maxRecords || q.bytes+size > q.maxBytes {
 		q.dropped++
 		return false
 	}
-	e.Sequence = q.sequence
-	q.entries = append(q.entries, e)
+	q.entries = append(q.entries, entry{*d, size, r})
+	q.entries[len(q.entries)-1].Sequence = q.sequence
 	q.records++
-	q.bytes += e.size
+	q.bytes += size
 	if len(q.entries) == 1 {
 		signal(q.ready)
 	}

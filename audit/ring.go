@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -50,6 +51,16 @@ func (e *Explained) size() int {
 	return n
 }
 
+// owned returns a copy of s, which mostly is one of the decision's texts.
+func (e *Explained) owned(s string) string {
+	for _, known := range [...]string{"", e.Route, e.Rule, e.Tenant, e.Client, e.Caller, e.Provider} {
+		if s == known {
+			return known
+		}
+	}
+	return strings.Clone(truncate(s, maxField))
+}
+
 // clone returns a copy that shares nothing that changes.
 func (e *Explained) clone() Explained {
 	c := *e
@@ -80,15 +91,15 @@ func NewRing(decisions, bytes int) *Ring {
 	return &Ring{slots: make([]slot, cmp.Or(decisions, 4096)), maxBytes: cmp.Or(bytes, 8<<20)}
 }
 
-// Add remembers a copy of e, and forgets the oldest as need be. It costs no
-// allocation, since every decision goes in here.
+// Add remembers a copy of e, whose texts it makes its own, and forgets the
+// oldest as need be.
 func (r *Ring) Add(e *Explained) {
 	if r == nil {
 		return
 	}
-	d := e.Decision
-	d.clip()
-	size := e.size() // clipping makes it smaller, if anything
+	e.Decision.Own()
+	e.Cause = truncate(e.Cause, maxPath)
+	size := e.size()
 	if size > r.maxBytes {
 		return
 	}
@@ -98,8 +109,11 @@ func (r *Ring) Add(e *Explained) {
 		r.forget()
 	}
 	s := r.at(r.count)
-	s.size, s.Decision, s.Cause = size, d, e.Cause
+	s.size, s.Decision, s.Cause = size, e.Decision, e.Cause
 	s.Trace, s.Values = append(s.Trace[:0], e.Trace...), append(s.Values[:0], e.Values...)
+	for i := range s.Trace {
+		s.Trace[i].Subject = e.owned(s.Trace[i].Subject)
+	}
 	r.count++
 	r.bytes += size
 }

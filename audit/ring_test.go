@@ -76,14 +76,14 @@ func TestRingIsBoundedByBytes(t *testing.T) {
 	r := audit.NewRing(1000, 10<<10)
 	for n := range 100 {
 		e := explained(fmt.Sprint(n), audit.Deny)
-		e.Cause = strings.Repeat("w", 2000)
+		e.Values[0].Text = strings.Repeat("w", 2000)
 		r.Add(e)
 	}
 	if n := len(r.Last(1000, nil)); n < 2 || n > 5 {
 		t.Errorf("%d decisions", n)
 	}
 	huge := explained("huge", audit.Deny)
-	huge.Cause = strings.Repeat("w", 20<<10)
+	huge.Values[0].Text = strings.Repeat("w", 20<<10)
 	r.Add(huge)
 	if got := ids(r.Last(1, nil)); got != "99" {
 		t.Errorf("the newest is %s", got)

@@ -11,6 +11,7 @@ const maxChunk = 1 << 20
 // writer brings entries from the queue to the sink. One goroutine uses it.
 type writer struct {
 	*DecisionLog
+	encoder *encoder
 	entries []entry
 	lines   []byte
 }
@@ -57,7 +58,7 @@ func (w *writer) writeChunk(ctx context.Context, entries []entry) (n int) {
 func (w *writer) writeDropped(ctx context.Context, sequence, n uint64) {
 	w.log.Warn("decisions dropped", "count", n)
 	for {
-		w.lines = appendDropped(w.lines[:0], w.run, sequence, n)
+		w.lines = w.encoder.dropped(w.lines[:0], sequence, n)
 		if w.append(false) == nil || !pause(ctx) {
 			return
 		}
@@ -75,8 +76,7 @@ func (w *writer) encode(entries []entry) (n int, durably bool) {
 			e.receipt = nil
 		}
 		durably = durably || e.receipt != nil
-		e.Run, e.Agent, e.Instance = w.run, w.config.Agent, w.config.Instance
-		w.lines = e.append(w.lines)
+		w.lines = w.encoder.decision(w.lines, &e.Decision)
 		n++
 	}
 	return n, durably

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ type recorded struct {
 }
 
 // runLog runs a decision log until stop is called, or the test ends.
-func runLog(t *testing.T, sink audit.Sink) (log *audit.DecisionLog, stop func()) {
+func runLog(t testing.TB, sink audit.Sink) (log *audit.DecisionLog, stop func()) {
 	t.Helper()
 	log, err := audit.NewDecisionLog(audit.DecisionLogConfig{Sink: sink, Logger: slog.New(slog.DiscardHandler), Wait: 10 * time.Second})
 	if err != nil {
@@ -311,4 +312,48 @@ func TestDenialsAreFound(t *testing.T) {
 	if !slices.Equal(told, found) {
 		t.Errorf("told %v, found %v", told, found)
 	}
+}
+
+// BenchmarkRecord is what recording adds to a decision: to who decides, and to
+// the writer of the log.
+func BenchmarkRecord(b *testing.B) {
+	f := newFixture(b)
+	var record *extauthz.Record
+	s, err := extauthz.New(extauthz.Config{
+		Logger: slog.New(slog.DiscardHandler), Signer: func() *passport.Signer { return f.signer },
+		Record: func(r *extauthz.Record) error { record = r; return nil },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.SetState(f.gatewayState(b))
+	check(b, s, f.atGateway(b).request())
+	sink, err := audit.NewFile(audit.FileConfig{Path: filepath.Join(b.TempDir(), "d"), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	log, stop := runLog(b, sink)
+	keeper := decisions.New(decisions.Config{Log: log, Ring: audit.NewRing(0, 0)})
+	b.ReportAllocs()
+	begin := processorTime(b)
+	for n := 0; b.Loop(); n++ {
+		if err := keeper.Record(record); err != nil {
+			b.Fatal(err)
+		}
+		if n%1000 == 999 {
+			time.Sleep(25 * time.Millisecond) // let the writer catch up, as at 40,000 a second
+		}
+	}
+	stop()
+	b.ReportMetric(float64((processorTime(b)-begin).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+// processorTime is what this process has used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

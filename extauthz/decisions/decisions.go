@@ -39,6 +39,7 @@ type Keeper struct {
 type redactor struct {
 	*audit.Redactor
 	redaction audit.Redaction
+	keepsText bool
 }
 
 // New returns a keeper.
@@ -84,7 +85,7 @@ func (k *Keeper) Explain(r *extauthz.Record) (audit.Explained, error) {
 	for _, v := range r.Values {
 		e.Values = append(e.Values, audit.Value{Path: v.Path, Text: by.value(&e, v)})
 	}
-	if !by.redaction.KeepsText() {
+	if !by.keepsText {
 		e.Trace = by.trace(&e)
 	} else if r.Cause != nil {
 		e.Cause = r.Cause.Error()
@@ -116,7 +117,7 @@ func (k *Keeper) redactorOf(r audit.Redaction) (*redactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &redactor{made, r}
+	next := &redactor{made, r, r.KeepsText()}
 	k.redactor.Store(next)
 	return next, nil
 }
