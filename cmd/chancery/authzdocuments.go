@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/extauthz/standalone"
 	"github.com/chancery-mesh/chancery/identity"
@@ -23,14 +25,13 @@ import (
 
 // documentsFlags are those of decisions that are made by documents.
 type documentsFlags struct {
-	documents, gateway, state, passportKey string
+	dir, gateway, passportKey string
 }
 
 func (f *documentsFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.documents, "documents", "", "directory of the documents (required)")
+	flags.StringVar(&f.dir, "documents", "", "directory of the documents")
 	flags.StringVar(&f.gateway, "gateway", "", "name of the Gateway document (default the only one)")
-	flags.StringVar(&f.state, "state", "", "directory for the last good keys of identity providers, which outlive a restart there (default they do not)")
 	flags.StringVar(&f.passportKey, "passport-key", "", "private key that signs Passports: Ed25519 or ECDSA P-256, PKCS #8 in PEM, mode 0600 (default none are made)")
 }
 
@@ -41,12 +42,12 @@ type fromDocuments struct {
 	signer *passport.Signer
 }
 
-func (f *documentsFlags) open(logger *slog.Logger, metrics prometheus.Registerer) (decisions, error) {
+func (f *documentsFlags) open(state string, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
 	signer, err := readSigner(f.passportKey)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keysDir(f.state)
+	keys, err := keysDir(state)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (f *documentsFlags) open(logger *slog.Logger, metrics prometheus.Registerer
 		return nil, err
 	}
 	pdp, err := standalone.New(standalone.Config{
-		Documents: f.documents, Gateway: f.gateway, Server: server, Mints: signer != nil, Logger: logger, Registerer: metrics,
+		Documents: f.dir, Gateway: f.gateway, Server: server, Mints: signer != nil, Logger: logger, Registerer: metrics,
 		Providers: provider.Config{Dir: keys, Logger: logger, Registerer: metrics},
 	})
 	return fromDocuments{pdp, server, signer}, err
@@ -116,3 +117,16 @@ func (d fromDocuments) Handle(mux *http.ServeMux) {
 		_, _ = w.Write(keys) // the client went away
 	})
 }
+
+// keysDir makes the directory for the last good keys of identity providers.
+func keysDir(state string) (string, error) {
+	if state == "" {
+		return "", nil
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return "", fmt.Errorf("--state: %w", err)
+	}
+	return state, nil
+}
+
+var errNotReady = errors.New("no valid documents yet")

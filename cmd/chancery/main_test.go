@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"chancery": main, "mint": mint, "sign": sign})
+	testscript.Main(m, map[string]func(){"chancery": main, "mint": mint, "sign": sign, "ask": ask, "pack": pack})
 }
 
 var update = flag.Bool("update", false, "rewrite the golden parts of scripts")

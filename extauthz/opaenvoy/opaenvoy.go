@@ -219,8 +219,8 @@ func (s *Server) log(ctx context.Context, c *check) {
 	switch {
 	case c.allowed():
 		level = slog.LevelDebug
-	case c.cause != nil:
-		level = slog.LevelWarn
+	case c.cause != nil && !errors.Is(c.cause, ErrBadRequest) && !errors.Is(c.cause, ErrAmbiguousPath):
+		level = slog.LevelWarn // of the policy, not of the client
 	}
 	if !s.logger.Enabled(ctx, level) {
 		return

@@ -46,6 +46,15 @@ type Module struct {
 	Version ast.RegoVersion
 }
 
+// Version returns the version of modules that do not say theirs: v0 where
+// policies are from before OPA 1.0.
+func Version(v0 bool) ast.RegoVersion {
+	if v0 {
+		return ast.RegoV0
+	}
+	return ast.RegoUndefined
+}
+
 // Source is what a policy is made of.
 type Source struct {
 	Modules []Module
@@ -97,6 +106,9 @@ func parse(modules []Module) (map[string]*ast.Module, error) {
 	for _, m := range modules {
 		module, err := ast.ParseModuleWithOpts(m.File, m.Text, ast.ParserOptions{RegoVersion: m.Version})
 		switch errs, ok := errors.AsType[ast.Errors](err); {
+		case ok && isV0(m):
+			wrong = append(wrong, ast.NewError(ast.ParseErr, errs[0].Location, "%s: the module is Rego v0: "+
+				"say so with --v0-compatible, or bring it up to date with opa fmt --v0-v1", errs[0].Message))
 		case ok:
 			wrong = append(wrong, errs...)
 		case err != nil:
@@ -112,6 +124,12 @@ func parse(modules []Module) (map[string]*ast.Module, error) {
 		return nil, Faults(wrong)
 	}
 	return parsed, nil
+}
+
+// isV0 reports whether a module that is no v1 would do as v0.
+func isV0(m Module) bool {
+	_, err := ast.ParseModuleWithOpts(m.File, m.Text, ast.ParserOptions{RegoVersion: ast.RegoV0})
+	return err == nil && m.Version != ast.RegoV0
 }
 
 // Limits bound evaluations.

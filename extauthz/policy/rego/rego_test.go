@@ -145,6 +145,9 @@ func TestLanguages(t *testing.T) {
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+		if name == "v0 as v1" && !strings.Contains(err.Error(), "m.rego:3:1: `if` keyword is required before rule body: the module is Rego v0") {
+			t.Errorf("%s: %v", name, err)
+		}
 		if err == nil {
 			if got, err := q.Eval(t.Context(), value(t, map[string]any{"n": 1}), now); got != true {
 				t.Errorf("%s = %v, %v", name, got, err)
