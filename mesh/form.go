@@ -86,6 +86,7 @@ type introspectionForm struct {
 	Client   string   `yaml:"client" required:"write the client id to ask as" max:"256" doc:"Client id that the agents of gateways ask as."`
 	Secret   name     `yaml:"secret" required:"write the name of its secret: staff for staff.secret" doc:"The client's secret: NAME is NAME.secret in the directory that agents are given with --secrets."`
 	Cache    duration `yaml:"cache" default:"30s" min:"0s" max:"10m" doc:"How long an answer is believed at most, and so how long a token that the provider revoked is still taken."`
+	Rate     uint32   `yaml:"rate" default:"100" min:"1" max:"10000" doc:"How often each gateway's agent asks at most, per second; requests beyond that are refused with 503."`
 }
 
 type claimsForm struct {

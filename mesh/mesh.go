@@ -118,6 +118,8 @@ type Introspection struct {
 	Client, Secret string
 	// Cache bounds how long an answer is believed.
 	Cache time.Duration
+	// Rate bounds how often one PDP asks, per second.
+	Rate uint32
 }
 
 // ClaimMapping names the claims that the identity is read from.

@@ -55,7 +55,7 @@ func (s scope) introspection(form *providerForm) *Introspection {
 	if i.Endpoint != "" {
 		s.url("introspection.endpoint", i.Endpoint, form)
 	}
-	return &Introspection{Endpoint: i.Endpoint, Client: i.Client, Secret: string(i.Secret), Cache: i.Cache.std()}
+	return &Introspection{Endpoint: i.Endpoint, Client: i.Client, Secret: string(i.Secret), Cache: i.Cache.std(), Rate: i.Rate}
 }
 
 // url checks what OpenID Connect Discovery 1.0, section 2, wants of issuers:

@@ -426,7 +426,8 @@ func TestIntrospectionEndpoint(t *testing.T) {
 	}
 	asked := func(opaque bool, endpoint string) *mesh.IdentityProvider {
 		d := idp.Document()
-		d.Opaque, d.Introspection = opaque, &mesh.Introspection{Endpoint: endpoint, Client: idptest.APIClient, Secret: "api", Cache: time.Minute}
+		d.Opaque, d.IDTokenAudiences = opaque, nil
+		d.Introspection = &mesh.Introspection{Endpoint: endpoint, Client: idptest.APIClient, Secret: "api", Cache: time.Minute}
 		return d
 	}
 	dir := t.TempDir()

@@ -184,6 +184,7 @@ func Provider(d *mesh.IdentityProvider) *chancerypb.Provider {
 	if i := d.Introspection; i != nil {
 		p.Introspection = &chancerypb.Introspection{
 			Endpoint: i.Endpoint, Client: i.Client, Secret: i.Secret, Cache: durationpb.New(i.Cache),
+			Rate: i.Rate, AllowPrivate: d.AllowPrivate,
 		}
 	}
 	return p

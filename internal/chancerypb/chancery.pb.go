@@ -1553,7 +1553,11 @@ type Introspection struct {
 	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	// How long an answer is believed at most.
-	Cache         *durationpb.Duration `protobuf:"bytes,4,opt,name=cache,proto3" json:"cache,omitempty"`
+	Cache *durationpb.Duration `protobuf:"bytes,4,opt,name=cache,proto3" json:"cache,omitempty"`
+	// How often one PDP asks at most, per second.
+	Rate uint32 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	// The endpoint may have a loopback or private address.
+	AllowPrivate  bool `protobuf:"varint,6,opt,name=allow_private,json=allowPrivate,proto3" json:"allow_private,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1614,6 +1618,20 @@ func (x *Introspection) GetCache() *durationpb.Duration {
 		return x.Cache
 	}
 	return nil
+}
+
+func (x *Introspection) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Introspection) GetAllowPrivate() bool {
+	if x != nil {
+		return x.AllowPrivate
+	}
+	return false
 }
 
 // ClaimMapping names the claims that the identity is read from.
@@ -3073,12 +3091,14 @@ const file_chancery_proto_rawDesc = "" +
 	"\x06opaque\x18\n" +
 	" \x01(\bR\x06opaque\x12@\n" +
 	"\rintrospection\x18\v \x01(\v2\x1a.chancery.v1.IntrospectionR\rintrospection\x12G\n" +
-	"\x12max_token_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10maxTokenLifetime\"\x8c\x01\n" +
+	"\x12max_token_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10maxTokenLifetime\"\xc5\x01\n" +
 	"\rIntrospection\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\tR\x06secret\x12/\n" +
-	"\x05cache\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05cache\"j\n" +
+	"\x05cache\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05cache\x12\x12\n" +
+	"\x04rate\x18\x05 \x01(\rR\x04rate\x12#\n" +
+	"\rallow_private\x18\x06 \x01(\bR\fallowPrivate\"j\n" +
 	"\fClaimMapping\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06groups\x18\x02 \x01(\tR\x06groups\x12\x16\n" +

@@ -173,6 +173,9 @@ func document(name, issuer string) *mesh.IdentityProvider {
 		Refresh:      time.Second,
 		KeysMaxAge:   time.Hour,
 		AllowPrivate: true,
+
+		IDTokenAudiences: []string{WebClient},
+		Introspection:    &mesh.Introspection{Client: APIClient, Secret: APIClient, Cache: 30 * time.Second, Rate: 100},
 	}
 }
 
