@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,7 +98,7 @@ func (cs *certificates[C]) parse(text string) (C, error) {
 		cs.known.Clear()
 		cs.size.Store(1)
 	}
-	cs.known.Store(text, parsed)
+	cs.known.Store(strings.Clone(text), parsed) // and not the request around it
 	return parsed, nil
 }
 

@@ -44,6 +44,24 @@ func readRequest(r *wire.Request) request {
 	}
 }
 
+// detach makes texts parts of one that holds nothing else: records are kept, and
+// must not keep all of a request.
+func detach(texts ...*string) {
+	var all strings.Builder
+	size := 0
+	for _, t := range texts {
+		size += len(*t)
+	}
+	all.Grow(size)
+	for _, t := range texts {
+		all.WriteString(*t)
+	}
+	rest := all.String()
+	for _, t := range texts {
+		*t, rest = rest[:len(*t)], rest[len(*t):]
+	}
+}
+
 // bodyOf returns the body, which comes in one of two fields.
 func bodyOf(r *wire.Request) []byte {
 	if r.RawBody != "" {

@@ -15,6 +15,10 @@ import (
 	"github.com/chancery-mesh/chancery/passport"
 )
 
+// maxPassports is about how many verified Passports a state remembers. They are
+// many where a user's page makes many requests, and short-lived.
+const maxPassports = 4096
+
 // State is what checks are decided by: rules with the keys they need. It is
 // immutable, so that no decision mixes two.
 type State struct {
@@ -132,7 +136,9 @@ func (s *State) addPassports(list []*chancerypb.PassportKeys) error {
 	}
 	if len(all) > 0 {
 		var err error
-		s.passports, err = passport.NewVerifier(passport.VerifierConfig{TrustDomain: s.trustDomain, Keys: all})
+		s.passports, err = passport.NewVerifier(passport.VerifierConfig{
+			TrustDomain: s.trustDomain, Keys: all, Remember: maxPassports,
+		})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -324,6 +324,68 @@ func TestKeyBoundsWhatItsPassportsSay(t *testing.T) {
 	}
 }
 
+// sources changes keys under a verifier.
+type sources map[string]passport.Key
+
+func (s sources) Key(id string) (passport.Key, bool) {
+	k, ok := s[id]
+	return k, ok
+}
+
+func TestVerifierRemembers(t *testing.T) {
+	t.Parallel()
+	signer := newSigner(t, newEd25519(t))
+	id, good := signer.KeyID(), passport.Key{Owner: gateway, Public: signer.Public(), Providers: []string{"staff"}}
+	at, keys := now, sources{id: good}
+	v, err := passport.NewVerifier(passport.VerifierConfig{
+		TrustDomain: domain, Now: func() time.Time { return at }, Keys: keys, Remember: 8,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := signer.Mint(example())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := v.Verify(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := v.Verify(token)
+	if err != nil || again != first || again.Token() != token {
+		t.Errorf("not remembered: %v, %v", again, err)
+	}
+	changed := func(change func(*passport.Key)) passport.Key {
+		k := good
+		change(&k)
+		return k
+	}
+	for name, row := range map[string]struct {
+		change func()
+		want   error
+	}{
+		"key gone":           {func() { delete(keys, id) }, passport.ErrUnknownKey},
+		"key is another":     {func() { keys[id] = changed(func(k *passport.Key) { k.Public = newEd25519(t).Public() }) }, passport.ErrSignature},
+		"key of another":     {func() { keys[id] = changed(func(k *passport.Key) { k.Owner += "2" }) }, passport.ErrWorkload},
+		"key ended":          {func() { keys[id] = changed(func(k *passport.Key) { k.Until = now.Add(-time.Hour) }) }, passport.ErrKeyExpired},
+		"provider taken":     {func() { keys[id] = changed(func(k *passport.Key) { k.Providers = nil }) }, passport.ErrProvider},
+		"tenant taken":       {func() { keys[id] = changed(func(k *passport.Key) { k.Tenants = []string{"globex"} }) }, passport.ErrTenant},
+		"expired":            {func() { at = now.Add(65 * time.Second) }, passport.ErrExpired},
+		"clock went back":    {func() { at = now.Add(-time.Minute) }, passport.ErrNotYetValid},
+		"signature is other": {func() { token = token[:len(token)-2] + "AA" }, passport.ErrSignature},
+	} {
+		kept := token
+		row.change()
+		if _, err := v.Verify(token); !errors.Is(err, row.want) {
+			t.Errorf("%s: %v, want %v", name, err, row.want)
+		}
+		token, at, keys[id] = kept, now, good
+		if p, err := v.Verify(token); err != nil || p.ID != "req-1" {
+			t.Errorf("after %s: %v, %v", name, p, err)
+		}
+	}
+}
+
 func TestPassportEndsWithItsKey(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t, newEd25519(t))

@@ -1,12 +1,16 @@
 package passport
 
 import (
+	"crypto"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
+	"github.com/chancery-mesh/chancery/internal/memory"
 )
 
 // Why a Passport is refused, for [errors.Is].
@@ -48,12 +52,26 @@ type VerifierConfig struct {
 	ClockSkew time.Duration
 	// MaxLifetime bounds what a Passport may claim. Default 10m.
 	MaxLifetime time.Duration
+	// Remember is about how many verified Passports are remembered: one that comes
+	// again is not verified again, but judged by the clock and by what Keys says
+	// of its key then. Default none.
+	Remember int
 	// Now is the clock. Default [time.Now].
 	Now func() time.Time
 }
 
 // Verifier verifies Passports.
-type Verifier struct{ c VerifierConfig }
+type Verifier struct {
+	c     VerifierConfig
+	known *memory.Memory[verified] // nil for none
+}
+
+// verified is a Passport whose signature is good.
+type verified struct {
+	passport *Passport
+	keyID    string
+	public   crypto.PublicKey
+}
 
 // NewVerifier returns a verifier, or says what is missing in c.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
@@ -70,41 +88,78 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Verifier{c}, nil
+	v := &Verifier{c: c}
+	if c.Remember > 0 {
+		v.known = memory.New[verified](c.Remember)
+	}
+	return v, nil
 }
 
 // Verify returns the Passport that token encodes, or an error that is one of
-// those above.
+// those above. It may be shared, and must not be changed.
 func (v *Verifier) Verify(token string) (*Passport, error) {
 	p, err := v.verify(token)
 	if err != nil {
 		return nil, fmt.Errorf("verify passport: %w", err)
 	}
-	p.token = token
 	return p, nil
 }
 
 func (v *Verifier) verify(token string) (*Passport, error) {
+	if v.known == nil || len(token) > MaxSize {
+		anew, err := v.verifyAnew(token)
+		return anew.passport, err
+	}
+	now, digest := v.c.Now(), digestOf(token)
+	if known, ok := v.known.Get(&digest, now); ok {
+		if key, ok := v.c.Keys.Key(known.keyID); ok && isSame(key.Public, known.public) {
+			return known.passport, v.judge(known.passport, key)
+		}
+	}
+	// What is remembered must not hold the request that it came with.
+	anew, err := v.verifyAnew(strings.Clone(token))
+	if err == nil {
+		v.known.Put(digest, anew, anew.passport.ExpiresAt.Add(v.c.ClockSkew), 2*len(token), now)
+	}
+	return anew.passport, err
+}
+
+// digestOf names a token. All of it counts, the signature, too: nobody has
+// another text with the same digest.
+func digestOf(token string) [sha256.Size]byte {
+	const usual = 2 << 10 // fits on the stack
+	return sha256.Sum256(append(make([]byte, 0, usual), token...))
+}
+
+// isSame compares public keys. Those of a set are named by their thumbprint, but
+// a [KeySource] may be anything.
+func isSame(a, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
+}
+
+func (v *Verifier) verifyAnew(token string) (verified, error) {
 	t, h, err := split(token)
 	if err != nil {
-		return nil, err
+		return verified{}, err
 	}
 	key, ok := v.c.Keys.Key(h.keyID)
 	if !ok {
-		return nil, ErrUnknownKey
+		return verified{}, ErrUnknownKey
 	}
 	algorithm, err := algorithmOf(key.Public)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnknownKey, err)
+		return verified{}, fmt.Errorf("%w: %w", ErrUnknownKey, err)
 	}
 	if err := t.Verify(jose.Key{Algorithm: algorithm, Public: key.Public}, h.algorithm); err != nil {
-		return nil, err
+		return verified{}, err
 	}
 	p, err := decode(t.Payload)
 	if err != nil {
-		return nil, err
+		return verified{}, err
 	}
-	return p, v.judge(p, key)
+	p.token = token
+	return verified{p, h.keyID, key.Public}, v.judge(p, key)
 }
 
 // header is what stands in that of a Passport.

@@ -21,7 +21,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -148,13 +150,15 @@ func newServer(name string, w *world, dir string) (*grpc.Server, error) {
 }
 
 // newChancery returns Chancery's own, as an agent runs it: with its log, which
-// has each denial, and its metrics.
+// has each denial, its metrics, and decisions that can be explained.
 func newChancery(name string, w *world, dir string) (*grpc.Server, error) {
 	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	keeper := decisions.New(decisions.Config{Ring: audit.NewRing(0, 0)})
 	checks, err := extauthz.New(extauthz.Config{
+		Record: keeper.Record,
 		Logger: slog.New(slog.NewJSONHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 		Signer: func() *passport.Signer { return w.signer },
 	})

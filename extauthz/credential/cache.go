@@ -2,21 +2,34 @@ package credential
 
 import (
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"github.com/chancery-mesh/chancery/internal/memory"
 )
 
 // Cache remembers verified tokens until they expire. It is bounded, and safe for
-// concurrent use. Tokens that are refused are not kept, so nobody without a
-// valid one can push others out.
+// concurrent use. Tokens whose signature is bad are remembered, too, so that
+// whoever sends one again and again costs little; but apart, so nobody without
+// a valid one can push others out.
 //
 // What is kept depends on the token and on everything about its [Verifier], so
 // a provider's removed key or changed audience is honoured at once.
-type Cache struct{ tokens *memory.Memory[*Identity] }
+type Cache struct {
+	tokens *memory.Memory[*Identity]
+	forged *memory.Memory[struct{}]
+}
+
+const (
+	// maxForged is how many bad signatures are remembered, for rememberForged.
+	maxForged      = 1024
+	rememberForged = time.Minute
+)
 
 // NewCache returns a cache for about size tokens.
-func NewCache(size int) *Cache { return &Cache{memory.New[*Identity](size)} }
+func NewCache(size int) *Cache {
+	return &Cache{memory.New[*Identity](size), memory.New[struct{}](maxForged)}
+}
 
 // Verify is [Verifier.Verify] with memory.
 func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certificate) (*Identity, error) {
@@ -24,15 +37,22 @@ func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certifica
 		return nil, Malformed
 	}
 	key := v.cacheKey(token)
-	id, known := c.tokens.Get(&key, now)
-	if !known {
-		var err error
-		if id, err = v.verify(token, now); err != nil {
-			return nil, err
-		}
-		// What the identity holds are parts of the claims.
-		c.tokens.Put(key, id, id.ValidUntil, len(token), now)
+	if id, known := c.tokens.Get(&key, now); known {
+		return id.ShownBy(peer)
 	}
+	if _, known := c.forged.Get(&key, now); known {
+		return nil, BadSignature
+	}
+	id, err := v.verify(token, now)
+	switch {
+	case errors.Is(err, BadSignature):
+		c.forged.Put(key, struct{}{}, now.Add(rememberForged), sha256.Size, now)
+		return nil, err
+	case err != nil:
+		return nil, err
+	}
+	// What the identity holds are parts of the claims.
+	c.tokens.Put(key, id, id.ValidUntil, len(token), now)
 	return id.ShownBy(peer)
 }
 

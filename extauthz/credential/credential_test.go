@@ -501,6 +501,26 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// A bad signature is one by the keys there are. With others it is looked at anew.
+func TestCacheOfForgedTokens(t *testing.T) {
+	t.Parallel()
+	c, good := credential.NewCache(8), alter(t)
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := provider(t)
+	p.Jwks = jwks(t, jwk(t, other.Public(), "ES256", "ES256"))
+	for range 2 {
+		if _, err := c.Verify(verifier(t, p), good, now, nil); !errors.Is(err, credential.BadSignature) {
+			t.Errorf("key of another: %v", err)
+		}
+	}
+	if _, err := c.Verify(verifier(t, provider(t)), good, now, nil); err != nil {
+		t.Errorf("the right key: %v", err)
+	}
+}
+
 // More tokens than places, from many goroutines: each gets its own identity.
 func TestCacheIsBoundedAndRight(t *testing.T) {
 	t.Parallel()
