@@ -161,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	revocations, err := openRevocations(filepath.Join(cfg.StateDir, "revocations.json"), log)
+	revocations, err := openRevocations(filepath.Join(cfg.StateDir, "revocations"), log)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}

@@ -24,12 +24,15 @@ func (r Revocations) Add(subject string) (string, error) {
 
 // Has reports whether there is a revocation.
 func (r Revocations) Has(id string) bool {
-	_, ok := r.state.Entries[id]
+	_, ok := r.get(id)
 	return ok
 }
 
 // Expires returns when it ends.
-func (r Revocations) Expires(id string) time.Time { return r.state.Entries[id].Expires }
+func (r Revocations) Expires(id string) time.Time {
+	entry, _ := r.get(id)
+	return entry.Expires
+}
 
 // Sequence returns that of the last change.
 func (r Revocations) Sequence() uint64 {

@@ -87,6 +87,8 @@ func (r Revocation) check() error {
 	switch {
 	case given != 1:
 		return invalidf("revoke one of a service, a gateway, a serial number, a subject, a jti, a client and a tenant")
+	case r.JTI != "" && !r.Before.IsZero():
+		return invalidf("a token's ID is that of one token: leave out before")
 	case len(r.given()) == 0 && r.CredentialScope != CredentialScope{}:
 		return invalidf("certificates are revoked for good, whoever vouches for their workload: leave out provider, issuer, before and for")
 	}

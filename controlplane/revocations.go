@@ -2,23 +2,17 @@ package controlplane
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/steady"
-	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
 )
-
-var revocationsType = xds.TypeURL(&chancerypb.Revocations{})
 
 const (
 	// maxRevocations bounds those of credentials: every PDP has all of them in
@@ -29,51 +23,29 @@ const (
 	minRevocationLife = 24 * time.Hour
 	// revocationSlack is added for what is under way.
 	revocationSlack = time.Minute
-	// shardDigits of an ID name the resource that it is in. One of a hundred
-	// thousand revocations is sent along with four hundred others.
-	shardDigits = 2
 )
 
-// errUnsavedRevocation says that a change is in force but not on disk.
-var errUnsavedRevocation = errors.New("not on disk")
-
 // revocations are the credentials that operators revoked. A change is on disk
-// before PDPs hear of it; on a full disk they hear of it even so.
+// before PDPs hear of it; on a full disk they hear of it even so. It is safe for
+// concurrent use.
 type revocations struct {
-	collection xds.Collection
-	path       string
-	log        *slog.Logger
-	clock      *steady.Clock
+	log   *slog.Logger
+	clock *steady.Clock
 
-	mu    sync.Mutex
-	state savedRevocations
-	// since is when the sequence was reached in this process.
-	since time.Time
+	mu sync.Mutex
+	*revocationShards
 	// providers are those of the documents, passport is how long Passports live.
 	providers []*mesh.IdentityProvider
 	passport  time.Duration
-	// unsaved says that the disk has another state.
-	unsaved bool
-}
-
-// savedRevocations are what is on disk.
-type savedRevocations struct {
-	// Sequence grows with each change. It is at least the time in milliseconds,
-	// so that it does so after a change, too, that could not be written down.
-	Sequence uint64 `json:"sequence"`
-	// Shards are the sequences of each resource's last change.
-	Shards  map[string]uint64               `json:"shards"`
-	Entries map[string]CredentialRevocation `json:"entries"`
 }
 
 // openRevocations reads what was revoked before.
-func openRevocations(path string, log *slog.Logger) (*revocations, error) {
-	rs := &revocations{path: path, log: log, clock: steady.New(time.Now), since: time.Now()}
-	rs.state = savedRevocations{Shards: map[string]uint64{}, Entries: map[string]CredentialRevocation{}}
-	if err := readState(path, &rs.state); err != nil {
+func openRevocations(dir string, log *slog.Logger) (*revocations, error) {
+	shards, err := openRevocationShards(dir)
+	if err != nil {
 		return nil, fmt.Errorf("revocations: %w", err)
 	}
-	return rs, rs.publish(rs.state.Shards)
+	return &revocations{log: log, clock: steady.New(time.Now), revocationShards: shards}, nil
 }
 
 // use takes what the documents say of providers. Revocations follow an issuer to
@@ -83,20 +55,18 @@ func (rs *revocations) use(providers []*mesh.IdentityProvider, passport time.Dur
 	defer rs.mu.Unlock()
 	rs.providers, rs.passport = providers, passport
 	var changed []string
-	for id, r := range rs.state.Entries {
+	for r := range rs.all() {
 		names, expires := rs.names(r), r.Expires
 		if !r.Fixed {
 			expires = latest(expires, r.Before.Add(rs.life(r.Issuer)))
 		}
 		if len(names) > len(r.Providers) || expires.After(r.Expires) {
 			r.Providers, r.Expires = names, expires
-			rs.state.Entries[id] = r
-			changed = append(changed, id)
+			rs.put(r)
+			changed = append(changed, r.ID)
 		}
 	}
-	if len(changed) > 0 {
-		rs.report(rs.change(changed...))
-	}
+	rs.report(rs.change(changed...))
 }
 
 // names returns the names of the documents that an entry is about.
@@ -166,15 +136,15 @@ func (rs *revocations) add(r CredentialRevocation) (CredentialRevocation, error)
 		return r, invalidf("nothing that was issued before %s can still be good: tokens live %s at most", r.Before.Format(time.RFC3339), rs.life(r.Issuer))
 	}
 	r.ID, r.Providers = r.id(), rs.names(r)
-	had, again := rs.state.Entries[r.ID]
-	if !again && len(rs.state.Entries) >= maxRevocations {
+	had, again := rs.get(r.ID)
+	if !again && rs.size >= maxRevocations {
 		return r, rs.full()
 	}
 	if again {
 		r.Before, r.Expires = latest(r.Before, had.Before), latest(r.Expires, had.Expires)
 		r.Fixed = r.Fixed && had.Fixed
 	}
-	rs.state.Entries[r.ID] = r
+	rs.put(r)
 	return r, rs.change(r.ID)
 }
 
@@ -189,20 +159,20 @@ func (rs *revocations) skew(issuer string) (skew time.Duration) {
 
 // full says that there is no place for another, and when there will be.
 func (rs *revocations) full() error {
-	first := slices.MinFunc(slices.Collect(maps.Values(rs.state.Entries)), func(a, b CredentialRevocation) int { return a.Expires.Compare(b.Expires) })
+	first := slices.MinFunc(slices.Collect(rs.all()), func(a, b CredentialRevocation) int { return a.Expires.Compare(b.Expires) })
 	return fmt.Errorf("there are %d revocations, which is the most, and the next of them ends at %s: undo some (chancery revoke list, chancery revoke undo), or revoke a whole client or tenant",
-		len(rs.state.Entries), first.Expires.Format(time.RFC3339))
+		rs.size, first.Expires.Format(time.RFC3339))
 }
 
 // undo takes a revocation back, and returns it.
 func (rs *revocations) undo(id string) (CredentialRevocation, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	r, ok := rs.state.Entries[id]
+	r, ok := rs.get(id)
 	if !ok {
 		return r, notFoundf("there is no revocation %q, or it has ended", id)
 	}
-	delete(rs.state.Entries, id)
+	rs.drop(id)
 	return r, rs.change(id)
 }
 
@@ -210,7 +180,7 @@ func (rs *revocations) undo(id string) (CredentialRevocation, error) {
 func (rs *revocations) list() []CredentialRevocation {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return slices.SortedFunc(maps.Values(rs.state.Entries), func(a, b CredentialRevocation) int {
+	return slices.SortedFunc(rs.all(), func(a, b CredentialRevocation) int {
 		return cmp.Or(a.Revoked.Compare(b.Revoked), cmp.Compare(a.ID, b.ID))
 	})
 }
@@ -219,14 +189,14 @@ func (rs *revocations) list() []CredentialRevocation {
 func (rs *revocations) newest() (sequence uint64, since time.Time) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return rs.state.Sequence, rs.since
+	return rs.sequence, rs.since
 }
 
 // count returns how many there are.
 func (rs *revocations) count() int {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return len(rs.state.Entries)
+	return rs.size
 }
 
 // tidy drops what has ended, by a clock that can be believed, and saves what
@@ -236,19 +206,15 @@ func (rs *revocations) tidy() {
 	defer rs.mu.Unlock()
 	if _, settled := rs.clock.Look(); settled {
 		var ended []string
-		for id, r := range rs.state.Entries {
+		for r := range rs.all() {
 			if time.Now().After(r.Expires) {
-				delete(rs.state.Entries, id)
-				ended = append(ended, id)
+				rs.drop(r.ID)
+				ended = append(ended, r.ID)
 			}
 		}
-		if len(ended) > 0 {
-			rs.report(rs.change(ended...))
-		}
+		rs.report(rs.change(ended...))
 	}
-	if rs.unsaved {
-		rs.report(rs.save())
-	}
+	rs.report(rs.save())
 }
 
 // report logs that a change was not saved.
@@ -256,51 +222,6 @@ func (rs *revocations) report(err error) {
 	if err != nil {
 		rs.log.Error("revocations not saved", "err", err)
 	}
-}
-
-// change writes down and publishes that some entries changed. The caller holds
-// the lock.
-func (rs *revocations) change(ids ...string) error {
-	rs.state.Sequence = max(rs.state.Sequence+1, uint64(time.Now().UnixMilli()))
-	rs.since = time.Now()
-	changed := map[string]uint64{}
-	for _, id := range ids {
-		changed[id[:shardDigits]] = rs.state.Sequence
-	}
-	maps.Copy(rs.state.Shards, changed)
-	return errors.Join(rs.save(), rs.publish(changed))
-}
-
-func (rs *revocations) save() error {
-	err := writeState(rs.path, rs.state)
-	if rs.unsaved = err != nil; rs.unsaved {
-		return fmt.Errorf("%w: %w", errUnsavedRevocation, err)
-	}
-	return nil
-}
-
-// publish puts some resources into the collection, all at once: who has one of a
-// sequence has all of those before.
-func (rs *revocations) publish(shards map[string]uint64) error {
-	messages := make(map[string]*chancerypb.Revocations, len(shards))
-	for name, sequence := range shards {
-		messages[name] = &chancerypb.Revocations{Sequence: sequence}
-	}
-	for _, id := range slices.Sorted(maps.Keys(rs.state.Entries)) {
-		if m := messages[id[:shardDigits]]; m != nil {
-			m.Entries = append(m.Entries, rs.state.Entries[id].message())
-		}
-	}
-	resources := make([]*xds.Resource, 0, len(messages))
-	for name, m := range messages {
-		r, err := xds.New(name, m)
-		if err != nil {
-			return err
-		}
-		resources = append(resources, r)
-	}
-	rs.collection.Apply(resources)
-	return nil
 }
 
 func latest(a, b time.Time) time.Time {

@@ -82,9 +82,17 @@ func (p *pdp) take() {
 		}
 		break
 	}
-	if _, err := p.client.Report(p.r.t.Context(), &chancerypb.ReportRequest{RevocationsSequence: p.index().Sequence()}, grpc.WaitForReady(true)); err != nil {
+	if _, err := p.client.Report(p.r.t.Context(), &chancerypb.ReportRequest{RevocationsSequence: p.sequence()}, grpc.WaitForReady(true)); err != nil {
 		p.r.t.Fatal(err)
 	}
+}
+
+// sequence is that of the newest that it has.
+func (p *pdp) sequence() (newest uint64) {
+	for _, m := range p.held {
+		newest = max(newest, m.GetSequence())
+	}
+	return newest
 }
 
 func (p *pdp) index() *revocation.Index {
@@ -261,19 +269,19 @@ func TestRevocationSurvivesARestart(t *testing.T) {
 	r.while([]*pdp{edge}, func() (controlplane.RevocationStatus, error) {
 		return r.admin.UndoRevocation(t.Context(), undone.Credentials.ID)
 	})
-	before := edge.index().Sequence()
+	before := edge.sequence()
 	r.stop()
 
 	r.start()
 	edge = r.pdp(gateway)
 	edge.expect("after a restart", "alice")
-	if edge.index().Sequence() != before {
-		t.Errorf("sequence %d, was %d", edge.index().Sequence(), before)
+	if edge.sequence() != before {
+		t.Errorf("sequence %d, was %d", edge.sequence(), before)
 	}
 	r.revokes(of("bob"), edge)
 	edge.expect("after a restart", "alice", "bob")
-	if edge.index().Sequence() <= before {
-		t.Errorf("sequence %d, was %d", edge.index().Sequence(), before)
+	if edge.sequence() <= before {
+		t.Errorf("sequence %d, was %d", edge.sequence(), before)
 	}
 }
 
@@ -283,39 +291,38 @@ func TestRevocationOfCredentialsWithoutADisk(t *testing.T) {
 	t.Parallel()
 	r := start(t, shopWithStaff())
 	edge := r.pdp(gateway)
-	path := filepath.Join(r.state, "revocations.json")
-	if err := os.Mkdir(path, 0o700); err != nil { // nothing takes its place
-		t.Fatal(err)
+	dir, away := r.state+"/revocations", r.state+"/revocations-away"
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
 	}
+	rename(dir, away)
 	got := r.revokes(of("alice"), edge)
 	edge.expect("without a disk", "alice")
 	if !strings.Contains(got.Unsaved, "not on disk") {
 		t.Errorf("unsaved: %q", got.Unsaved)
 	}
-	before := edge.index().Sequence()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	before := edge.sequence()
+	rename(away, dir)
 	controlplane.Tidy(r.server)
 	r.stop()
 	r.start()
 	r.pdp(gateway).expect("with the disk back", "alice")
 
 	// A change that is lost does not keep the next one from being news.
-	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	r.revokes(of("bob"), r.pdp(gateway))
+	edge = r.pdp(gateway)
+	rename(dir, away)
+	r.revokes(of("bob"), edge)
 	r.stop()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	rename(away, dir)
 	r.start()
 	edge = r.pdp(gateway)
-	edge.expect("lost")
+	edge.expect("lost", "alice")
 	r.revokes(of("carol"), edge)
-	if edge.index().Sequence() <= before {
-		t.Errorf("sequence %d, was %d", edge.index().Sequence(), before)
+	if edge.sequence() <= before {
+		t.Errorf("sequence %d, was %d", edge.sequence(), before)
 	}
 }
 
@@ -326,7 +333,7 @@ func TestRevocationsOfAProcessThatIsKilled(t *testing.T) {
 		revokeForEver(t, path)
 		return
 	}
-	path := filepath.Join(t.TempDir(), "revocations.json")
+	path := filepath.Join(t.TempDir(), "revocations")
 	var revoked []string
 	var sequence uint64
 	for after := range 8 {
@@ -387,10 +394,10 @@ func TestDamagedRevocations(t *testing.T) {
 	t.Parallel()
 	r := start(t, shop())
 	r.stop()
-	if err := os.WriteFile(filepath.Join(r.state, "revocations.json"), []byte(`{"sequence":`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.state, "revocations", "0a.json"), []byte(`{"sequence":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := controlplane.New(r.config()); err == nil || !strings.Contains(err.Error(), "revocations.json") {
+	if _, err := controlplane.New(r.config()); err == nil || !strings.Contains(err.Error(), "revocations/0a.json") {
 		t.Errorf("it starts: %v", err)
 	}
 }
@@ -446,6 +453,9 @@ func TestWhatCannotBeRevoked(t *testing.T) {
 		"a workload as well":  {with(func(q *controlplane.Revocation) { q.Service = "orders" }), http.StatusBadRequest, "revoke one of"},
 		"nobody":              {with(func(q *controlplane.Revocation) { q.Subject = "" }), http.StatusBadRequest, "revoke one of"},
 		"a workload's before": {controlplane.Revocation{Service: "orders", CredentialScope: controlplane.CredentialScope{For: "1h"}}, http.StatusBadRequest, "leave out"},
+		"a token's before": {with(func(q *controlplane.Revocation) {
+			q.Subject, q.JTI, q.Before = "", "7f3c", time.Now()
+		}), http.StatusBadRequest, "leave out before"},
 		"a line break":        {with(func(q *controlplane.Revocation) { q.Subject = "alice\n" }), http.StatusBadRequest, "nothing that a credential can say"},
 		"no provider of ours": {with(func(q *controlplane.Revocation) { q.Provider = "stuff" }), http.StatusNotFound, "there are: staff (https://idp.shop.example/staff)"},
 		"no issuer of ours": {with(func(q *controlplane.Revocation) {
@@ -506,7 +516,7 @@ func TestRevokedAgain(t *testing.T) {
 func TestRevocationsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "revocations.json")
+		path := filepath.Join(t.TempDir(), "revocations")
 		rs, err := controlplane.OpenRevocations(path)
 		if err != nil {
 			t.Fatal(err)
@@ -566,21 +576,25 @@ func TestRevocationsEnd(t *testing.T) {
 // manyRevocations writes the state of a control plane that revoked a lot.
 func manyRevocations(t testing.TB, state string, n int) {
 	t.Helper()
-	entries, shards := map[string]any{}, map[string]uint64{}
+	shards := map[string]map[string]any{}
 	for i := range n {
 		id := fmt.Sprintf("%02x%014x", i%256, i)
-		shards[id[:2]] = uint64(i + 1)
-		entries[id] = controlplane.CredentialRevocation{
+		if shards[id[:2]] == nil {
+			shards[id[:2]] = map[string]any{}
+		}
+		shards[id[:2]][id] = controlplane.CredentialRevocation{
 			ID: id, Target: controlplane.Target{Subject: fmt.Sprint("user-", i)}, Issuer: "https://idp.shop.example/staff",
 			Providers: []string{"staff"}, Before: time.Now(), Expires: time.Now().Add(time.Hour), Fixed: true, Revoked: time.Now(),
 		}
 	}
-	data, err := json.Marshal(map[string]any{"sequence": n, "shards": shards, "entries": entries})
-	if err == nil {
-		err = os.WriteFile(filepath.Join(state, "revocations.json"), data, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
+	for name, entries := range shards {
+		data, err := json.Marshal(map[string]any{"sequence": n, "entries": entries})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(state, "revocations", name+".json"), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -48,20 +48,23 @@ func BenchmarkCheck(b *testing.B) {
 		{"gateway", f.server(b, f.gatewayState(b)), workload(b, f)},
 		{"service", f.server(b, f.serviceState(b)), []*authv3.CheckRequest{f.atService(b).request()}},
 	} {
-		b.Run(row.name, func(b *testing.B) {
-			var encoded [][]byte
-			for _, r := range row.requests {
-				data, err := proto.Marshal(r)
-				if err != nil {
-					b.Fatal(err)
-				}
-				encoded = append(encoded, data)
-			}
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				row.server.Answer(b.Context(), wire.ParseRequest(encoded[i%len(encoded)])).Append(nil)
-			}
-		})
+		b.Run(row.name, func(b *testing.B) { decide(b, row.server, row.requests) })
+	}
+}
+
+func decide(b *testing.B, s *extauthz.Server, requests []*authv3.CheckRequest) {
+	b.Helper()
+	var encoded [][]byte
+	for _, r := range requests {
+		data, err := proto.Marshal(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		encoded = append(encoded, data)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s.Answer(b.Context(), wire.ParseRequest(encoded[i%len(encoded)])).Append(nil)
 	}
 }
 
