@@ -166,6 +166,7 @@ func TestSubjects(t *testing.T) {
 		"spaces around":        {"CN = a , O=b", pkix.RDNSequence{{attribute(o, "b")}, {attribute(cn, "a")}}, true},
 		"space inside":         {"CN=a b", pkix.RDNSequence{{attribute(cn, "a b")}}, true},
 		"set":                  {"CN=a+UID=u", pkix.RDNSequence{rdn{attribute(uid, "u"), attribute(cn, "a")}}, true},
+		"set, other order":     {"UID=u+CN=a", pkix.RDNSequence{rdn{attribute(uid, "u"), attribute(cn, "a")}}, true},
 		"set is no sequence":   {"CN=a+UID=u", pkix.RDNSequence{{attribute(uid, "u")}, {attribute(cn, "a")}}, false},
 		"escaped comma":        {`CN=a\,O=b`, pkix.RDNSequence{{attribute(cn, "a,O=b")}}, true},
 		"comma not escaped":    {`CN=a,O=b`, pkix.RDNSequence{{attribute(cn, "a,O=b")}}, false},

@@ -248,6 +248,30 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// What names the user in documents does not make two subjects one.
+func TestMatchBySubject(t *testing.T) {
+	t.Parallel()
+	p := provider(t)
+	p.Claims.User = "login"
+	id, err := credential.NewIDTokenVerifier(p, []string{"web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := verifier(t, p).Verify(alter(t, "client_id", "web", "login", "al"), now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for subject, want := range map[any]credential.Reason{"alice": "accepted", "alice2": credential.Mismatch, nil: credential.Mismatch} {
+		i, err := id.Verify(idToken(t, "login", "al", "sub", subject), now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reason(credential.Match(a, i, "")); got != want {
+			t.Errorf("%v: %v, want %v", subject, got, want)
+		}
+	}
+}
+
 // The hash is that of the ID token's algorithm.
 func TestMatchByAlgorithm(t *testing.T) {
 	t.Parallel()
