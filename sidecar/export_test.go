@@ -22,7 +22,9 @@ func (a *Agent) SetProbation(d time.Duration) { a.rollout.probation = d }
 // Peers is peers.
 type Peers struct{ peers }
 
-func (p *Peers) Take(t *identity.Trust) (map[string]string, bool) { return p.take(t) }
+func (p *Peers) Take(t *identity.Trust, own *identity.SVID) (map[string]string, bool) {
+	return p.take(t, own)
+}
 
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy

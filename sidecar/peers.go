@@ -14,7 +14,9 @@ import (
 
 // peers finds, in what the mesh trusts, whose open connections must be used no
 // more: those of services of which a certificate was revoked and, when an
-// authority is not trusted any more, those of all. A revocation that is dropped
+// authority is not trusted any more, those of all. So do those of all that were
+// made with a certificate of this workload that was revoked, once there is
+// another: peers refuse what comes over them. A revocation that is dropped
 // because the certificate has ended changes nothing.
 type peers struct {
 	// revoked are the fingerprints that were seen last, authorities the
@@ -24,13 +26,19 @@ type peers struct {
 	// everybody and services are the generations.
 	everybody string
 	services  map[string]string
+	// disowned says that the workload's own certificate was revoked.
+	disowned bool
 }
 
-// take returns the generations of connections under t, and whether any of them
-// is new. Agents that start find the same for the same Trust.
-func (p *peers) take(t *identity.Trust) (generations map[string]string, changed bool) {
+// take returns the generations of connections under t and with the workload's own
+// certificate, nil for none, and whether any of them is new. Agents that start
+// find the same for the same Trust.
+func (p *peers) take(t *identity.Trust, own *identity.SVID) (generations map[string]string, changed bool) {
 	everybody, services := p.everybody, maps.Clone(p.services)
 	p.note(t)
+	if own != nil {
+		p.noteOwn(t, own)
+	}
 	generations = map[string]string{envoy.AnyService: p.everybody}
 	for service, generation := range p.services {
 		generations[service] = p.everybody + generation
@@ -69,6 +77,14 @@ func (p *peers) note(t *identity.Trust) {
 		slices.Sort(fingerprints)
 		p.services[service] = digest(fingerprints)
 	}
+}
+
+func (p *peers) noteOwn(t *identity.Trust, own *identity.SVID) {
+	revoked := t.IsRevoked(own.Fingerprint()) || !t.HasAuthority(own.Authority())
+	if p.disowned && !revoked {
+		p.everybody = digest([]string{p.everybody, own.Serial()})
+	}
+	p.disowned = revoked
 }
 
 func authorityIDs(m *chancerypb.Trust) []string {

@@ -24,7 +24,7 @@ func TestPeersOfWhichConnectionsEnd(t *testing.T) {
 		t.Helper()
 		trust, err := identity.ParseTrust(authority.Trust())
 		check(t, err)
-		generations, changed := p.Take(trust)
+		generations, changed := p.Take(trust, nil)
 		if changed != wantChanged {
 			t.Errorf("changed: %v, want %v", changed, wantChanged)
 		}
@@ -43,7 +43,7 @@ func TestPeersOfWhichConnectionsEnd(t *testing.T) {
 		}
 		before = generations
 		var fresh sidecar.Peers
-		if started, _ := fresh.Take(trust); len(want) == 1 && want[0] != envoy.AnyService && !maps.Equal(started, generations) {
+		if started, _ := fresh.Take(trust, nil); len(want) == 1 && want[0] != envoy.AnyService && !maps.Equal(started, generations) {
 			t.Errorf("an agent that starts finds %v, not %v", started, generations)
 		}
 	}
@@ -82,4 +82,49 @@ func revoke(t *testing.T, authority *ca.CA, serial string) {
 	t.Helper()
 	_, err := authority.RevokeSerial(serial, "test")
 	check(t, err)
+}
+
+// What a workload had open with a certificate that was revoked is refused for as
+// long as it stays open: it must not, once there is another.
+func TestConnectionsOfTheOwnRevokedCertificateEnd(t *testing.T) {
+	t.Parallel()
+	authority, err := ca.Open(ca.Config{Dir: filepath.Join(t.TempDir(), "ca"), TrustDomain: trustDomain})
+	check(t, err)
+	defer authority.Close()
+	web := identity.ID{Role: identity.RoleService, Name: "web"}
+	own := func() (*identity.SVID, string) {
+		key := newKey(t)
+		chain, certificate, err := authority.Sign(ca.Request{ID: web, Key: key.Public(), TTL: time.Hour})
+		check(t, err)
+		svid, err := identity.ParseSVID(web, key, chain)
+		check(t, err)
+		return svid, certificate.Serial
+	}
+	var p sidecar.Peers
+	take := func(own *identity.SVID) (string, bool) {
+		t.Helper()
+		trust, err := identity.ParseTrust(authority.Trust())
+		check(t, err)
+		generations, changed := p.Take(trust, own)
+		return generations[envoy.AnyService], changed
+	}
+	first, serial := own()
+	renewed, _ := own()
+	if _, changed := take(first); changed {
+		t.Error("changed at the start")
+	}
+	if _, changed := take(renewed); changed {
+		t.Error("changed by a renewal")
+	}
+	take(first)
+	// Of its lineage, the renewed one stays: it stands for one that was attested
+	// anew.
+	revoke(t, authority, serial)
+	before, _ := take(first)
+	if after, changed := take(renewed); !changed || after == before {
+		t.Error("not changed by another certificate")
+	}
+	if _, changed := take(renewed); changed {
+		t.Error("changed twice")
+	}
 }

@@ -43,8 +43,8 @@ func (a *Agent) followIdentity(ctx context.Context) error {
 			}
 		}
 		if t := a.credentials.Trust(); t != nil {
-			if generations, renewed := p.take(t); renewed {
-				a.log.InfoContext(ctx, "connections to revoked peers end", "trust_sequence", t.Sequence())
+			if generations, renewed := p.take(t, a.credentials.SVID()); renewed {
+				a.log.InfoContext(ctx, "connections of revoked certificates end", "trust_sequence", t.Sequence())
 				a.rollout.regenerate(generations)
 			}
 		}
