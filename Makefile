@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test test-all test-compose demo bench bench-authz bench-rotation check format generate tools clean
+.PHONY: example-authz help build test test-all test-compose demo bench bench-authz bench-rotation check format generate tools clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
@@ -28,6 +28,9 @@ test: ## run the tests with a real Envoy, and a Consul that is there already
 
 demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
 	scripts/with envoy $(filter consul,$(REGISTRY)) -- env CHANCERY=bin/chancery bin/shop demo --registry $(REGISTRY) $(if $(KEEP),--keep)
+
+example-authz: ## run chancery authz beside a plain Envoy with a static configuration
+	scripts/with envoy -- go test -count=1 -v ./examples/authz
 
 bench: build ## measure Consul write -> Envoy routes by it; the last line is JSON
 	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
