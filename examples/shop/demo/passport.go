@@ -103,8 +103,12 @@ func forgedOutside(ctx context.Context, s *shop) (string, error) {
 
 // stolen is a Passport that is valid, as somebody inside could have it.
 func (s *shop) stolen(ctx context.Context) (string, error) {
-	if _, err := s.send(ctx, request{path: "/orders/7", token: s.token}); err != nil {
+	re, err := s.send(ctx, request{path: "/orders/7", token: s.token})
+	if err != nil {
 		return "", err
+	}
+	if re.status != http.StatusOK || re.answer.Upstream == nil || re.answer.Upstream.Status != http.StatusOK {
+		return "", fmt.Errorf("ada does not get through: %d %s", re.status, re.body)
 	}
 	received, err := s.Received(ctx, "inventory")
 	return received.Passport, err

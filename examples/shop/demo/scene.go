@@ -25,6 +25,7 @@ var chapters = []chapter{
 	{"Which workload it is", identities},
 	{"Which way", paths},
 	{"How much", limits},
+	{"What is taken back, and why not", taken},
 	{"What changes", changes},
 	{"What breaks", failures},
 }

@@ -25,6 +25,8 @@ type shop struct {
 	thief *tls.Certificate
 	// token belongs to ada, who is in sales.
 	token string
+	// key is a till's.
+	key string
 }
 
 // newShop returns once a request comes through all of the mesh.
