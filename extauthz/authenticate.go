@@ -107,7 +107,10 @@ func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *
 		id, err = c.server.cache.Verify(p.access, found.AccessToken, c.Time, peer)
 	}
 	if err == nil && (p.opaque || c.rule.auth.introspect) {
-		id, err = c.introspect(ctx, p, found.AccessToken, id)
+		var told *credential.Identity
+		if told, err = c.introspect(ctx, p, found.AccessToken, peer); err == nil {
+			id, err = confirmed(id, told)
+		}
 	}
 	if errors.Is(err, errNotIntrospected) {
 		c.Cause = err
