@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: example-authz help build test test-all test-compose demo bench bench-authz bench-rotation check format generate tools clean
+.PHONY: example-authz help build test test-all test-compose demo bench bench-authz bench-rotation differential fuzz check format generate tools clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
@@ -43,6 +43,17 @@ bench-rotation: build ## requests while certificates, authorities and keys rotat
 	@go test -run=- -bench=ThousandRenewals -benchtime=1x ./controlplane | grep -E "^Benchmark|FAIL"
 	scripts/with envoy -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench -rotation -registry file
 
+# How many requests `make differential` makes up, and from which seed; 0 is
+# another one each time.
+CASES ?= 1000000
+SEED ?= 0
+
+differential: ## a million requests, decided as a small model of extauthz decides them; CASES=, SEED=
+	go test ./extauthz/model -run TestDifferential -v -count=1 -timeout 60m -cases $(CASES) -seed $(SEED) | grep -v -e '^=== ' -e '^ *--- PASS'
+
+fuzz: ## every fuzz target for a minute, two at a time; FUZZTIME=
+	scripts/fuzz
+
 check: ## formatters, linters, generated files
 	$$(scripts/tool golangci-lint) run
 	scripts/generate --check
@@ -56,9 +67,11 @@ generate: ## write the generated code, schema and reference
 test-compose: ## run docker-compose.yml in a Docker engine of its own (root)
 	scripts/test-compose
 
-test-all: ## everything: check, test and demo with a Consul built for it, compose
+test-all: ## everything: check, test and demo with a Consul built for it, differential, fuzz, compose
 	$(MAKE) check
 	scripts/with consul -- $(MAKE) test
+	$(MAKE) differential
+	$(MAKE) fuzz
 	$(MAKE) demo REGISTRY=consul
 	$(MAKE) test-compose
 

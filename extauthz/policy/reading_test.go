@@ -81,12 +81,21 @@ func TestValues(t *testing.T) {
 	}
 	got := program.Values(in)
 	want := []policy.Value{
-		{Path: "user.id", Text: `"ali\u202ece"`}, {Path: "user.groups", Text: `["` + strings.Repeat("ö", 127) + "…"}, {Path: "tenant", Text: "(missing)"},
-		{Path: "request.host", Text: `"Zürich` + strings.Repeat("é", 124) + "…"}, {Path: "request.method", Text: `"POST"`},
-		{Path: "request.headers.authorization", Text: "(not kept)"}, {Path: "request.query.token", Text: "(not kept)"},
-		{Path: "request.target", Text: "(not kept)"}, {Path: "request.body.card", Text: "(not kept)"},
-		{Path: "params.id", Text: `"42"`}, {Path: "passport.bound.order", Text: `"42"`}, {Path: "now", Text: "2026-11-22 10:00:00 +0000 UTC"},
-		{Path: "user.auth_time", Text: "2026-11-22 09:50:00 +0000 UTC"}, {Path: "caller.name", Text: `"public"`}, {Path: "client.plan", Text: `"pro"`},
+		{Path: "user.id", Text: `"ali\u202ece"`},
+		{Path: "user.groups", Text: `["` + strings.Repeat("ö", 127) + "…"},
+		{Path: "tenant", Text: "(missing)"},
+		{Path: "request.host", Text: `"Zürich` + strings.Repeat("é", 124) + "…"},
+		{Path: "request.method", Text: `"POST"`},
+		{Path: "request.headers.authorization", Text: "(not kept)"},
+		{Path: "request.query.token", Text: "(not kept)"},
+		{Path: "request.target", Text: "(not kept)"},
+		{Path: "request.body.card", Text: "(not kept)"},
+		{Path: "params.id", Text: `"42"`},
+		{Path: "passport.bound.order", Text: `"42"`},
+		{Path: "now", Text: "2026-11-22 10:00:00 +0000 UTC"},
+		{Path: "user.auth_time", Text: "2026-11-22 09:50:00 +0000 UTC"},
+		{Path: "caller.name", Text: `"public"`},
+		{Path: "client.plan", Text: `"pro"`},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
