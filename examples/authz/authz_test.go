@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -321,9 +322,7 @@ func fetch(t *testing.T, url string, header http.Header, path ...string) (status
 	if len(path) > 0 {
 		r.URL.Opaque = path[0]
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, err.Error(), nil
