@@ -205,7 +205,7 @@ func Thumbprint(public crypto.PublicKey) (string, error) {
 func algorithmOf(public crypto.PublicKey) (string, error) {
 	switch public.(type) {
 	case ed25519.PublicKey, *ecdsa.PublicKey:
-		if algorithm, err := jose.AlgorithmOf(public); err == nil && algorithm != "ES384" {
+		if algorithm, err := jose.AlgorithmOf(public); err == nil && (algorithm == "EdDSA" || algorithm == "ES256") {
 			return algorithm, nil
 		}
 	}

@@ -28,8 +28,8 @@ type binding struct {
 // section 3.1.3.6). EdDSA is Ed25519, which has SHA-512 inside.
 var hashes = map[string]crypto.Hash{
 	"RS256": crypto.SHA256, "PS256": crypto.SHA256, "ES256": crypto.SHA256,
-	"RS384": crypto.SHA384, "ES384": crypto.SHA384,
-	"RS512": crypto.SHA512, "EdDSA": crypto.SHA512,
+	"RS384": crypto.SHA384, "PS384": crypto.SHA384, "ES384": crypto.SHA384,
+	"RS512": crypto.SHA512, "PS512": crypto.SHA512, "ES512": crypto.SHA512, "EdDSA": crypto.SHA512,
 }
 
 // bindIDToken reads what an ID token says of the access token that it came with.

@@ -33,8 +33,12 @@ var keys = sync.OnceValue(func() map[string]crypto.Signer {
 	r, _ := rsa.GenerateKey(rand.Reader, 2048)
 	p, _ := rsa.GenerateKey(rand.Reader, 2048)
 	e, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	e384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	e512, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	_, d, _ := ed25519.GenerateKey(rand.Reader)
-	return map[string]crypto.Signer{"RS256": r, "PS256": p, "ES256": e, "EdDSA": d}
+	return map[string]crypto.Signer{
+		"RS256": r, "RS384": r, "RS512": r, "PS256": p, "PS384": p, "PS512": p, "ES256": e, "ES384": e384, "ES512": e512, "EdDSA": d,
+	}
 })
 
 func jwk(t testing.TB, public crypto.PublicKey, kid, alg string) json.RawMessage {

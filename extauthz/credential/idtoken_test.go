@@ -282,7 +282,9 @@ func TestMatchByAlgorithm(t *testing.T) {
 		t.Fatal(err)
 	}
 	for alg, h := range map[string]crypto.Hash{
-		"ES256": crypto.SHA256, "RS256": crypto.SHA256, "PS256": crypto.SHA256, "EdDSA": crypto.SHA512,
+		"ES256": crypto.SHA256, "RS256": crypto.SHA256, "PS256": crypto.SHA256,
+		"ES384": crypto.SHA384, "RS384": crypto.SHA384, "PS384": crypto.SHA384,
+		"ES512": crypto.SHA512, "RS512": crypto.SHA512, "PS512": crypto.SHA512, "EdDSA": crypto.SHA512,
 	} {
 		for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 			k := newToken()

@@ -25,17 +25,25 @@ var methods = map[string]jwt.SigningMethod{
 	"RS256": jwt.SigningMethodRS256,
 	"RS384": jwt.SigningMethodRS384,
 	"RS512": jwt.SigningMethodRS512,
-	"PS256": &jwt.SigningMethodRSAPSS{
-		SigningMethodRSA: &jwt.SigningMethodRSA{Name: "PS256", Hash: crypto.SHA256},
-		// RFC 7518 section 3.5; golang-jwt's own accepts any salt length.
-		Options: &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
-	},
+	"PS256": withSaltOfHash(jwt.SigningMethodPS256),
+	"PS384": withSaltOfHash(jwt.SigningMethodPS384),
+	"PS512": withSaltOfHash(jwt.SigningMethodPS512),
 	"ES256": jwt.SigningMethodES256,
 	"ES384": jwt.SigningMethodES384,
+	"ES512": jwt.SigningMethodES512,
 	"EdDSA": jwt.SigningMethodEdDSA,
 }
 
-var rsaAlgorithms = []string{"RS256", "RS384", "RS512", "PS256"}
+var rsaAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+
+// withSaltOfHash wants what RFC 7518 section 3.5 does: golang-jwt's own accepts a
+// salt of any length.
+func withSaltOfHash(m *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
+	return &jwt.SigningMethodRSAPSS{
+		SigningMethodRSA: m.SigningMethodRSA,
+		Options:          &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+	}
+}
 
 // ParseSet reads a JWK Set as far as its members, which [ParseKey] reads.
 func ParseSet(data []byte) ([]Object, error) {
@@ -131,6 +139,8 @@ func AlgorithmOf(public crypto.PublicKey) (string, error) {
 			return "ES256", nil
 		case "P-384":
 			return "ES384", nil
+		case "P-521":
+			return "ES512", nil
 		}
 	case *rsa.PublicKey:
 		return "RS256", checkRSA(k)

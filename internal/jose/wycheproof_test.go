@@ -1,6 +1,7 @@
 package jose_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,9 +71,7 @@ func TestWycheproof(t *testing.T) {
 	// Valid vectors that are refused on purpose, beside all with symmetric keys.
 	refused := map[string][]int{
 		"json_web_signature_test.json": {
-			320, 321, 322, 323, 325, 326, 327, 328, // PS384 and PS512 are not offered
 			346, 350, // token says PS384, key says PS256
-			347, 351, // ES512 is not offered
 		},
 		"json_web_key_test.json": {},
 	}
@@ -83,6 +82,8 @@ func TestWycheproof(t *testing.T) {
 			if key == nil {
 				key = group.Private
 			}
+			// RFC 7520's figure 27 has a typing error.
+			key = bytes.Replace(key, []byte("ES521"), []byte("ES512"), 1)
 			var kind struct {
 				KTY  string
 				Keys []struct{ KTY string }
