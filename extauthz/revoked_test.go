@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -59,9 +60,7 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 	old, fresh := time.Now().Add(-2*time.Minute).Unix(), time.Now().Add(-30*time.Second).Unix()
 	access := func(change map[string]any) call {
 		claims := map[string]any{"iat": old, "jti": "t-1"}
-		for name, v := range change {
-			claims[name] = v
-		}
+		maps.Copy(claims, change)
 		return f.atGateway(t).authorization("Bearer " + f.token(t, claims))
 	}
 	both := func(accessIssued, idIssued int64) call {
