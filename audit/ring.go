@@ -12,6 +12,8 @@ import (
 // secret: who makes it sees to that.
 type Explained struct {
 	Decision
+	// Hypothetical says that the request has not happened.
+	Hypothetical bool `json:"hypothetical,omitempty"`
 	// Trace is what was looked at, in order.
 	Trace []Step `json:"trace"`
 	// Values are what the rule read where it did not allow.

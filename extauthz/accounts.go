@@ -93,12 +93,20 @@ func (c *check) verifyBasic(ctx context.Context, one *alternative, found *creden
 	}
 	// An address that cannot be read shares its limits with all such.
 	address, _ := netip.ParseAddr(c.IP)
-	id, err := c.server.passwords.Verify(ctx, users, found.Basic, address, c.Time)
+	id, err := c.passwords().Verify(ctx, users, found.Basic, address, c.Time)
 	if err != nil {
 		return nil, c.refuse("basic", one.users, err)
 	}
 	c.note("basic", one.users, outcomeOK)
 	return id, allowed
+}
+
+// passwords are those whose throttles count the attempt.
+func (c *check) passwords() *credential.Passwords {
+	if c.hypothesis != nil {
+		return c.server.supposed
+	}
+	return c.server.passwords
 }
 
 // checkClient judges the client of whoever came in by its document. One that

@@ -26,7 +26,9 @@ func (c *check) authenticate(ctx context.Context) (*credential.Identity, verdict
 		found.Kinds |= credential.KindClientCertificate
 	}
 	c.Shown = found.Kinds
-	c.note("credential", found.Kinds.String(), outcomeFound)
+	if found.Kinds != 0 {
+		c.note("credential", found.Kinds.String(), outcomeFound)
+	}
 	one, err := a.choose(found.Kinds)
 	switch {
 	case err != nil:
@@ -98,7 +100,7 @@ func (c *check) peer(one *alternative) (*credential.Certificate, verdict) {
 
 func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *credential.Found, peer *credential.Certificate) (*credential.Identity, verdict) {
 	p := c.state.providers[one.accessToken]
-	if v := p.usable(c.Time); v != allowed {
+	if v := p.usable(c.began); v != allowed {
 		return nil, c.conclude("access_token", one.accessToken, v)
 	}
 	var id *credential.Identity
@@ -107,10 +109,7 @@ func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *
 		id, err = c.server.cache.Verify(p.access, found.AccessToken, c.Time, peer)
 	}
 	if err == nil && (p.opaque || c.rule.auth.introspect) {
-		var told *credential.Identity
-		if told, err = c.introspect(ctx, p, found.AccessToken, peer); err == nil {
-			id, err = confirmed(id, told)
-		}
+		id, err = c.confirm(ctx, p, found.AccessToken, id, peer)
 	}
 	if errors.Is(err, errNotIntrospected) {
 		c.Cause = err
@@ -125,7 +124,7 @@ func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *
 
 func (c *check) verifyIDToken(_ context.Context, one *alternative, found *credential.Found, peer *credential.Certificate) (*credential.Identity, verdict) {
 	p := c.state.providers[one.idToken]
-	if v := p.usable(c.Time); v != allowed {
+	if v := p.usable(c.began); v != allowed {
 		return nil, c.conclude("id_token", one.idToken, v)
 	}
 	if p.id == nil {

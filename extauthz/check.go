@@ -18,9 +18,9 @@ type check struct {
 	request request
 	rule    *route
 	params  map[string]string
-	// dry says that nothing comes of the decision: it mints nothing, asks nobody
-	// and is counted nowhere.
-	dry bool
+	// hypothesis is nil unless the request has not happened: nothing comes of the
+	// decision then.
+	hypothesis *Hypothesis
 }
 
 func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
@@ -57,7 +57,7 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 // match finds the route that Envoy says it matched, and matches once more: what
 // a rule speaks of is then what it was written for, whatever Envoy does.
 func (c *check) match() verdict {
-	if c.state.order != nil {
+	if c.state.matchesRoutes || c.hypothesis != nil {
 		return c.matchFirst()
 	}
 	if c.request.policy != c.state.name {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"time"
 )
 
 // decision is one check on its way to an answer.
@@ -26,6 +27,14 @@ type decision struct {
 	strips   bool
 	// gateway says that requests may come from outside.
 	gateway bool
+	// began is when somebody asked, whatever the Time that it is decided for.
+	began time.Time
+}
+
+func newDecision() *decision {
+	d := &decision{began: time.Now()}
+	d.ID, d.Time = newID(), d.began
+	return d
 }
 
 // newID returns a name for a decision, which nobody gains by guessing.

@@ -79,8 +79,10 @@ type Server struct {
 	record       func(*Record) error
 	cache        *credential.Cache
 	passwords    *credential.Passwords
-	metrics      *metrics
-	state        atomic.Pointer[State]
+	// supposed are the passwords of requests that have not happened.
+	supposed *credential.Passwords
+	metrics  *metrics
+	state    atomic.Pointer[State]
 
 	// callers are workloads of the mesh, clients come from outside.
 	callers certificates[*certificate]
@@ -100,7 +102,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		logger: c.Logger.With("component", "extauthz"), signer: c.Signer, introspector: c.Introspector, contact: c.Contact, record: c.Record,
-		cache: credential.NewCache(cmp.Or(c.CacheSize, 8192)), passwords: credential.NewPasswords(), metrics: m,
+		cache: credential.NewCache(cmp.Or(c.CacheSize, 8192)), passwords: credential.NewPasswords(), supposed: credential.NewPasswords(), metrics: m,
 		callers: certificates[*certificate]{read: parseCertificate},
 		clients: certificates[*credential.Certificate]{read: credential.ParseCertificate},
 	}
@@ -127,7 +129,7 @@ func (s *Server) SetState(state *State) { s.state.Store(state) }
 
 // Answer implements [wire.Checker]. What cannot be decided is denied.
 func (s *Server) Answer(ctx context.Context, r *wire.Request) *wire.Response {
-	d := s.decide(ctx, r, false)
+	d := s.decide(ctx, r)
 	s.metrics.observe(&d.Record)
 	s.log(ctx, &d.Record)
 	return d.response()
@@ -143,26 +145,9 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	return response, proto.Unmarshal(s.Answer(ctx, wire.ParseRequest(data)).Append(nil), response)
 }
 
-// Explain decides about a request that has not happened. It mints nothing, asks
-// no identity provider, and is neither recorded nor counted.
-func (s *Server) Explain(ctx context.Context, req *authv3.CheckRequest) *Record {
-	data, err := proto.Marshal(req)
-	r := wire.ParseRequest(data)
-	if err != nil {
-		r.Fault = err
-	}
-	return &s.decide(ctx, r, true).Record
-}
-
-func (s *Server) decide(ctx context.Context, r *wire.Request, dry bool) *decision {
-	d := &decision{}
-	d.ID, d.Time = newID(), time.Now()
-	c := check{decision: d, server: s, state: s.state.Load(), dry: dry}
-	d.verdict = c.conclusion(ctx, r)
-	d.settle()
-	if dry {
-		return d
-	}
+func (s *Server) decide(ctx context.Context, r *wire.Request) *decision {
+	d := newDecision()
+	s.conclude(ctx, &check{decision: d}, r)
 	if err := s.record(&d.Record); err != nil {
 		// The record that could not be kept stays as it was: others may read it.
 		denied := *d
@@ -173,10 +158,16 @@ func (s *Server) decide(ctx context.Context, r *wire.Request, dry bool) *decisio
 	return d
 }
 
+func (s *Server) conclude(ctx context.Context, c *check, r *wire.Request) {
+	c.server, c.state = s, s.state.Load()
+	c.verdict = c.conclusion(ctx, r)
+	c.settle()
+	c.Took = time.Since(c.began)
+}
+
 // settle writes the verdict into the record.
 func (d *decision) settle() {
 	d.Reason, d.Status = d.verdict.reason, d.clientStatus()
-	d.Took = time.Since(d.Time)
 }
 
 // conclusion turns whatever goes wrong into a denial.

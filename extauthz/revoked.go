@@ -45,7 +45,7 @@ func (c *check) isStale() bool {
 	if c.state.maxStaleness == 0 || c.server.contact == nil {
 		return false
 	}
-	since := sinceContact(c.server.contact(), c.Time)
+	since := sinceContact(c.server.contact(), c.began)
 	return since < 0 || since > c.state.maxStaleness
 }
 

@@ -225,7 +225,7 @@ func TestRecordNamesTheRevocation(t *testing.T) {
 	f := newFixture(t)
 	f.revoked = revoke(t, bySubject("alice"))
 	s := f.server(t, f.gatewayState(t))
-	steps := s.Explain(t.Context(), f.atGateway(t).request()).Steps()
+	steps := s.Explain(t.Context(), f.atGateway(t).hypothesis()).Steps()
 	if last := steps[len(steps)-1]; last != (extauthz.Step{What: "revocation", Subject: "e-1", Outcome: "token_revoked"}) {
 		t.Errorf("it ended at %+v", last)
 	}

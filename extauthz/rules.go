@@ -32,8 +32,10 @@ type Rules struct {
 	spiffeID, passportChallenge string
 
 	routes map[string]*route
-	// order has the routes as they are written, where checks need not name one.
-	order []*route
+	// order has the routes as they are written, and matchesRoutes says that checks
+	// need not name one.
+	order         []*route
+	matchesRoutes bool
 	// gateways are those whose Passports a service takes, and providers those
 	// whose tokens a gateway takes.
 	gateways, providers []string
@@ -90,6 +92,7 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 		name: p.GetName(), trustDomain: p.GetTrustDomain(), routes: make(map[string]*route),
 		gateways: p.GetGateways(), providers: p.GetProviders(), clearPassport: p.GetClearPassport(),
 		denyStatus: int(p.GetDenyStatus()), maxStaleness: p.GetMaxStaleness().AsDuration(),
+		matchesRoutes: p.GetMatchRoutes(),
 	}
 	var err error
 	r.id, err = identity.ParseSPIFFE(r.trustDomain, "spiffe://"+r.trustDomain+"/"+r.name)
@@ -117,9 +120,6 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("policy %q: %w", r.name, err)
-	}
-	if !p.GetMatchRoutes() {
-		r.order = nil
 	}
 	return r, nil
 }

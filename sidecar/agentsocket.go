@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ func (a *Agent) commands() http.Handler {
 	mux.HandleFunc("GET /identity", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Identity()) })
 	mux.HandleFunc("GET /decisions", a.tellDecisions)
 	mux.HandleFunc("GET /decisions/{id}", a.tellDecision)
+	mux.HandleFunc("POST /decisions", a.tellHypothesis)
 	return mux
 }
 
@@ -48,16 +50,17 @@ func answer(w http.ResponseWriter, v any) {
 // FetchIdentity asks the agent of a state directory what it has.
 func FetchIdentity(ctx context.Context, stateDir string) (Identity, error) {
 	var id Identity
-	err := ask(ctx, stateDir, "/identity", &id)
+	err := ask(ctx, stateDir, "/identity", nil, &id)
 	return id, err
 }
 
 // ErrNotFound says that the agent does not have what it was asked for.
 var ErrNotFound = errors.New("it has no such thing")
 
-// ask has the agent of a state directory answer a question.
-func ask(ctx context.Context, stateDir, question string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+question, nil)
+// ask has the agent of a state directory answer a question. With a body, which
+// may be nil, it is a POST.
+func ask(ctx context.Context, stateDir, question string, body, into any) error {
+	req, err := newQuestion(ctx, question, body)
 	if err == nil {
 		err = do(req, filepath.Join(stateDir, agentSocket), into)
 	}
@@ -67,8 +70,19 @@ func ask(ctx context.Context, stateDir, question string, into any) error {
 	return nil
 }
 
+func newQuestion(ctx context.Context, question string, body any) (*http.Request, error) {
+	if body == nil {
+		return http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+question, nil)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+question, bytes.NewReader(text))
+}
+
 func do(req *http.Request, socket string, into any) error {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -3,12 +3,14 @@ package sidecar
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
@@ -96,11 +98,41 @@ func (a *Agent) tellDecisions(w http.ResponseWriter, r *http.Request) {
 	answer(w, append([]audit.Explained{}, a.ring.Last(int(limit), wanted)...)) // none is an empty list
 }
 
+// maxHypothesis bounds a request that has not happened: as much as Envoy takes of
+// headers, and a body.
+const maxHypothesis = 4 << 20
+
+// tellHypothesis tells how a request would be decided.
+func (a *Agent) tellHypothesis(w http.ResponseWriter, r *http.Request) {
+	var h extauthz.Hypothesis
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxHypothesis)).Decode(&h); err != nil {
+		http.Error(w, "not a request", http.StatusBadRequest) // the cause might quote a token
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	e, err := a.keeper.Explain(a.pdp.server.Explain(ctx, &h))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	e.Hypothetical = true
+	answer(w, e)
+}
+
+// ExplainRequest asks the agent of a state directory how it would decide a request
+// that has not happened.
+func ExplainRequest(ctx context.Context, stateDir string, h *extauthz.Hypothesis) (audit.Explained, error) {
+	var d audit.Explained
+	err := ask(ctx, stateDir, "/decisions", h, &d)
+	return d, err
+}
+
 // FetchDecision asks the agent of a state directory about a decision. An error
 // is [ErrNotFound] if it does not remember it.
 func FetchDecision(ctx context.Context, stateDir, id string) (audit.Explained, error) {
 	var d audit.Explained
-	err := ask(ctx, stateDir, "/decisions/"+url.PathEscape(id), &d)
+	err := ask(ctx, stateDir, "/decisions/"+url.PathEscape(id), nil, &d)
 	return d, err
 }
 
@@ -108,6 +140,6 @@ func FetchDecision(ctx context.Context, stateDir, id string) (audit.Explained, e
 // newest first, or its last denials.
 func FetchDecisions(ctx context.Context, stateDir string, limit uint16, denied bool) ([]audit.Explained, error) {
 	var d []audit.Explained
-	err := ask(ctx, stateDir, fmt.Sprintf("/decisions?limit=%d&denied=%t", limit, denied), &d)
+	err := ask(ctx, stateDir, fmt.Sprintf("/decisions?limit=%d&denied=%t", limit, denied), nil, &d)
 	return d, err
 }

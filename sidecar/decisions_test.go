@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
@@ -46,6 +47,16 @@ func TestDecisionsAreTold(t *testing.T) {
 	}
 	if _, err := sidecar.FetchDecision(t.Context(), dir, "no/such"); !errors.Is(err, sidecar.ErrNotFound) {
 		t.Errorf("another one: %v", err)
+	}
+
+	supposed, err := sidecar.ExplainRequest(t.Context(), dir, &extauthz.Hypothesis{Method: "GET", Target: "/orders", Headers: []extauthz.HypotheticalHeader{
+		{Name: "authorization", Value: "Bearer a.b.c"}, {Name: "authorization", Value: "Bearer d.e.f"},
+	}})
+	if err != nil || !supposed.Hypothetical || supposed.Reason != "credential_ambiguous" || supposed.Route != "orders" {
+		t.Errorf("supposed %+v, %v", supposed, err)
+	}
+	if again, err := sidecar.FetchDecisions(t.Context(), dir, 100, false); err != nil || len(again) != len(all) {
+		t.Errorf("%d decisions, then %d, %v", len(all), len(again), err)
 	}
 
 	a.stop()

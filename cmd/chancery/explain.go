@@ -16,14 +16,20 @@ import (
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
+// explainFlags are the flags of explain.
+type explainFlags struct {
+	state  string
+	last   uint16
+	all    bool
+	output outputFlag
+	requestFlags
+}
+
 func newExplainCommand() *cobra.Command {
-	var state string
-	var last uint16
-	var all bool
-	var output outputFlag
+	var f explainFlags
 	cmd := &cobra.Command{
-		Use:   "explain --state DIR [ID]",
-		Short: "Show why a request was let in or not",
+		Use:   "explain --state DIR [ID | URL]",
+		Short: "Show why a request was let in or not, or would be",
 		Long: `Explain asks an agent how it came to a decision: which credentials it found, what
 it looked at in which order, and which rule decided by which values. A client
 that was refused knows the decision's ID from the answer ("decision"); it is in
@@ -31,37 +37,73 @@ the decision log, and in Envoy's dynamic metadata, too.
 
 Without an ID it lists the last denials. An agent remembers some thousand
 decisions, and forgets them when it ends. What they tell of people is as the
-documents say ("decisions: {redact: …}"), and they hold no token, key or password.`,
+documents say ("decisions: {redact: …}"), and they hold no token, key or password.
+
+With a URL, or a path, it asks how the agent would decide about a request that has
+not happened. Nothing comes of that: no Passport is made, no identity provider is
+asked unless --introspect says so, nothing is logged. What Envoy does before it
+asks (limits, certificates of connections, headers that it removes) is left out.
+
+Exit codes: 0, also where a decision is a denial; 1 when there is no answer.`,
 		Example: `  chancery explain --state /var/lib/chancery/public 3f9a6c0e52d14b7a8e0d9c1f2b3a4d5e
   chancery explain --state /var/lib/chancery/public
-  chancery explain --state /var/lib/chancery/public --all --last 100 -o json`,
+  chancery explain --state /var/lib/chancery/public --all --last 100 -o json
+  chancery explain --state /var/lib/chancery/public -X POST -H @headers.txt -d '{"amount": 7}' https://api.shop.example/service/orders/orders
+  chancery explain --state /var/lib/chancery/orders --caller gateway/public -H 'Txn-Token: …' /orders/7`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: running(func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return listDecisions(cmd, state, last, all, output)
-			}
-			d, err := sidecar.FetchDecision(cmd.Context(), state, args[0])
 			switch {
-			case errors.Is(err, sidecar.ErrNotFound):
-				return &faultError{
-					err:  fmt.Errorf("the agent remembers no decision %q", args[0]),
-					hint: "another agent may have made it, or it is too long ago: look for the ID in the decision logs",
-				}
-			case err != nil:
-				return agentFault(err, state)
-			case output == "json":
-				return writeJSON(cmd.OutOrStdout(), d)
+			case len(args) == 0:
+				return f.list(cmd)
+			case strings.Contains(args[0], "/"):
+				return f.suppose(cmd, args[0])
 			}
-			return writeExplained(cmd.OutOrStdout(), &d)
+			return f.find(cmd, args[0])
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&state, "state", "", "the agent's state directory (required)")
-	flags.Uint16Var(&last, "last", 20, "how many decisions to list")
-	flags.BoolVar(&all, "all", false, "list what was allowed, too")
-	output.add(cmd)
+	flags.StringVar(&f.state, "state", "", "the agent's state directory (required)")
+	flags.Uint16Var(&f.last, "last", 20, "how many decisions to list")
+	flags.BoolVar(&f.all, "all", false, "list what was allowed, too")
+	f.requestFlags.add(cmd)
+	f.output.add(cmd)
 	_ = cmd.MarkFlagRequired("state")
 	return cmd
+}
+
+// find explains a decision that was made.
+func (f *explainFlags) find(cmd *cobra.Command, id string) error {
+	d, err := sidecar.FetchDecision(cmd.Context(), f.state, id)
+	switch {
+	case errors.Is(err, sidecar.ErrNotFound):
+		return &faultError{
+			err:  fmt.Errorf("the agent remembers no decision %q", id),
+			hint: "another agent may have made it, or it is too long ago: look for the ID in the decision logs",
+		}
+	case err != nil:
+		return agentFault(err, f.state)
+	}
+	return f.write(cmd, &d)
+}
+
+// suppose explains what would be decided.
+func (f *explainFlags) suppose(cmd *cobra.Command, url string) error {
+	h, err := f.hypothesis(cmd.InOrStdin(), url)
+	if err != nil {
+		return err
+	}
+	d, err := sidecar.ExplainRequest(cmd.Context(), f.state, h)
+	if err != nil {
+		return agentFault(err, f.state)
+	}
+	return f.write(cmd, &d)
+}
+
+func (f *explainFlags) write(cmd *cobra.Command, d *audit.Explained) error {
+	if f.output == "json" {
+		return writeJSON(cmd.OutOrStdout(), d)
+	}
+	return writeExplained(cmd.OutOrStdout(), d)
 }
 
 // agentFault says what may be wrong when an agent does not answer.
@@ -69,12 +111,12 @@ func agentFault(err error, state string) error {
 	return &faultError{err: err, hint: fmt.Sprintf("is the agent running, and as this user? chancery sidecar --state %s …", state)}
 }
 
-func listDecisions(cmd *cobra.Command, state string, last uint16, all bool, output outputFlag) error {
-	found, err := sidecar.FetchDecisions(cmd.Context(), state, last, !all)
+func (f *explainFlags) list(cmd *cobra.Command) error {
+	found, err := sidecar.FetchDecisions(cmd.Context(), f.state, f.last, !f.all)
 	if err != nil {
-		return agentFault(err, state)
+		return agentFault(err, f.state)
 	}
-	if output == "json" {
+	if f.output == "json" {
 		return writeJSON(cmd.OutOrStdout(), found)
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -97,7 +139,11 @@ func writeExplained(w io.Writer, e *audit.Explained) error {
 			fmt.Fprintf(t, "%s\t%s\n", name, strings.Join(values, ", "))
 		}
 	}
-	row("decision", d.ID)
+	if e.Hypothetical {
+		row("decision", "hypothetical: this request has not happened")
+	} else {
+		row("decision", d.ID)
+	}
 	row("result", fmt.Sprintf("%s, %d %s", d.Decision, d.Status, d.Reason))
 	row("time", d.Time.Format(time.RFC3339Nano), fmt.Sprintf("took %dµs", d.Microseconds))
 	row("policy", d.Policy, labelled("revision", d.Revision), labelled("route", d.Route))

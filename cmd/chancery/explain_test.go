@@ -2,12 +2,17 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz"
 )
 
 func TestWriteExplained(t *testing.T) {
@@ -50,5 +55,64 @@ values
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestHypothesis(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "headers")
+	if err := os.WriteFile(file, []byte("Authorization: Bearer secret\n\nX-Id-Token: other: secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	header := func(name, value string) extauthz.HypotheticalHeader {
+		return extauthz.HypotheticalHeader{Name: name, Value: value}
+	}
+	for name, row := range map[string]struct {
+		flags requestFlags
+		url   string
+		want  extauthz.Hypothesis
+	}{
+		"path": {requestFlags{}, "/orders/7?x=%2f#y", extauthz.Hypothesis{Method: "GET", Target: "/orders/7?x=%2f#y"}},
+		"URL":  {requestFlags{}, "https://api.test:8443/orders/%37?x#y", extauthz.Hypothesis{Method: "GET", Host: "api.test:8443", Target: "/orders/%37?x"}},
+		"host": {requestFlags{}, "https://api.test", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/"}},
+		"body": {requestFlags{data: "{}"}, "/", extauthz.Hypothesis{Method: "POST", Target: "/", Body: []byte("{}")}},
+		"everything": {
+			requestFlags{method: "PUT", data: "@" + file, ip: "192.0.2.9", caller: "gateway/public", at: "2026-11-03T22:00:00Z", introspect: true},
+			"/", extauthz.Hypothesis{
+				Method: "PUT", Target: "/", Body: []byte("Authorization: Bearer secret\n\nX-Id-Token: other: secret\n"), IP: "192.0.2.9",
+				Caller: "gateway/public", Time: time.Date(2026, 11, 3, 22, 0, 0, 0, time.UTC), Introspect: true,
+			},
+		},
+		"headers": {
+			requestFlags{headers: []string{"accept:*/*", "@" + file, "@-"}}, "/",
+			extauthz.Hypothesis{Method: "GET", Target: "/", Headers: []extauthz.HypotheticalHeader{
+				header("accept", "*/*"), header("Authorization", "Bearer secret"), header("X-Id-Token", "other: secret"), header("x-api-key", "k"),
+			}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := row.flags.hypothesis(strings.NewReader("x-api-key: k"), row.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&row.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	for name, flags := range map[string]requestFlags{
+		"no colon":       {headers: []string{"secret"}},
+		"no name":        {headers: []string{": secret"}},
+		"space in front": {headers: []string{"secret : x"}},
+		"no file":        {headers: []string{"@" + dir + "/none"}},
+		"no body":        {data: "@" + dir + "/none"},
+		"no certificate": {certificate: dir + "/none"},
+		"no time":        {at: "tonight"},
+	} {
+		if h, err := flags.hypothesis(strings.NewReader(""), "/"); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %+v, %v", name, h, err)
+		}
 	}
 }
