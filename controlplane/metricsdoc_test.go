@@ -15,9 +15,9 @@ func TestMetricsOfIdentityAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|credential|control_plane|passport|provider|revocations|rotation|svid|trust)\w*)"`)
+	name := regexp.MustCompile(`"(chancery_(?:authorit|certificate|clock|connections|credential|control_plane|introspections|passport|provider|revocations|rotation|svid|trust)\w*)"`)
 	found := 0
-	for _, dir := range []string{".", "../sidecar", "../extauthz/provider"} {
+	for _, dir := range []string{".", "../sidecar", "../extauthz/introspection", "../extauthz/provider"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

@@ -45,6 +45,7 @@ import (
 	"github.com/chancery-mesh/chancery/envoy"
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
+	"github.com/chancery-mesh/chancery/extauthz/introspection"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/workload"
 )
@@ -84,6 +85,9 @@ type Config struct {
 	// AllowSelfSigned lets a public gateway serve self-signed certificates, as a
 	// demonstration does.
 	AllowSelfSigned bool
+	// Secrets is the directory of the secrets that a gateway asks identity
+	// providers with; see package introspection.
+	Secrets string
 	// DecisionLog is where decisions are written, nil for nowhere: policies that
 	// require it are then answered with 503. The agent closes it.
 	DecisionLog audit.Sink
@@ -169,13 +173,7 @@ func New(c Config) (*Agent, error) {
 	a.credentials = a.newCredentials()
 	a.revocations = newRevocations(c.path(revocationsFile), a.log, a.revoked)
 	a.contact = &contact{path: c.path(contactFile), log: a.log}
-	decider, err := extauthz.New(extauthz.Config{
-		Logger:     c.Logger,
-		Registerer: c.Registerer,
-		Signer:     a.credentials.passports.signer,
-		Record:     a.record,
-		Contact:    a.contact.last,
-	})
+	decider, err := a.newDecider()
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
@@ -202,6 +200,27 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	return a, nil
+}
+
+// newDecider returns what decides. Services ask nobody: they take Passports.
+func (a *Agent) newDecider() (*extauthz.Server, error) {
+	c := extauthz.Config{
+		Logger:     a.config.Logger,
+		Registerer: a.config.Registerer,
+		Signer:     a.credentials.passports.signer,
+		Record:     a.record,
+		Contact:    a.contact.last,
+	}
+	if a.config.Identity.Role == identity.RoleGateway {
+		introspector, err := introspection.New(introspection.Config{
+			Secret: introspection.Secrets(a.config.Secrets), Logger: a.config.Logger, Registerer: a.config.Registerer,
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.Introspector = introspector
+	}
+	return extauthz.New(c)
 }
 
 func isHostPort(address string) bool {

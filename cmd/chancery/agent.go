@@ -18,6 +18,9 @@ import (
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
+// secretsUsage is of --secrets.
+const secretsUsage = "directory of the secrets that IdentityProvider documents name, to ask about tokens with: NAME.secret, mode 0600"
+
 // agentFlags are the flags of the agents of gateways and services.
 type agentFlags struct {
 	name, instance, state, http    string
@@ -26,7 +29,7 @@ type agentFlags struct {
 	passportKeys                   string
 	workloadSocket                 string
 	applicationUID                 int64
-	certificates                   string
+	certificates, secrets          string
 	allowSelfSigned                bool
 	drain                          time.Duration
 	joinFlags
@@ -91,6 +94,7 @@ yourself with the output of "chancery bootstrap".`,
 	cmd.Flags().StringVar(&f.inbound, "listen", "", "address that clients come in at, instead of the document's")
 	cmd.Flags().StringVar(&f.certificates, "certificates", "", "directory of the certificates that the gateway's document names: NAME.crt with NAME.key, NAME.ca.crt")
 	cmd.Flags().BoolVar(&f.allowSelfSigned, "allow-self-signed", false, "serve self-signed certificates at a public gateway, too, as in a demonstration")
+	cmd.Flags().StringVar(&f.secrets, "secrets", "", secretsUsage)
 	f.add(cmd, "name")
 	return cmd
 }
@@ -144,6 +148,7 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 		ApplicationUID:  uid,
 		Certificates:    f.certificates,
 		AllowSelfSigned: f.allowSelfSigned,
+		Secrets:         f.secrets,
 		DecisionLog:     sink,
 		EnvoyCommand:    envoyCommand,
 		DrainTime:       f.drain,

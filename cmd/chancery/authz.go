@@ -68,7 +68,7 @@ for Passports. So it listens on loopback or a Unix socket, unless
 	f.logFlags.add(cmd)
 	cmd.MarkFlagsOneRequired("documents", "rego", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("documents", "rego", "bundle")
-	for _, name := range []string{"gateway", "passport-key"} {
+	for _, name := range []string{"gateway", "passport-key", "secrets"} {
 		cmd.MarkFlagsMutuallyExclusive("rego", name)
 		cmd.MarkFlagsMutuallyExclusive("bundle", name)
 	}

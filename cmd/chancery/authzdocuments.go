@@ -17,6 +17,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/endpoint"
+	"github.com/chancery-mesh/chancery/extauthz/introspection"
 	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/extauthz/standalone"
 	"github.com/chancery-mesh/chancery/identity"
@@ -25,7 +26,7 @@ import (
 
 // documentsFlags are those of decisions that are made by documents.
 type documentsFlags struct {
-	dir, gateway, passportKey string
+	dir, gateway, passportKey, secrets string
 }
 
 func (f *documentsFlags) add(cmd *cobra.Command) {
@@ -33,6 +34,7 @@ func (f *documentsFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.dir, "documents", "", "directory of the documents")
 	flags.StringVar(&f.gateway, "gateway", "", "name of the Gateway document (default the only one)")
 	flags.StringVar(&f.passportKey, "passport-key", "", "private key that signs Passports: Ed25519 or ECDSA P-256, PKCS #8 in PEM, mode 0600 (default none are made)")
+	flags.StringVar(&f.secrets, "secrets", "", secretsUsage)
 }
 
 // fromDocuments are decisions by documents.
@@ -51,8 +53,14 @@ func (f *documentsFlags) open(state string, logger *slog.Logger, metrics prometh
 	if err != nil {
 		return nil, err
 	}
+	introspector, err := introspection.New(introspection.Config{
+		Secret: introspection.Secrets(f.secrets), Logger: logger, Registerer: metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
 	server, err := extauthz.New(extauthz.Config{
-		Logger: logger, Registerer: metrics, Signer: func() *passport.Signer { return signer },
+		Logger: logger, Registerer: metrics, Signer: func() *passport.Signer { return signer }, Introspector: introspector,
 	})
 	if err != nil {
 		return nil, err
