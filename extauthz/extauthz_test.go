@@ -531,3 +531,26 @@ chancery_checks_total{decision="deny",policy="gateway/public",reason="unknown_ro
 		t.Error("no logger")
 	}
 }
+
+// Attack row F08: a body in a text may have been repaired on its way here, and the
+// service gets the other one.
+func TestBodyThatIsNoBytes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.gateway.Routes[0].Allow, f.gateway.Routes[0].MaxBody = "request.body.to == 'b!b'", 100
+	s := f.server(t, f.gatewayState(t))
+	request := f.atGateway(t).header("content-type", "application/json").request()
+	http := request.GetAttributes().GetRequest().GetHttp()
+	http.Body, http.Size = `{"to":"b!b"}`, 12
+	if _, got := check(t, s, request); got.reason != "body_truncated" {
+		t.Errorf("a text: %+v", got)
+	}
+	http.Size = -1
+	if _, got := check(t, s, request); got.reason != "policy_error" {
+		t.Errorf("a text of which nobody knows how long it was: %+v", got)
+	}
+	http.Body, http.RawBody = "", []byte(`{"to":"b!b"}`)
+	if _, got := check(t, s, request); got.reason != "allowed" {
+		t.Errorf("bytes: %+v", got)
+	}
+}

@@ -18,7 +18,8 @@ type request struct {
 	// nothing decodes or repairs it, so there is no second reading.
 	path, query, target string
 	headers             headers
-	// body is as far as Envoy buffered it, of a request whose body has size
+	// body is as far as Envoy buffered it and shows it in bytes: what is not UTF-8 is
+	// repaired in a text, and the service gets what was sent. The whole has size
 	// bytes; -1 if that is not known.
 	body []byte
 	size int64
@@ -39,7 +40,7 @@ func readRequest(r *wire.Request) request {
 	return request{
 		policy: r.Extension(contextPolicy), route: r.Extension(contextRoute),
 		method: r.Method, host: r.Host, path: path, query: query, target: r.Path,
-		body: bodyOf(r), size: r.Size, headers: headers{raw: r.Headers, merged: r.Merged},
+		body: []byte(r.RawBody), size: r.Size, headers: headers{raw: r.Headers, merged: r.Merged},
 		caller: r.Source.Principal, certificate: r.Source.Certificate, ip: address(r.Source.Address),
 	}
 }
@@ -60,14 +61,6 @@ func detach(texts ...*string) {
 	for _, t := range texts {
 		*t, rest = rest[:len(*t)], rest[len(*t):]
 	}
-}
-
-// bodyOf returns the body, which comes in one of two fields.
-func bodyOf(r *wire.Request) []byte {
-	if r.RawBody != "" {
-		return []byte(r.RawBody)
-	}
-	return []byte(r.Body)
 }
 
 // isTruncated reports whether the body goes on after what is known of it, or
