@@ -114,8 +114,8 @@ func (g generator) authenticate(d *documents, gateway bool, n int) *authenticate
 	if g.chance(10) {
 		a.maxAge = pick(g, 10*time.Second, time.Minute)
 	}
-	if g.chance(4) {
-		a.notNeeded = new(!g.chance(4))
+	if g.chance(2) {
+		a.notNeeded = new(g.chance(2))
 	}
 	if gateway && g.chance(5) {
 		a.registered = new(!g.chance(4))
