@@ -30,10 +30,10 @@ func (c *check) notRevoked() {
 	}
 }
 
-// providerOf returns the identity provider that vouches, empty where a document
-// of the mesh does.
+// providerOf returns the identity provider that vouches. A Users document, which
+// does so for a password, may have the name of one.
 func providerOf(id *credential.Identity) string {
-	if id.Kind&(credential.KindAccessToken|credential.KindIDToken) == 0 {
+	if id.Kind == credential.KindBasic {
 		return ""
 	}
 	return id.Provider

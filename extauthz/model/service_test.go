@@ -181,7 +181,7 @@ func (s *statement) identity() *identity {
 	id := &identity{
 		user: s.subject, tenant: s.tenant, groups: s.groups, client: s.client, scopes: s.scopes, acr: s.acr, amr: s.amr, id: s.credentialID,
 	}
-	if strings.Contains(s.authn, "token") {
+	if s.authn != "basic" { // a Users document may have the name of a provider
 		id.provider = s.provider
 	}
 	if s.credentialIssuedAt != 0 {
