@@ -102,7 +102,11 @@ func (s scope) client(form *clientForm) *Client {
 }
 
 func (s scope) apiKey(form *apiKeyForm) *APIKey {
-	s.reference("client", form.Client, KindClient)
+	if document := s.reference("client", form.Client, KindClient); document != nil {
+		if client := document.form.(*clientForm); form.Tenant != "" && client.Tenant != "" && form.Tenant != client.Tenant {
+			s.fault("tenant", "is not that of %s (%q), so the key is always refused: remove it", document.describe(), client.Tenant)
+		}
+	}
 	return form.apiKey()
 }
 
@@ -122,12 +126,12 @@ func (s scope) users(form *usersForm) *Users {
 		}
 		seen[user.Name] = i
 		u.Users = append(u.Users, User{
-			Name: string(user.Name), Password: user.Password, Groups: texts(user.Groups), Tenant: string(user.Tenant), Disabled: user.Disabled,
+			Name: string(user.Name), Password: string(user.Password), Groups: texts(user.Groups), Tenant: string(user.Tenant), Disabled: user.Disabled,
 		})
 		if s.options.CheckPassword == nil || s.document.faulted(fmt.Sprintf("users[%d].password", i)) {
 			continue
 		}
-		if err := s.options.CheckPassword(user.Password); err != nil {
+		if err := s.options.CheckPassword(string(user.Password)); err != nil {
 			s.fault(fmt.Sprintf("users[%d].password", i), "%v: make one with chancery password", err)
 		}
 	}

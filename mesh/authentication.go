@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -41,8 +42,7 @@ type Credentials struct {
 	Certificate *CertificateRule
 }
 
-// IsZero reports whether c demands nothing.
-func (c Credentials) IsZero() bool { return c == Credentials{} }
+func (c Credentials) isZero() bool { return c == Credentials{} }
 
 // CertificateRule says which client certificates are credentials: those that
 // have one of the names, or one of the subjects. Services do not see
@@ -61,31 +61,23 @@ func (s scope) authentication(path string, form *authenticateForm, base Authenti
 		return base
 	}
 	a := base
-	if all := s.credentials(path, form.credentials()); !all.IsZero() || form.AnyOf != nil || form.Anonymous {
-		a.AnyOf, a.Anonymous = nil, form.Anonymous
-		if !all.IsZero() {
-			a.AnyOf = []Credentials{all}
-		}
-	}
-	if len(a.AnyOf) > 0 && form.AnyOf != nil && !form.credentials().isZero() {
-		s.fault(path+".anyOf", "stands beside credentials, which are one alternative: write each alternative whole below anyOf")
-	}
-	for i, alternative := range form.AnyOf {
-		path := fmt.Sprintf("%s.anyOf[%d]", path, i)
-		if alternative.isZero() {
-			s.fault(path, "demands no credential: write one, or remove it and write anonymous: true")
-		}
-		a.AnyOf = append(a.AnyOf, s.credentials(path, alternative))
-	}
 	written := func(key string) bool { return s.document.written(join(path, key)) }
+	switch {
+	case !form.credentials().isZero() || form.AnyOf != nil:
+		a.AnyOf, a.Anonymous = s.alternatives(path, form), form.Anonymous
+	case form.Anonymous:
+		a.AnyOf, a.Anonymous = nil, true
+	case written("anonymous"):
+		a.Anonymous = false
+	}
 	if written("introspect") {
 		a.Introspect = form.Introspect
 	}
 	if written("acr") {
-		a.ACR = form.ACR
+		a.ACR = texts(form.ACR)
 	}
 	if written("amr") {
-		a.AMR = form.AMR
+		a.AMR = texts(form.AMR)
 	}
 	if written("maxAge") {
 		a.MaxAge = form.MaxAge.std()
@@ -96,8 +88,79 @@ func (s scope) authentication(path string, form *authenticateForm, base Authenti
 	if written("tenant") {
 		a.Tenant = form.Tenant == "required"
 	}
-	s.introspected(path, a)
+	s.demands(path, a)
 	return a
+}
+
+// alternatives returns the credentials of form, one of which must be there.
+func (s scope) alternatives(path string, form *authenticateForm) []Credentials {
+	single := form.credentials()
+	if form.AnyOf == nil {
+		return []Credentials{s.credentials(path, single)}
+	}
+	if !single.isZero() {
+		s.fault(path+".anyOf", "stands beside credentials, which are one alternative: write each alternative whole below anyOf")
+	}
+	all := make([]Credentials, len(form.AnyOf))
+	for i, alternative := range form.AnyOf {
+		path := fmt.Sprintf("%s.anyOf[%d]", path, i)
+		if alternative.isZero() {
+			s.fault(path, "demands no credential: write one, or remove it and write anonymous: true")
+		}
+		all[i] = s.credentials(path, alternative)
+		if hides := func(other Credentials) bool { return s.hides(other, all[i]) }; !alternative.isZero() && slices.ContainsFunc(all[:i], hides) {
+			s.fault(path, "is never taken, since whoever has these credentials takes anyOf[%d]: remove it, or put it before that one", slices.IndexFunc(all[:i], hides))
+		}
+	}
+	return all
+}
+
+// hides reports whether a gateway takes c wherever it could take the later
+// alternative: it goes by which credentials are there, and by who issued tokens.
+// A certificate may be there in addition.
+func (s scope) hides(c, later Credentials) bool {
+	same := (c.AccessToken != "") == (later.AccessToken != "") && (c.IDToken != "") == (later.IDToken != "") &&
+		c.APIKey == later.APIKey && (c.Basic != "") == (later.Basic != "") &&
+		(c.Certificate == nil || later.Certificate != nil)
+	if !same || s.document.ID.Kind != KindGateway {
+		return false
+	}
+	one, other := s.issuerOf(c), s.issuerOf(later)
+	return one == "" || other == "" || one == other
+}
+
+// issuerOf returns the issuer that tokens of c name, empty if there are none, or
+// none that can be read.
+func (s scope) issuerOf(c Credentials) string {
+	document := s.documents.Get(DocumentID{KindIdentityProvider, cmp.Or(c.AccessToken, c.IDToken)})
+	if document == nil {
+		return ""
+	}
+	form := document.form.(*providerForm)
+	if form.Tokens == "opaque" && c.AccessToken != "" {
+		return ""
+	}
+	return form.Issuer
+}
+
+// demands checks that what is demanded of credentials can be told of them.
+func (s scope) demands(path string, a Authentication) {
+	s.introspected(path, a)
+	if s.document.written(path+".tenant") && a.Tenant && !s.tenants {
+		s.fault(path+".tenant", "refuses everybody: no document says which tenant anybody is of, such as claims.tenant of an IdentityProvider")
+	}
+	if s.document.ID.Kind != KindGateway {
+		return // a Passport tells what the gateway knew, by whatever credential
+	}
+	for _, c := range a.AnyOf {
+		token := c.AccessToken != "" || c.IDToken != ""
+		if login := a.ACR != nil || a.AMR != nil || a.MaxAge > 0; login && !token && !c.isZero() {
+			s.fault(path, "demands a login (acr, amr, maxAge), of which nothing but a token tells: demand a token in each alternative, or remove those")
+		}
+		if a.RegisteredClients && !token && !c.APIKey && !c.isZero() {
+			s.fault(path, "demands a registered client, of which nothing but a token or an API key tells: demand one in each alternative, or remove clients")
+		}
+	}
 }
 
 func (s scope) credentials(path string, form credentialsForm) Credentials {
@@ -164,6 +227,10 @@ func (s scope) introspected(path string, a Authentication) {
 	if !a.Introspect {
 		return
 	}
+	asks := slices.ContainsFunc(a.AnyOf, func(c Credentials) bool { return c.AccessToken != "" })
+	if !asks && s.document.written(path+".introspect") {
+		s.fault(path+".introspect", "asks about nothing, since no access token is demanded: write accessToken, or remove it")
+	}
 	for _, c := range a.AnyOf {
 		id := DocumentID{KindIdentityProvider, c.AccessToken}
 		document := s.documents.Get(id)
@@ -184,8 +251,8 @@ func (form credentialsForm) isZero() bool { return form == credentialsForm{} }
 
 // hasTenants reports whether any document speaks of tenants. Where none does,
 // there is nothing to demand.
-func (d Documents) hasTenants() bool {
-	return slices.ContainsFunc(d.All(), func(document *Document) bool {
+func hasTenants(documents []*Document) bool {
+	return slices.ContainsFunc(documents, func(document *Document) bool {
 		switch form := document.form.(type) {
 		case *providerForm:
 			return form.Claims.Tenant != ""

@@ -39,8 +39,14 @@ type ExpressionFault struct {
 // Compile validates the documents together. The error is of type [Faults] and
 // holds everything that is wrong with any of them.
 func (d Documents) Compile(options Options) (*Mesh, error) {
-	c := &compiler{documents: d, options: options, mesh: &Mesh{}, faults: slices.Clone(d.faults), tenants: d.hasTenants()}
-	for _, document := range d.All() {
+	all := d.All()
+	c := &compiler{
+		documents: d, options: options, mesh: &Mesh{}, faults: slices.Clone(d.faults), tenants: hasTenants(all), names: map[Kind][]string{},
+	}
+	for _, document := range all {
+		c.names[document.ID.Kind] = append(c.names[document.ID.Kind], document.ID.Name)
+	}
+	for _, document := range all {
 		s := scope{compiler: c, document: document}
 		c.faults = append(c.faults, document.faults...)
 		switch form := document.form.(type) {
@@ -64,7 +70,7 @@ func (d Documents) Compile(options Options) (*Mesh, error) {
 			c.mesh.Data = append(c.mesh.Data, s.data(form))
 		}
 	}
-	c.mesh.Roles = c.roles()
+	c.mesh.Roles = c.roles(all)
 	if c.meshDocument == nil && !d.incomplete {
 		c.faults = append(c.faults, Fault{
 			Position: Position{File: d.source},
@@ -82,6 +88,8 @@ type compiler struct {
 	options   Options
 	mesh      *Mesh
 	faults    Faults
+	// names of the documents of each kind, sorted.
+	names map[Kind][]string
 	// tenants says that any document speaks of them.
 	tenants bool
 	// meshDocument is the first Mesh document.
@@ -123,13 +131,9 @@ func (s scope) reference(path, name string, kinds ...Kind) *Document {
 		return nil
 	}
 	var candidates, words []string
-	for _, document := range s.documents.All() {
-		if slices.Contains(kinds, document.ID.Kind) {
-			candidates = append(candidates, document.ID.Name)
-		}
-	}
 	for _, kind := range kinds {
 		words = append(words, string(kind))
+		candidates = append(candidates, s.names[kind]...)
 	}
 	s.fault(path, "there is no %s called %q%s", strings.Join(words, " or "), name, didYouMean(name, candidates))
 	return nil

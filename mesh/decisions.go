@@ -47,11 +47,9 @@ func (form decisionsForm) over(base Decisions) Decisions {
 // says.
 func (s scope) decisions(form decisionsForm) Decisions {
 	base := standardDecisions
-	for _, document := range s.documents.All() {
-		if mesh, ok := document.form.(*meshForm); ok {
-			base = mesh.Decisions.over(base)
-			break
-		}
+	if all := s.names[KindMesh]; len(all) > 0 {
+		document := s.documents.Get(DocumentID{KindMesh, all[0]})
+		base = document.form.(*meshForm).Decisions.over(base)
 	}
 	return form.over(base)
 }

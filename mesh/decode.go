@@ -2,13 +2,14 @@ package mesh
 
 import (
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -79,7 +80,7 @@ func (d decoder) table(path string, node *yaml.Node, v reflect.Value) {
 		key, entry := pair[0], reflect.New(v.Type().Elem()).Elem()
 		switch {
 		case key.ShortTag() != "!!str" || !validVariable.MatchString(key.Value):
-			d.document.faultAt(key, path, fmt.Sprintf("%q is no name for a condition: write a letter, then letters, digits and _", key.Value))
+			d.document.faultAt(key, join(path, shownKey(key)), "is no name for a condition: write a letter, then letters, digits and _")
 		case v.MapIndex(reflect.ValueOf(key.Value)).IsValid():
 			d.document.faultAt(key, join(path, key.Value), "is there twice: remove one")
 		default:
@@ -100,31 +101,46 @@ func (d decoder) free(path string, node *yaml.Node, depth int) any {
 		d.document.fault(path, "is an alias: write the value out")
 	case depth > maxFreeDepth:
 		d.document.fault(path, fmt.Sprintf("nests deeper than %d: flatten it", maxFreeDepth))
-	case node.Kind == yaml.MappingNode:
+	case node.Kind == yaml.MappingNode && node.ShortTag() == "!!map":
 		return d.freeMapping(path, node, depth)
-	case node.Kind == yaml.SequenceNode:
+	case node.Kind == yaml.SequenceNode && node.ShortTag() == "!!seq":
 		list := make([]any, len(node.Content))
 		for i, item := range node.Content {
 			list[i] = d.free(fmt.Sprintf("%s[%d]", path, i), item, depth+1)
 		}
 		return list
-	case node.ShortTag() == "!!str":
+	case isFreeText(node):
 		return node.Value
 	case node.ShortTag() == "!!null":
 		d.document.fault(path, "has no value: write one, or remove the key")
 	default:
-		var value any
-		if err := node.Decode(&value); err == nil {
-			switch v := value.(type) {
-			case bool, int, int64:
-				return value
-			case float64:
-				if !math.IsNaN(v) && !math.IsInf(v, 0) { // JSON has neither
-					return value
-				}
-			}
+		if value := freeScalar(node); value != nil {
+			return value
 		}
-		d.document.fault(path, fmt.Sprintf("%q is no text, number, true or false: write it in quotes", node.Value))
+		d.document.fault(path, fmt.Sprintf("%q is no text, number, true or false as JSON has them: write it so, or in quotes", node.Value))
+	}
+	return nil
+}
+
+// isFreeText reports whether a value is a text. What is written as a number and
+// is too large for one is none, nor what is not Unicode: some readers would take
+// two of those for the same.
+func isFreeText(node *yaml.Node) bool {
+	number := node.Style == 0 && json.Valid([]byte(node.Value))
+	return node.ShortTag() == "!!str" && !number && !strings.ContainsRune(node.Value, utf8.RuneError)
+}
+
+// freeScalar returns true, false or a number that all readers take for the same,
+// else nil. A number keeps its spelling: 1.0 is no whole number.
+func freeScalar(node *yaml.Node) any {
+	switch tag := node.ShortTag(); {
+	case tag == "!!bool" && (node.Value == "true" || node.Value == "false"):
+		return node.Value == "true"
+	case (tag == "!!int" || tag == "!!float") && json.Valid([]byte(node.Value)):
+		number := json.Number(node.Value)
+		if _, err := number.Float64(); err == nil {
+			return number
+		}
 	}
 	return nil
 }
@@ -133,11 +149,15 @@ func (d decoder) freeMapping(path string, node *yaml.Node, depth int) map[string
 	mapping := make(map[string]any, len(node.Content)/2)
 	for pair := range slices.Chunk(node.Content, 2) {
 		key := pair[0]
-		if _, twice := mapping[key.Value]; twice || key.ShortTag() != "!!str" {
-			d.document.faultAt(key, path, fmt.Sprintf("key %q is there twice, or is no text: write each key once, in quotes if it looks like a number", key.Value))
-			continue
+		_, twice := mapping[key.Value]
+		switch {
+		case !isFreeText(key):
+			d.document.faultAt(key, join(path, shownKey(key)), "has a key that is no text: write it in quotes")
+		case twice:
+			d.document.faultAt(key, join(path, shownKey(key)), "is there twice: remove one")
+		default:
+			mapping[key.Value] = d.free(join(path, shownKey(key)), pair[1], depth+1)
 		}
-		mapping[key.Value] = d.free(join(path, key.Value), pair[1], depth+1)
 	}
 	return mapping
 }
@@ -173,10 +193,7 @@ func (d decoder) mapping(path string, content []*yaml.Node, v reflect.Value) {
 
 // unknownKey returns the key that was probably meant.
 func (d decoder) unknownKey(path string, key *yaml.Node, fields []field) (meant string) {
-	shown := key.Value
-	if !plainKey(shown) {
-		shown = strconv.Quote(shown)
-	}
+	shown := shownKey(key)
 	keys := make([]string, len(fields))
 	for i, f := range fields {
 		keys[i] = f.key
@@ -193,8 +210,12 @@ func (d decoder) unknownKey(path string, key *yaml.Node, fields []field) (meant 
 	return meant
 }
 
-func plainKey(s string) bool {
-	return s != "" && strings.Trim(s, unreservedCharacters) == ""
+// shownKey is how paths have a key.
+func shownKey(key *yaml.Node) string {
+	if key.Value != "" && strings.Trim(key.Value, unreservedCharacters) == "" {
+		return key.Value
+	}
+	return strconv.Quote(key.Value)
 }
 
 // absent gives a value that is not written its default.

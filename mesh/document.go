@@ -55,14 +55,20 @@ func (d *Document) YAML() ([]byte, error) { return yaml.Marshal(d.nodes[""]) }
 
 // fault notes a fault at the value at path, or at what is nearest around it.
 func (d *Document) fault(path, message string) {
-	if !d.faulted(path) {
+	if len(d.faults) < maxFaults && !d.faulted(path) {
 		d.faults = append(d.faults, Fault{d.position(path), path, message})
 	}
 }
 
 func (d *Document) faultAt(node *yaml.Node, path, message string) {
-	d.faults = append(d.faults, Fault{Position{d.Position.File, node.Line, node.Column}, path, message})
+	if len(d.faults) < maxFaults {
+		d.faults = append(d.faults, Fault{Position{d.Position.File, node.Line, node.Column}, path, message})
+	}
 }
+
+// maxFaults bounds what is told of one document: nobody reads more, and each is
+// compared with those before it.
+const maxFaults = 1000
 
 // faulted reports whether something is wrong with the value at path already:
 // what follows from that is not worth a line.

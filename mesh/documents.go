@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -193,7 +194,7 @@ func (d Documents) Get(id DocumentID) *Document { return d.byID[id] }
 // All returns the documents, sorted by kind and name.
 func (d Documents) All() []*Document {
 	return slices.SortedFunc(maps.Values(d.byID), func(a, b *Document) int {
-		return strings.Compare(a.ID.String(), b.ID.String())
+		return cmp.Or(cmp.Compare(a.ID.Kind, b.ID.Kind), cmp.Compare(a.ID.Name, b.ID.Name))
 	})
 }
 

@@ -220,7 +220,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(leastMesh)
 	f.Fuzz(func(t *testing.T, text string) {
 		documents := mesh.Parse("a.yaml", []byte(text))
-		m, err := documents.Compile(mesh.Options{CheckExpression: mindBad})
+		m, err := documents.Compile(options)
 		faults, ok := errors.AsType[mesh.Faults](err)
 		if (m == nil) != (err != nil) || err != nil && (!ok || len(faults) == 0) {
 			t.Fatalf("compiled to %v, %v", m, err)

@@ -82,11 +82,11 @@ type idTokenForm struct {
 }
 
 type introspectionForm struct {
-	Endpoint string   `yaml:"endpoint" max:"512" doc:"URL. If not set, the provider's introspection_endpoint, found by discovery."`
-	Client   string   `yaml:"client" required:"write the client id to ask as" max:"256" doc:"Client id that the agents of gateways ask as."`
-	Secret   name     `yaml:"secret" required:"write the name of its secret: staff for staff.secret" doc:"The client's secret: NAME is NAME.secret in the directory that agents are given with --secrets."`
-	Cache    duration `yaml:"cache" default:"30s" min:"0s" max:"10m" doc:"How long an answer is believed at most, and so how long a token that the provider revoked is still taken."`
-	Rate     uint32   `yaml:"rate" default:"100" min:"1" max:"10000" doc:"How often each gateway's agent asks at most, per second; requests beyond that are refused with 503."`
+	Endpoint string     `yaml:"endpoint" max:"512" doc:"URL. If not set, the provider's introspection_endpoint, found by discovery."`
+	Client   string     `yaml:"client" required:"write the client id to ask as" max:"256" doc:"Client id that the agents of gateways ask as."`
+	Secret   secretName `yaml:"secret" required:"write the name of its secret: staff for staff.secret" doc:"The client's secret: NAME is NAME.secret in the directory that agents are given with --secrets."`
+	Cache    duration   `yaml:"cache" default:"30s" min:"0s" max:"10m" doc:"How long an answer is believed at most, and so how long a token that the provider revoked is still taken."`
+	Rate     uint32     `yaml:"rate" default:"100" min:"1" max:"10000" doc:"How often each gateway's agent asks at most, per second; requests beyond that are refused with 503."`
 }
 
 type claimsForm struct {
@@ -131,11 +131,11 @@ type authenticateForm struct {
 	APIKey            bool                 `yaml:"apiKey" default:"false" doc:"An API key must be there (X-Api-Key)."`
 	Basic             string               `yaml:"basic" doc:"Users document of which one must be logged in (Authorization: Basic)."`
 	ClientCertificate *certificateRuleForm `yaml:"clientCertificate" doc:"A client certificate must be there."`
-	AnyOf             []credentialsForm    `yaml:"anyOf" min:"1" max:"10" doc:"Alternatives, instead of the credentials above: the first of which all credentials are there counts."`
+	AnyOf             []credentialsForm    `yaml:"anyOf" min:"1" max:"10" doc:"Alternatives, instead of the credentials above. Which one counts goes by the credentials that are there, and by who issued a token: of several, the first."`
 	Anonymous         bool                 `yaml:"anonymous" default:"false" doc:"Lets in requests without any credential, too. They carry no Passport."`
 	Introspect        bool                 `yaml:"introspect" default:"false" doc:"The IdentityProvider is asked about each access token, so that one that it revoked is refused. Gateways only."`
-	ACR               []string             `yaml:"acr" min:"1" max:"16" doc:"Authentication context classes: the user's login must have had one (acr)."`
-	AMR               []string             `yaml:"amr" min:"1" max:"16" doc:"Authentication methods: the user's login must have had all (amr), such as [mfa]."`
+	ACR               []word               `yaml:"acr" min:"1" max:"16" doc:"Authentication context classes: the user's login must have had one (acr)."`
+	AMR               []word               `yaml:"amr" min:"1" max:"16" doc:"Authentication methods: the user's login must have had all (amr), such as [mfa]."`
 	MaxAge            duration             `yaml:"maxAge" min:"1s" max:"8760h" doc:"How long ago the user's login may be (auth_time)."`
 	Clients           string               `yaml:"clients" default:"any" enum:"any,registered" doc:"registered: the client must have a Client document that is active and names the service. Gateways only."`
 	Tenant            string               `yaml:"tenant" default:"required" enum:"required,optional" doc:"required: who is of no tenant is refused. Where no document speaks of tenants, nobody is."`
@@ -268,7 +268,7 @@ type usersForm struct {
 
 type userForm struct {
 	Name     userName     `yaml:"name" required:"write the user's name" doc:"Name, compared byte for byte. It has no colon."`
-	Password string       `yaml:"password" required:"write a hash, made with chancery password" max:"256" doc:"Hash of the password: argon2id or bcrypt."`
+	Password passwordHash `yaml:"password" required:"write a hash, made with chancery password" doc:"Hash of the password: argon2id or bcrypt."`
 	Groups   []identifier `yaml:"groups" max:"1000" doc:"Groups, user.groups in conditions."`
 	Tenant   identifier   `yaml:"tenant" doc:"Tenant."`
 	Disabled bool         `yaml:"disabled" default:"false" doc:"true: the user is refused."`

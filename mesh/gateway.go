@@ -17,6 +17,9 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 		PeerLimit: s.bucket("peerLimit", form.PeerLimit.Requests, form.PeerLimit.Per, form.PeerLimit.Burst),
 	}
 	s.oneNamespace()
+	if form.Tenants != nil && !s.tenants {
+		s.fault("tenants", "refuses everybody: no document says which tenant anybody is of, such as claims.tenant of an IdentityProvider")
+	}
 	g.Authentication = s.gatewayAuthentication(form)
 	names := make([]name, len(form.Routes))
 	for i, route := range form.Routes {

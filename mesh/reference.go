@@ -114,6 +114,9 @@ var scalarWords = map[reflect.Type]string{
 	reflect.TypeFor[size]():          "size",
 	reflect.TypeFor[timestamp]():     "date and time",
 	reflect.TypeFor[clientID]():      "client id",
+	reflect.TypeFor[passwordHash]():  "hash of a password",
+	reflect.TypeFor[secretName]():    "name of a secret",
+	reflect.TypeFor[word]():          "word",
 	reflect.TypeFor[Pattern]():       "path",
 	reflect.TypeFor[urlHost]():       "host of a URL",
 }

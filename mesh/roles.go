@@ -1,8 +1,8 @@
 package mesh
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -11,19 +11,30 @@ type role struct {
 	scope
 	path string
 	form roleForm
+	// permissions are its own and those that it includes, once state is resolved.
+	permissions map[string]bool
+	state       roleState
 }
+
+type roleState int
+
+const (
+	roleNew roleState = iota
+	roleResolving
+	roleResolved
+)
 
 // roles resolves the tables of all Roles documents together. A role stands in
 // one of them, and includes others of any.
-func (c *compiler) roles() []Role {
-	byName := map[string]role{}
-	for _, document := range c.documents.All() {
+func (c *compiler) roles(documents []*Document) []Role {
+	byName := map[string]*role{}
+	for _, document := range documents {
 		form, ok := document.form.(*rolesForm)
 		if !ok {
 			continue
 		}
 		for i, f := range form.Roles {
-			r := role{scope{compiler: c, document: document}, fmt.Sprintf("roles[%d]", i), f}
+			r := &role{scope: scope{compiler: c, document: document}, path: fmt.Sprintf("roles[%d]", i), form: f}
 			if first, twice := byName[string(f.Name)]; twice {
 				r.fault(r.path+".name", "%q is a role of %s already: rename one", f.Name, first.document.describe())
 				continue
@@ -31,43 +42,38 @@ func (c *compiler) roles() []Role {
 			byName[string(f.Name)] = r
 		}
 	}
+	names := slices.Sorted(maps.Keys(byName))
 	var roles []Role
-	for name, r := range byName {
-		permissions := map[string]bool{}
-		r.collect(byName, permissions, nil)
-		resolved := Role{Name: name, Groups: r.form.Groups}
-		for permission := range permissions {
-			resolved.Permissions = append(resolved.Permissions, permission)
-		}
-		slices.Sort(resolved.Permissions)
-		roles = append(roles, resolved)
+	for _, name := range names {
+		r := byName[name]
+		r.resolve(byName, names)
+		roles = append(roles, Role{Name: name, Groups: r.form.Groups, Permissions: slices.Sorted(maps.Keys(r.permissions))})
 	}
-	slices.SortFunc(roles, func(a, b Role) int { return cmp.Compare(a.Name, b.Name) })
 	return roles
 }
 
-// collect adds the permissions of r and of what it includes; within are the
-// roles that led here.
-func (r role) collect(byName map[string]role, permissions map[string]bool, within []string) {
-	for _, p := range r.form.Permissions {
-		permissions[p] = true
+// resolve collects the permissions of r, each role once however many include it.
+func (r *role) resolve(byName map[string]*role, names []string) {
+	if r.state == roleResolved {
+		return
 	}
-	within = append(within, string(r.form.Name))
+	r.state, r.permissions = roleResolving, map[string]bool{}
+	for _, p := range r.form.Permissions {
+		r.permissions[p] = true
+	}
 	for i, name := range r.form.Includes {
 		path := fmt.Sprintf("%s.includes[%d]", r.path, i)
-		included, ok := byName[name]
+		included := byName[name]
 		switch {
-		case !ok && !r.documents.incomplete:
-			var names []string
-			for n := range byName {
-				names = append(names, n)
-			}
-			slices.Sort(names)
+		case included == nil && !r.documents.incomplete:
 			r.fault(path, "there is no role called %q%s", name, didYouMean(name, names))
-		case slices.Contains(within, name):
+		case included == nil:
+		case included.state == roleResolving:
 			r.fault(path, "%q includes this role in turn: remove one of the two", name)
-		case ok:
-			included.collect(byName, permissions, within)
+		default:
+			included.resolve(byName, names)
+			maps.Copy(r.permissions, included.permissions)
 		}
 	}
+	r.state = roleResolved
 }

@@ -219,6 +219,46 @@ func (h *keyHash) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// passwordHash is of a user's password.
+type passwordHash string
+
+const passwordHashPattern = `^\$[!-~]{1,255}$`
+
+var validPasswordHash = regexp.MustCompile(passwordHashPattern)
+
+func (h *passwordHash) UnmarshalText(text []byte) error {
+	*h = passwordHash(text)
+	if !validPasswordHash.Match(text) {
+		// It might be the password, which nobody shall read in an error.
+		return errors.New("is no hash of a password: make one with chancery password")
+	}
+	return nil
+}
+
+// secretName names the file of a secret.
+type secretName string
+
+func (n *secretName) UnmarshalText(text []byte) error {
+	*n = secretName(text)
+	if !validName.Match(text) {
+		// It might be the secret, which nobody shall read in an error.
+		return errors.New(`is no name of a secret: write up to 63 of a-z, 0-9 and "-", and the secret itself into a file of that name`)
+	}
+	return nil
+}
+
+// word is one of which lists stand in one text, such as acr_values: a scope, in
+// its form.
+type word string
+
+func (w *word) UnmarshalText(text []byte) error {
+	*w = word(text)
+	if len(text) > maxIdentifierLength || !validScope.Match(text) {
+		return fmt.Errorf("%.300q is not one word: write ASCII characters without spaces, quotes and backslashes", text)
+	}
+	return nil
+}
+
 // validVariable is what conditions can read with a dot.
 var validVariable = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]{0,62}$`)
 
@@ -350,8 +390,12 @@ func checkText(t reflect.Type, text string) error {
 	switch {
 	case strings.TrimSpace(text) == "":
 		return errors.New("is empty: write something, or remove the key")
-	case t != reflect.TypeFor[expression]() && strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("has a control character: remove it")
+	case t == reflect.TypeFor[expression]():
+		return nil
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("has a control character, or another that does not show: remove it")
+	case strings.TrimSpace(text) != text:
+		return errors.New("has a space at its begin or end: remove it")
 	}
 	return nil
 }

@@ -78,6 +78,9 @@ var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[claimPath]():     {"type": "string", "pattern": claimPathPattern, "maxLength": maxClaimPathLength},
 	reflect.TypeFor[keyID]():         {"type": "string", "pattern": keyIDPattern},
 	reflect.TypeFor[keyHash]():       {"type": "string", "pattern": keyHashPattern},
+	reflect.TypeFor[passwordHash]():  {"type": "string", "pattern": passwordHashPattern},
+	reflect.TypeFor[secretName]():    {"type": "string", "pattern": namePattern},
+	reflect.TypeFor[word]():          {"type": "string", "pattern": scopePattern, "maxLength": maxIdentifierLength},
 	reflect.TypeFor[clientID]():      {"type": "string", "pattern": "^[!-~]{1,256}$"},
 	reflect.TypeFor[Pattern]():       {"type": "string", "pattern": "^/", "maxLength": maxPatternLength},
 }

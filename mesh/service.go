@@ -75,13 +75,7 @@ func (s scope) withoutSidecar(path string, route *Route) {
 // gateways returns the gateways that the service names, else all.
 func (s scope) gateways(form *serviceForm) []string {
 	if form.Gateways == nil {
-		var all []string
-		for _, document := range s.documents.All() {
-			if document.ID.Kind == KindGateway {
-				all = append(all, document.ID.Name)
-			}
-		}
-		return all
+		return s.names[KindGateway]
 	}
 	for i, gateway := range form.Gateways {
 		s.reference(fmt.Sprintf("gateways[%d]", i), gateway, KindGateway)

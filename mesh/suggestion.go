@@ -5,9 +5,15 @@ import (
 	"strings"
 )
 
+// maxCandidates bounds how long a fault is thought about.
+const maxCandidates = 1000
+
 // didYouMean returns `: did you mean "…"?` with the candidate that s most
 // likely stands for, or nothing.
 func didYouMean(s string, candidates []string) string {
+	if len(candidates) > maxCandidates {
+		return ""
+	}
 	if best := closest(s, candidates); best != "" {
 		return fmt.Sprintf(": did you mean %q?", best)
 	}
