@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -37,7 +38,25 @@ func (c *check) authenticate(ctx context.Context) (*credential.Identity, verdict
 		c.note("credential", "anonymous", outcomeSkipped)
 		return nil, allowed
 	}
+	if a.byIssuer {
+		one = c.byIssuer(one, &found)
+	}
 	return c.verify(ctx, one, &found)
+}
+
+// byIssuer returns, of the alternatives that found could be meant for, that of
+// the issuer which the token names: any other would refuse it. Else it returns
+// first.
+func (c *check) byIssuer(first *alternative, found *credential.Found) *alternative {
+	issuer := credential.ClaimedIssuer(cmp.Or(found.AccessToken, found.IDToken))
+	for i := range c.rule.auth.alternatives {
+		one := &c.rule.auth.alternatives[i]
+		p := c.state.providers[one.provider()]
+		if p != nil && issuer != "" && p.GetIssuer() == issuer && one.takes(found.Kinds) {
+			return one
+		}
+	}
+	return first
 }
 
 // verify verifies all credentials of an alternative. Those that know a user
@@ -100,7 +119,7 @@ func (c *check) peer(one *alternative) (*credential.Certificate, verdict) {
 
 func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *credential.Found, peer *credential.Certificate) (*credential.Identity, verdict) {
 	p := c.state.providers[one.accessToken]
-	if v := p.usable(c.began); v != allowed {
+	if v := p.verifiesAccess(c.began); v != allowed {
 		return nil, c.conclude("access_token", one.accessToken, v)
 	}
 	var id *credential.Identity
@@ -124,11 +143,8 @@ func (c *check) verifyAccessToken(ctx context.Context, one *alternative, found *
 
 func (c *check) verifyIDToken(_ context.Context, one *alternative, found *credential.Found, peer *credential.Certificate) (*credential.Identity, verdict) {
 	p := c.state.providers[one.idToken]
-	if v := p.usable(c.began); v != allowed {
+	if v := p.verifiesID(c.began); v != allowed {
 		return nil, c.conclude("id_token", one.idToken, v)
-	}
-	if p.id == nil {
-		return nil, c.conclude("id_token", one.idToken, noKeys)
 	}
 	id, err := c.server.cache.Verify(p.id, found.IDToken, c.Time, peer)
 	if err != nil {

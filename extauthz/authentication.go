@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,9 @@ import (
 type authentication struct {
 	alternatives []alternative
 	// kinds are those of all alternatives.
-	kinds      credential.Kind
+	kinds credential.Kind
+	// byIssuer says that some alternatives are told apart by who issued the token.
+	byIssuer   bool
 	anonymous  bool
 	introspect bool
 	tenant     bool
@@ -61,6 +64,7 @@ func compileAuthentication(p *chancerypb.Authentication, realm string, gateway b
 		if err != nil {
 			return nil, err
 		}
+		a.byIssuer = a.byIssuer || slices.ContainsFunc(a.alternatives, func(other alternative) bool { return other.kinds&inHeaders == one.kinds&inHeaders })
 		a.alternatives = append(a.alternatives, one)
 		a.kinds |= one.kinds
 	}
@@ -129,8 +133,7 @@ func (a *authentication) challenges(realm string) (missing, invalid, stepUp stri
 // nobody, who may come in.
 func (a *authentication) choose(found credential.Kind) (*alternative, error) {
 	for i := range a.alternatives {
-		one := &a.alternatives[i]
-		if one.kinds&inHeaders == found&inHeaders && found.Has(one.kinds) {
+		if one := &a.alternatives[i]; one.takes(found) {
 			return one, nil
 		}
 	}
@@ -148,14 +151,25 @@ func (a *authentication) choose(found credential.Kind) (*alternative, error) {
 	return nil, credential.Ambiguous
 }
 
+// takes reports whether found are the credentials of one.
+func (one *alternative) takes(found credential.Kind) bool {
+	return one.kinds&inHeaders == found&inHeaders && found.Has(one.kinds)
+}
+
+// provider is who issues the tokens of one, empty if it has none.
+func (one *alternative) provider() string { return cmp.Or(one.accessToken, one.idToken) }
+
+func (a *authentication) demandsLogin() bool { return len(a.acr) > 0 || len(a.amr) > 0 || a.maxAge > 0 }
+
 // login judges how and when the user logged in.
-func (a *authentication) login(acr string, amr []string, at, now time.Time, skew time.Duration) verdict {
+func (a *authentication) login(id *credential.Identity, now time.Time) verdict {
+	age := now.Sub(id.AuthTime)
 	switch {
-	case len(a.acr) > 0 && !slices.Contains(a.acr, acr):
+	case len(a.acr) > 0 && !slices.Contains(a.acr, id.ACR):
 		return loginTooWeak
-	case slices.ContainsFunc(a.amr, func(method string) bool { return !slices.Contains(amr, method) }):
+	case slices.ContainsFunc(a.amr, func(method string) bool { return !slices.Contains(id.AMR, method) }):
 		return loginTooWeak
-	case a.maxAge > 0 && (at.IsZero() || now.Sub(at) > a.maxAge+skew):
+	case a.maxAge > 0 && (id.AuthTime.IsZero() || age > a.maxAge+loginSkew || age < -loginSkew):
 		return loginTooOld
 	}
 	return allowed

@@ -2,7 +2,6 @@ package extauthz
 
 import (
 	"context"
-	"strings"
 
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/wire"
@@ -102,6 +101,9 @@ func (c *check) matches(r *route) (ok bool) {
 // which holds whom it is for.
 func (c *check) evaluate(ctx context.Context, in *policy.Input) verdict {
 	c.complete(in)
+	if c.rule.maxBody > 0 && (c.request.isTruncated() || len(c.request.body) > int(c.rule.maxBody)) {
+		return c.conclude("body", "", bodyTruncated)
+	}
 	if c.rule.allow == nil {
 		c.note("rule", "", outcomeSkipped)
 		return allowed
@@ -115,9 +117,6 @@ func (c *check) evaluate(ctx context.Context, in *policy.Input) verdict {
 }
 
 func (c *check) applyRule(ctx context.Context, in *policy.Input) verdict {
-	if c.rule.maxBody > 0 && c.request.isTruncated() {
-		return bodyTruncated
-	}
 	yes, err := c.rule.allow.Eval(ctx, in)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -139,19 +138,7 @@ func (c *check) complete(in *policy.Input) {
 		Method: c.request.method, Path: c.request.path, Host: c.request.host, IP: c.IP,
 		Query: c.request.query, Target: c.request.target, Headers: c.request.headers.all,
 	}
-	if c.rule.maxBody > 0 && isJSON(c.request.headers.lines("content-type")) {
+	if c.rule.maxBody > 0 && c.request.headers.sayJSON() {
 		in.Request.Body = c.request.body
 	}
-}
-
-// isJSON reports whether a body is said to be JSON in UTF-8, by one header: what
-// a rule would read another way than the service is shown to no rule.
-func isJSON(lines []string) bool {
-	if len(lines) != 1 {
-		return false
-	}
-	kind, parameters, _ := strings.Cut(strings.ToLower(lines[0]), ";")
-	kind, parameters = strings.TrimSpace(kind), strings.TrimSpace(parameters)
-	return (kind == "application/json" || strings.HasSuffix(kind, "+json")) &&
-		(parameters == "" || parameters == "charset=utf-8")
 }

@@ -148,7 +148,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 func (s *Server) decide(ctx context.Context, r *wire.Request) *decision {
 	d := newDecision()
 	s.conclude(ctx, &check{decision: d}, r)
-	if err := s.record(&d.Record); err != nil {
+	if err := s.keep(&d.Record); err != nil {
 		// The record that could not be kept stays as it was: others may read it.
 		denied := *d
 		denied.verdict, denied.Cause = auditUnavailable, err
@@ -163,6 +163,16 @@ func (s *Server) conclude(ctx context.Context, c *check, r *wire.Request) {
 	c.verdict = c.conclusion(ctx, r)
 	c.settle()
 	c.Took = time.Since(c.began)
+}
+
+// keep records a decision.
+func (s *Server) keep(r *Record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return s.record(r)
 }
 
 // settle writes the verdict into the record.

@@ -43,14 +43,26 @@ func userOf(id *credential.Identity) policy.User {
 
 // accept judges whoever came in: the login, the tenant, the client.
 func (c *check) accept(id *credential.Identity) verdict {
-	if v := c.rule.auth.login(id.ACR, id.AMR, id.AuthTime, c.Time, loginSkew); v != allowed {
-		c.challenge = c.rule.auth.stepUp
-		return c.conclude("login", id.ACR, v)
+	if v := c.checkLogin(id); v != allowed {
+		return v
 	}
 	if v := c.checkTenant(id.Tenant); v != allowed {
 		return v
 	}
 	return c.checkClient(id)
+}
+
+// checkLogin judges how and when the user logged in, where the route says how.
+func (c *check) checkLogin(id *credential.Identity) verdict {
+	a := c.rule.auth
+	if !a.demandsLogin() {
+		return allowed
+	}
+	v := a.login(id, c.Time)
+	if v != allowed {
+		c.challenge = a.stepUp
+	}
+	return c.conclude("login", id.ACR, v)
 }
 
 // checkTenant judges the tenant, which may be empty.
@@ -94,6 +106,7 @@ func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.In
 		return c.conclude("passport", "", internalError)
 	}
 	c.passport, c.Transaction = token, c.RequestID
+	c.note("passport", "", outcomeOK)
 	return allowed
 }
 

@@ -98,7 +98,7 @@ func TestEveryDecisionIsRecorded(t *testing.T) {
 		"allowed at a gateway": {
 			f.gatewayState(t), f.atGateway(t).header("cookie", "secret-cookie"),
 			"allow 200 allowed gateway/public orders GET /orders/1 alice acme web staff [access_token] 192.0.2.0/24 req-1",
-			"route orders ok, credential access_token found, access_token staff ok, tenant acme ok, rule  skipped",
+			"route orders ok, credential access_token found, access_token staff ok, tenant acme ok, rule  skipped, passport  ok",
 		},
 		"forbidden": {
 			f.gatewayState(t), func() call {

@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"crypto/rand"
+	"mime"
 	"net/netip"
 	"strings"
 
@@ -126,4 +127,19 @@ func (h headers) all() map[string][]string {
 		}
 	}
 	return all
+}
+
+// sayJSON reports whether a body is said to be JSON in UTF-8 and nothing else: what
+// a service might read in another way than rules do is shown to no rule.
+func (h headers) sayJSON() bool {
+	types := h.lines("content-type")
+	if len(types) != 1 || len(h.lines("content-encoding")) > 0 {
+		return false
+	}
+	media, parameters, err := mime.ParseMediaType(types[0])
+	if charset, ok := parameters["charset"]; ok && strings.EqualFold(charset, "utf-8") {
+		delete(parameters, "charset")
+	}
+	json := media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
+	return err == nil && len(parameters) == 0 && json
 }

@@ -56,9 +56,8 @@ func (c *check) acceptPassport(p *passport.Passport) verdict {
 	if len(a.alternatives) > 0 && !a.isMetBy(p) {
 		return c.refusePassport("passport_credentials_missing")
 	}
-	if v := a.login(p.ACR, p.AMR, p.AuthTime, c.Time, loginSkew); v != allowed {
-		c.challenge = a.stepUp
-		return c.conclude("login", p.ACR, v)
+	if v := c.checkLogin(c.Identity); v != allowed {
+		return v
 	}
 	return c.checkTenant(p.Tenant)
 }

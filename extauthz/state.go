@@ -37,19 +37,37 @@ type State struct {
 // provider is an identity provider with the keys that it is known to have.
 type provider struct {
 	*chancerypb.Provider
-	// access and id verify its tokens; nil where it has none of the kind that
-	// are JWTs.
+	// access and id verify its tokens; nil without keys.
 	access, id  *credential.Verifier
 	opaque      bool
 	usableUntil time.Time
 }
 
-// usable reports whether something can be said of the provider's tokens.
-func (p *provider) usable(now time.Time) verdict {
+// verifiesAccess reports whether something can be said of access tokens. Who is
+// asked about them needs no keys.
+func (p *provider) verifiesAccess(now time.Time) verdict {
 	switch {
-	case p == nil || p.access == nil && !p.opaque:
+	case p == nil:
 		return noKeys
-	case p.access != nil && !now.Before(p.usableUntil):
+	case p.opaque:
+		return allowed
+	}
+	return p.verifies(p.access, now)
+}
+
+// verifiesID reports whether something can be said of ID tokens.
+func (p *provider) verifiesID(now time.Time) verdict {
+	if p == nil {
+		return noKeys
+	}
+	return p.verifies(p.id, now)
+}
+
+func (p *provider) verifies(by *credential.Verifier, now time.Time) verdict {
+	switch {
+	case by == nil:
+		return noKeys
+	case !now.Before(p.usableUntil):
 		return staleKeys
 	}
 	return allowed

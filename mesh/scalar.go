@@ -222,7 +222,7 @@ func (h *keyHash) UnmarshalText(text []byte) error {
 // passwordHash is of a user's password.
 type passwordHash string
 
-const passwordHashPattern = `^\$[!-~]{1,255}$`
+const passwordHashPattern = `^\$[!-~]{1,255}$` //nolint:gosec // the form of one
 
 var validPasswordHash = regexp.MustCompile(passwordHashPattern)
 

@@ -133,8 +133,12 @@ func (id *Identity) describe(claims jose.Object) error {
 	id.IssuedAt, _, _ = claims.Time("iat") // checkTimes refused what is none
 	// Some providers have their own forms of these. What is not in the standard
 	// form tells nothing, so it is as good as no login where one is demanded.
-	id.ACR, _, _ = claims.String("acr")
-	id.AMR, _, _ = claims.Strings("amr")
+	if acr, _, _ := claims.String("acr"); jose.IsIdentifier(acr) {
+		id.ACR = acr
+	}
+	if amr, _, _ := claims.Strings("amr"); !slices.ContainsFunc(amr, func(s string) bool { return !jose.IsIdentifier(s) }) {
+		id.AMR = amr
+	}
 	id.AuthTime, _, _ = claims.Time("auth_time")
 	return nil
 }

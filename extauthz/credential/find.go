@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"net/url"
 	"strings"
+
+	"github.com/chancery-mesh/chancery/internal/jose"
 )
 
 // Found is what a request carries, nothing of it verified.
@@ -150,4 +152,15 @@ func hasAccessToken(query string) bool {
 		}
 	}
 	return false
+}
+
+// ClaimedIssuer returns whom a token names as its issuer, empty if it cannot be
+// read. Nothing of it is verified: it says which [Verifier] to ask, if any.
+func ClaimedIssuer(token string) string {
+	t, err := jose.Parse(token, MaxTokenSize)
+	if err != nil {
+		return ""
+	}
+	issuer, _, _ := t.Claims.String("iss") // empty if it is no text
+	return issuer
 }
