@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -169,9 +170,7 @@ func (e *edge) at(route string, headers ...string) call {
 func (e *edge) idToken(t testing.TB, change map[string]any) string {
 	t.Helper()
 	claims := map[string]any{"aud": "web", "client_id": nil, "nonce": "n", "groups": nil, "iat": time.Now().Unix()}
-	for name, v := range change {
-		claims[name] = v
-	}
+	maps.Copy(claims, change)
 	return e.token(t, claims)
 }
 
@@ -219,12 +218,6 @@ func (a *answering) Introspect(_ context.Context, p *chancerypb.Provider, token,
 	return &credential.Identity{
 		Kind: credential.KindAccessToken, Provider: p.GetName(), User: "alice", Tenant: "acme", Client: "web", Issuer: p.GetIssuer(), Subject: "alice",
 	}, nil
-}
-
-func (a *answering) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.tokens)
 }
 
 // anyOf demands one of the alternatives.

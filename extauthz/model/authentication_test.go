@@ -19,7 +19,7 @@ func (m *model) authenticate(c *call, d demand) (who *identity, source string, v
 	if v != none {
 		return nil, "", v
 	}
-	a, v := d.choose(shown, c.certificate != nil)
+	a, v := m.choose(d, shown, c.certificate != nil)
 	if v != none || a == nil {
 		return nil, "", v
 	}
@@ -61,15 +61,13 @@ func (m *model) provider(name string) provider {
 
 func (m *model) verifyToken(kind string, c *call, p provider, introspect bool, t *token) (*identity, refusal) {
 	keys, known := m.keys[p.name]
-	switch {
-	case !known, len(keys) == 0 && !p.opaque:
-		return nil, down("no_keys")
-	case len(keys) > 0 && !c.now.Before(m.usable[p.name]):
-		return nil, down("keys_stale")
-	case kind == "id_token" && len(keys) == 0:
-		return nil, down("no_keys")
-	}
 	opaque := p.opaque && kind == "access_token"
+	switch {
+	case !known, len(keys) == 0 && !opaque:
+		return nil, down("no_keys")
+	case !opaque && !c.now.Before(m.usable[p.name]):
+		return nil, down("keys_stale")
+	}
 	var id *identity
 	var reason string
 	if !opaque {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -225,6 +226,14 @@ type compiled struct {
 func (e *episode) compile(m *model) compiled {
 	e.t.Helper()
 	of, err := mesh.Parse("documents.yaml", m.text()).Compile(extauthz.DocumentOptions())
+	for range 5 {
+		faults, ok := errors.AsType[mesh.Faults](err)
+		if !ok {
+			break
+		}
+		m.mend(faults)
+		of, err = mesh.Parse("documents.yaml", m.text()).Compile(extauthz.DocumentOptions())
+	}
 	if err != nil {
 		e.t.Fatalf("%v\n%s", err, m.describe())
 	}

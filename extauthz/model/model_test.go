@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -320,17 +321,26 @@ func (a credentials) source() string {
 	return "chancery:certificates"
 }
 
-// choose picks the alternative by what is shown, never by what is good. Nil
-// without a refusal is nobody.
-func (d demand) choose(shown map[string]*header, certificate bool) (*credentials, refusal) {
+// choose picks the alternative by what is shown, never by what is good: of
+// several, that of the issuer which the token names. Nil without a refusal is
+// nobody.
+func (m *model) choose(d demand, shown map[string]*header, certificate bool) (*credentials, refusal) {
 	headers := slices.Sorted(maps.Keys(shown))
 	withoutCertificate := func(a credentials) []string {
 		return slices.Sorted(slices.Values(slices.DeleteFunc(a.kinds(), func(k string) bool { return k == "client_certificate" })))
 	}
+	var first *credentials
 	for i, a := range d.anyOf {
-		if slices.Equal(withoutCertificate(a), headers) && (!a.certificate || certificate) {
+		switch {
+		case !slices.Equal(withoutCertificate(a), headers) || a.certificate && !certificate:
+		case m.isIssuer(cmp.Or(a.accessToken, a.idToken), shown):
 			return &d.anyOf[i], none
+		case first == nil:
+			first = &d.anyOf[i]
 		}
+	}
+	if first != nil {
+		return first, none
 	}
 	if len(headers) == 0 {
 		if d.anonymous {
@@ -350,6 +360,14 @@ func (d demand) choose(shown map[string]*header, certificate bool) (*credentials
 		}
 	}
 	return nil, refused("credential_ambiguous")
+}
+
+// isIssuer reports whether the token that is shown, access tokens before ID
+// tokens, says that it is of a provider that is known.
+func (m *model) isIssuer(provider string, shown map[string]*header) bool {
+	h := cmp.Or(shown["access_token"], shown["id_token"])
+	_, known := m.keys[provider]
+	return known && h != nil && h.token != nil && h.token.damage != notAToken && h.token.claims["iss"] == m.provider(provider).issuer
 }
 
 // gatewayDecides is what a gateway answers.
@@ -552,11 +570,11 @@ func (f *facts) who(id *identity) {
 }
 
 func evaluate(r *rule, f *facts, c *call, reads bool) refusal {
-	if r == nil {
-		return none
-	}
 	if reads && c.body.more {
 		return refusal{"body_truncated", 413}
+	}
+	if r == nil {
+		return none
 	}
 	switch r.means(f) {
 	case yes:
