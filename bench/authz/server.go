@@ -152,6 +152,7 @@ func newServer(name string, w *world, dir string) (*grpc.Server, error) {
 // newChancery returns Chancery's own, as an agent runs it: with its log, which
 // has each denial, its metrics, and decisions that can be explained.
 func newChancery(name string, w *world, dir string) (*grpc.Server, error) {
+	extauthz.SpareGC()
 	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

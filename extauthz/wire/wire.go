@@ -11,6 +11,7 @@ package wire
 
 import (
 	"context"
+	"sync"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
@@ -19,14 +20,22 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Checker answers check requests. It must not keep r.
+// Checker answers check requests.
 type Checker interface {
+	// Answer must not keep r, which becomes another request, nor slices of it. Its
+	// strings may be kept.
 	Answer(ctx context.Context, r *Request) *Response
 }
 
-// streamWorkers are goroutines that wait for checks, so that not each one
-// begins with a stack that is too small.
-const streamWorkers = 64
+const (
+	// streamWorkers are goroutines that wait for checks, so that not each one
+	// begins with a stack that is too small.
+	streamWorkers = 64
+	// Windows of a fixed size spare measuring how large they should be, for which
+	// gRPC sends pings. Requests are small, and their sender is near.
+	streamWindow     = 1 << 20
+	connectionWindow = 8 << 20
+)
 
 // ServerOptions are those of a gRPC server that [Register] is called for. It may
 // serve other services, too.
@@ -34,6 +43,8 @@ func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.NumStreamWorkers(streamWorkers),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 	}
 }
 
@@ -50,7 +61,11 @@ var service = grpc.ServiceDesc{
 
 //nolint:revive // gRPC prescribes the order of the parameters
 func handle(server any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
-	r := &Request{}
+	r, _ := requests.Get().(*Request)
+	defer func() {
+		*r = Request{}
+		requests.Put(r)
+	}()
 	if err := decode(r); err != nil {
 		return nil, err
 	}
@@ -63,6 +78,9 @@ func handle(server any, ctx context.Context, decode func(any) error, intercept g
 	info := &grpc.UnaryServerInfo{Server: server, FullMethod: authv3.Authorization_Check_FullMethodName}
 	return intercept(ctx, r, info, check)
 }
+
+// requests are used again: they are large, and come often.
+var requests = sync.Pool{New: func() any { return &Request{} }}
 
 // codec is protobuf's but for check requests and responses.
 type codec struct{ encoding.CodecV2 }
