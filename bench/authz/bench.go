@@ -71,11 +71,11 @@ func (t table) row(key string) *row {
 
 // table returns what is measured.
 func (b *bench) table(ctx context.Context) (table, error) {
-	edge, err := b.world.edgeCalls(ctx, cycle, false, b.merged)
+	edge, err := b.world.edgeCalls(ctx, cycle, false, !b.raw)
 	if err != nil {
 		return nil, err
 	}
-	service, err := b.world.serviceCalls(ctx, cycle, false, b.merged)
+	service, err := b.world.serviceCalls(ctx, cycle, false, !b.raw)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (b *bench) freshTokens() supply {
 	return func(ctx context.Context) ([]*call, bool, error) {
 		var err error
 		if given%2 == 0 {
-			calls, err = b.world.edgeCalls(ctx, freshTokens, true, b.merged)
+			calls, err = b.world.edgeCalls(ctx, freshTokens, true, !b.raw)
 		}
 		given++
 		return calls, true, err
@@ -137,7 +137,7 @@ func (b *bench) freshTokens() supply {
 }
 
 func (b *bench) freshPassports(ctx context.Context) ([]*call, bool, error) {
-	calls, err := b.world.serviceCalls(ctx, freshPassports, true, b.merged)
+	calls, err := b.world.serviceCalls(ctx, freshPassports, true, !b.raw)
 	return calls, true, err
 }
 
@@ -150,7 +150,11 @@ func (b *bench) measure(ctx context.Context) (table, error) {
 	if b.only != "" {
 		rows = rows.only(b.only)
 	}
-	fmt.Printf("%d rounds, turns of %s, %d checks in flight over %d connections\n\n", b.rounds, b.turn, inFlight, connections)
+	headers := "merged by name"
+	if b.raw {
+		headers = "raw"
+	}
+	fmt.Printf("%d rounds, turns of %s, %d checks in flight over %d connections, headers %s\n\n", b.rounds, b.turn, inFlight, connections, headers)
 	for _, r := range rows {
 		if _, err := b.take(ctx, r); err != nil {
 			return nil, err // the first turn warms up

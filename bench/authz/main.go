@@ -26,7 +26,7 @@ import (
 type options struct {
 	rounds   int
 	turn     time.Duration
-	merged   bool
+	raw      bool
 	profiles string
 	only     string
 }
@@ -45,7 +45,7 @@ func run(ctx context.Context) error {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds in which all servers take turns")
 	flag.DurationVar(&o.turn, "turn", time.Second, "length of a turn")
-	flag.BoolVar(&o.merged, "merged", false, "send headers as an Envoy does that is not told to send them raw")
+	flag.BoolVar(&o.raw, "raw", false, "send headers raw, as Chancery tells its Envoys to, and not merged by name as others do")
 	flag.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of each server")
 	flag.StringVar(&o.only, "only", "", "measure these rows alone, separated by commas, with what they are compared with; no figures then")
 	server := flag.String("serve", "", "serve as one of the servers (for this program's own use)")

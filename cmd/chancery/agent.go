@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chancery-mesh/chancery/envoy"
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/sidecar"
 )
@@ -135,6 +136,7 @@ func (f *agentFlags) run(cmd *cobra.Command, role identity.Role, envoyCommand []
 	if err != nil {
 		return err
 	}
+	extauthz.SpareGC()
 	registry := newMetricsRegistry()
 	agent, err := sidecar.New(sidecar.Config{
 		Identity:        identity.ID{Role: role, Name: f.name},

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 )
 
@@ -109,6 +110,7 @@ func (f *authzFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	extauthz.SpareGC()
 	return runWithHTTP(cmd.Context(), server.Run, f.http, server.Handler())
 }
 
