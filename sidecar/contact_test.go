@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,11 +42,16 @@ func TestContactIsRemembered(t *testing.T) {
 // moodyControlPlane answers reports, refuses them, or is silent.
 type moodyControlPlane struct {
 	chancerypb.ControlPlaneClient
-	answer func(context.Context) error
+	answer atomic.Pointer[func(context.Context) error]
 }
 
+// become changes how it answers.
+func (m *moodyControlPlane) become(answer func(context.Context) error) { m.answer.Store(&answer) }
+
+func well(context.Context) error { return nil }
+
 func (m *moodyControlPlane) Report(ctx context.Context, _ *chancerypb.ReportRequest, _ ...grpc.CallOption) (*chancerypb.ReportResponse, error) {
-	return &chancerypb.ReportResponse{}, m.answer(ctx)
+	return &chancerypb.ReportResponse{}, (*m.answer.Load())(ctx)
 }
 
 // silence is what a connection that is dead and does not know it answers.
@@ -60,16 +66,17 @@ func TestContact(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const every = 3 * time.Second
-		cp := &moodyControlPlane{answer: func(context.Context) error { return nil }}
-		var last time.Time
-		r := sidecar.NewReporter(cp, every, func(sent time.Time, _ *chancerypb.ReportResponse) { last = sent })
+		cp := &moodyControlPlane{}
+		cp.become(well)
+		var contact atomic.Pointer[time.Time]
+		r := sidecar.NewReporter(cp, every, func(sent time.Time, _ *chancerypb.ReportResponse) { contact.Store(&sent) })
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = r.Run(ctx) }()
 		after := func(d time.Duration) time.Duration {
 			time.Sleep(d)
 			synctest.Wait()
-			return time.Since(last)
+			return time.Since(*contact.Load())
 		}
 		for range 10 {
 			if age := after(time.Second); age > every+time.Second {
@@ -84,18 +91,18 @@ func TestContact(t *testing.T) {
 				return ctx.Err()
 			},
 		} {
-			cp.answer = mood
-			before := last
+			cp.become(mood)
+			before := *contact.Load()
 			age := after(time.Minute)
 			switch {
 			case name == "slow":
 				if age < time.Second || age > every+3*time.Second {
 					t.Errorf("%s: contact is %v ago", name, age)
 				}
-			case last.Sub(before) > every+time.Second || age < time.Minute-every:
+			case contact.Load().Sub(before) > every+time.Second || age < time.Minute-every:
 				t.Errorf("%s: contact is %v ago", name, age)
 			}
-			cp.answer = func(context.Context) error { return nil }
+			cp.become(well)
 			if name == "away" {
 				r.Touch()
 				if age := after(100 * time.Millisecond); age > 100*time.Millisecond {
