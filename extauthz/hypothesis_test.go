@@ -56,36 +56,42 @@ func TestExplain(t *testing.T) {
 		steps string
 	}{
 		"allowed at a gateway": {
-			f.gatewayState(t), extauthz.Hypothesis{Target: "/orders/1?x=y", Headers: []extauthz.HypotheticalHeader{bearer}},
+			f.gatewayState(t),
+			extauthz.Hypothesis{Target: "/orders/1?x=y", Headers: []extauthz.HypotheticalHeader{bearer}},
 			"200 allowed orders",
 			"route orders ok, credential access_token found, access_token staff ok, tenant acme ok, rule skipped, passport skipped",
 		},
 		"without a credential": {
-			f.gatewayState(t), extauthz.Hypothesis{Target: "/orders/1"},
+			f.gatewayState(t),
+			extauthz.Hypothesis{Target: "/orders/1"},
 			"401 credential_missing orders", "route orders ok, credential credential_missing",
 		},
 		"on no route": {
 			f.gatewayState(t), extauthz.Hypothesis{Target: "/other"}, "403 route_mismatch ", "route route_mismatch",
 		},
 		"where the provider is asked": {
-			f.gatewayState(t), extauthz.Hypothesis{Target: "/critical", Headers: []extauthz.HypotheticalHeader{bearer}},
+			f.gatewayState(t),
+			extauthz.Hypothesis{Target: "/critical", Headers: []extauthz.HypotheticalHeader{bearer}},
 			"200 allowed critical",
 			"route critical ok, credential access_token found, introspection staff skipped, access_token staff ok, tenant acme ok, rule skipped, passport skipped",
 		},
 		"at another time": {
-			f.gatewayState(t), extauthz.Hypothesis{Target: "/night", Time: night, Headers: []extauthz.HypotheticalHeader{{
+			f.gatewayState(t),
+			extauthz.Hypothesis{Target: "/night", Time: night, Headers: []extauthz.HypotheticalHeader{{
 				Name: "authorization", Value: "Bearer " + f.token(t, map[string]any{"exp": night.Add(time.Hour).Unix()}),
 			}}},
 			"200 allowed at-night",
 			"route at-night ok, credential access_token found, access_token staff ok, tenant acme ok, rule ok, passport skipped",
 		},
 		"beside a service": {
-			f.serviceState(t), extauthz.Hypothesis{Target: "/orders/1", Caller: "gateway/public", Headers: []extauthz.HypotheticalHeader{pass}},
+			f.serviceState(t),
+			extauthz.Hypothesis{Target: "/orders/1", Caller: "gateway/public", Headers: []extauthz.HypotheticalHeader{pass}},
 			"200 allowed get-order",
 			"route get-order ok, caller_certificate skipped, caller spiffe://shop.example/gateway/public ok, passport spiffe://shop.example/gateway/public ok, tenant acme ok, rule ok",
 		},
 		"by a caller that may not": {
-			f.serviceState(t), extauthz.Hypothesis{Target: "/orders/1", Caller: "spiffe://shop.example/service/other", Headers: []extauthz.HypotheticalHeader{pass}},
+			f.serviceState(t),
+			extauthz.Hypothesis{Target: "/orders/1", Caller: "spiffe://shop.example/service/other", Headers: []extauthz.HypotheticalHeader{pass}},
 			"403 caller_not_allowed get-order",
 			"route get-order ok, caller spiffe://shop.example/service/other caller_not_allowed",
 		},

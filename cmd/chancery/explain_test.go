@@ -79,13 +79,15 @@ func TestHypothesis(t *testing.T) {
 		"body": {requestFlags{data: "{}"}, "/", extauthz.Hypothesis{Method: "POST", Target: "/", Body: []byte("{}")}},
 		"everything": {
 			requestFlags{method: "PUT", data: "@" + file, ip: "192.0.2.9", caller: "gateway/public", at: "2026-11-03T22:00:00Z", introspect: true},
-			"/", extauthz.Hypothesis{
+			"/",
+			extauthz.Hypothesis{
 				Method: "PUT", Target: "/", Body: []byte("Authorization: Bearer secret\n\nX-Id-Token: other: secret\n"), IP: "192.0.2.9",
 				Caller: "gateway/public", Time: time.Date(2026, 11, 3, 22, 0, 0, 0, time.UTC), Introspect: true,
 			},
 		},
 		"headers": {
-			requestFlags{headers: []string{"accept:*/*", "@" + file, "@-"}}, "/",
+			requestFlags{headers: []string{"accept:*/*", "@" + file, "@-"}},
+			"/",
 			extauthz.Hypothesis{Method: "GET", Target: "/", Headers: []extauthz.HypotheticalHeader{
 				header("accept", "*/*"), header("Authorization", "Bearer secret"), header("X-Id-Token", "other: secret"), header("x-api-key", "k"),
 			}},
