@@ -27,6 +27,8 @@ type Documents struct {
 	byID map[DocumentID]*Document
 	// source is the directory or file that they were read from.
 	source string
+	// kinds are those that there may be.
+	kinds []Kind
 	// faults are those of no document in byID.
 	faults Faults
 	// incomplete says that something could not be read at all, so that a
@@ -35,19 +37,22 @@ type Documents struct {
 }
 
 // ReadDir reads the documents in all *.yaml and *.yml files of a directory, but
-// not of those below it; hidden files are left out. The error is about reading
+// not of those below it; hidden files are left out, and those of tests, which
+// [ReadTests] reads. The error is about reading
 // alone: what is wrong with the documents is told by [Documents.Compile].
 func ReadDir(dir string) (Documents, error) {
-	files, err := readFiles(dir)
+	files, err := readFiles(dir, isMeshFile)
 	if err != nil {
 		return Documents{}, err
 	}
-	return parseFiles(dir, files), nil
+	return parseFiles(dir, files, kinds...), nil
 }
+
+func isMeshFile(name string) bool { return !isTestFile(name) }
 
 // Parse reads the documents in data; file is what faults call it.
 func Parse(file string, data []byte) Documents {
-	return parseFiles(file, []sourceFile{{file, data}})
+	return parseFiles(file, []sourceFile{{file, data}}, kinds...)
 }
 
 type sourceFile struct {
@@ -55,8 +60,8 @@ type sourceFile struct {
 	data []byte
 }
 
-// readFiles returns the files of a directory, sorted by name.
-func readFiles(dir string) ([]sourceFile, error) {
+// readFiles returns the files of a directory that are wanted, sorted by name.
+func readFiles(dir string, wanted func(name string) bool) ([]sourceFile, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read documents: %w", err)
@@ -64,7 +69,7 @@ func readFiles(dir string) ([]sourceFile, error) {
 	var files []sourceFile
 	for _, entry := range entries {
 		extension := filepath.Ext(entry.Name())
-		if entry.Name()[0] == '.' || extension != ".yaml" && extension != ".yml" {
+		if entry.Name()[0] == '.' || extension != ".yaml" && extension != ".yml" || !wanted(entry.Name()) {
 			continue
 		}
 		name := filepath.Join(dir, entry.Name())
@@ -98,8 +103,8 @@ func readRegular(name string) ([]byte, error) {
 	return data, err
 }
 
-func parseFiles(source string, files []sourceFile) Documents {
-	d := Documents{byID: map[DocumentID]*Document{}, source: source}
+func parseFiles(source string, files []sourceFile, kinds ...Kind) Documents {
+	d := Documents{byID: map[DocumentID]*Document{}, source: source, kinds: kinds}
 	for _, file := range files {
 		d.parse(file.name, file.data)
 	}
@@ -139,7 +144,7 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" {
 		return
 	}
-	kind, fault := kindOf(node)
+	kind, fault := d.kindOf(node)
 	if fault != nil {
 		fault.File = file
 		d.faultIncomplete(*fault)
@@ -161,9 +166,9 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 }
 
 // kindOf looks ahead for the kind of a document, or says what is wrong with it.
-func kindOf(node *yaml.Node) (Kind, *Fault) {
-	words := make([]string, len(kinds))
-	for i, kind := range kinds {
+func (d *Documents) kindOf(node *yaml.Node) (Kind, *Fault) {
+	words := make([]string, len(d.kinds))
+	for i, kind := range d.kinds {
 		words[i] = string(kind)
 	}
 	if node.Kind == yaml.MappingNode {
@@ -172,10 +177,13 @@ func kindOf(node *yaml.Node) (Kind, *Fault) {
 			switch {
 			case pair[0].Value != "kind":
 				continue
-			case formOf[Kind(kind)] != nil:
+			case slices.Contains(d.kinds, Kind(kind)):
 				return Kind(kind), nil
 			}
 			message := fmt.Sprintf("%q is not %s%s", kind, oneOf(words), didYouMean(kind, words))
+			if Kind(kind) == KindTest {
+				message = "is Test, which is no part of the mesh: move it into a file whose name ends in .test.yaml"
+			}
 			return "", &Fault{Position{"", pair[1].Line, pair[1].Column}, "kind", message}
 		}
 	}

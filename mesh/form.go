@@ -20,9 +20,10 @@ var formOf = map[Kind]func() any{
 	KindUsers:            func() any { return new(usersForm) },
 	KindRoles:            func() any { return new(rolesForm) },
 	KindData:             func() any { return new(dataForm) },
+	KindTest:             func() any { return new(testForm) },
 }
 
-// kinds are all of them, as the reference has them.
+// kinds are those of a mesh, as the reference has them.
 var kinds = []Kind{
 	KindMesh, KindIdentityProvider, KindGateway, KindService, KindClient, KindAPIKey, KindUsers, KindRoles, KindData,
 }

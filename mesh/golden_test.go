@@ -33,6 +33,31 @@ func TestCompileGood(t *testing.T) {
 	})
 }
 
+// Test documents stand beside those of the mesh, and are told by themselves.
+func TestCompileTests(t *testing.T) {
+	t.Parallel()
+	eachArchive(t, "testdata/tests", "result", func(t *testing.T, documents mesh.Documents, dir string) string {
+		t.Helper()
+		compiled, err := documents.Compile(mesh.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := mesh.ReadTests(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests, err := read.CompileTests(compiled)
+		if err != nil {
+			return strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "") + "\n"
+		}
+		text, err := json.MarshalIndent(tests, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.ReplaceAll(string(text), dir+string(filepath.Separator), "") + "\n"
+	})
+}
+
 func TestCompileBroken(t *testing.T) {
 	t.Parallel()
 	eachArchive(t, "testdata/broken", "faults", func(t *testing.T, documents mesh.Documents, dir string) string {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -10,7 +11,7 @@ import (
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString(referenceIntroduction)
-	for _, kind := range kinds {
+	for _, kind := range append(slices.Clone(kinds), KindTest) {
 		fields := fieldsOf(formValue(formOf[kind]()).Type())
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", kind, fields[0].tag.Get("doc"))
 		b.WriteString("| key | value | default | meaning |\n| --- | --- | --- | --- |\n")
@@ -44,8 +45,11 @@ func writeRows(b *strings.Builder, prefix string, fields []field) {
 		if inner == nil {
 			continue
 		}
-		if f.typ.Kind() == reflect.Slice {
+		switch f.typ.Kind() {
+		case reflect.Slice:
 			key += "[]"
+		case reflect.Map:
+			key += ".NAME"
 		}
 		writeRows(b, key+".", fieldsOf(inner))
 	}
@@ -85,6 +89,8 @@ func describe(f field) (word string, inner reflect.Type) {
 		return "mapping", t
 	case t.Kind() == reflect.Map && scalarWords[t.Elem()] != "":
 		return "mapping of names to " + scalarWords[t.Elem()], nil
+	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Struct:
+		return "mapping of names to mappings", t.Elem()
 	case t.Kind() == reflect.Map:
 		return "mapping", nil
 	case t.Kind() == reflect.Slice && scalarWords[t.Elem()] != "": // some are structs

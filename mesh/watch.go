@@ -92,7 +92,7 @@ func (w *watch) run(ctx context.Context) error {
 // load reads the directory and hands over what is new.
 func (w *watch) load(ctx context.Context) {
 	w.listen(ctx)
-	files, err := readFiles(w.Dir)
+	files, err := readFiles(w.Dir, isMeshFile)
 	read := fingerprint(files, err)
 	if read == w.read {
 		return
@@ -101,7 +101,7 @@ func (w *watch) load(ctx context.Context) {
 	var documents Documents
 	var mesh *Mesh
 	if err == nil {
-		documents = parseFiles(w.Dir, files)
+		documents = parseFiles(w.Dir, files, kinds...)
 		mesh, err = documents.Compile(w.Options)
 	}
 	if told := fmt.Sprint(documents.Hash(), err); told != w.told {
