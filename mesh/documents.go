@@ -38,8 +38,8 @@ type Documents struct {
 
 // ReadDir reads the documents in all *.yaml and *.yml files of a directory, but
 // not of those below it; hidden files are left out, and those of tests, which
-// [ReadTests] reads. The error is about reading
-// alone: what is wrong with the documents is told by [Documents.Compile].
+// [ReadTests] reads. The error is about reading alone: what is wrong with the
+// documents is told by [Documents.Compile].
 func ReadDir(dir string) (Documents, error) {
 	files, err := readFiles(dir, isMeshFile)
 	if err != nil {

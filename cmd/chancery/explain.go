@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/decisions"
+	"github.com/chancery-mesh/chancery/extauthz/trial"
+	"github.com/chancery-mesh/chancery/passport"
 	"github.com/chancery-mesh/chancery/sidecar"
 )
 
@@ -23,6 +28,8 @@ type explainFlags struct {
 	all    bool
 	output outputFlag
 	requestFlags
+	// documents decide in place of an agent.
+	documents, gateway, service, passportKeys string
 }
 
 func newExplainCommand() *cobra.Command {
@@ -43,31 +50,43 @@ With a URL, or a path, it asks how the agent would decide about a request that h
 not happened. Nothing comes of that: no Passport is made, no identity provider is
 asked unless --introspect says so, nothing is logged. What Envoy does before it
 asks (limits, certificates of connections, headers that it removes) is left out.
+With --documents, documents that no agent has yet decide, with the keys that
+identity providers have now, and those of Passports in a file of an agent.
 
 Exit codes: 0, also where a decision is a denial; 1 when there is no answer.`,
 		Example: `  chancery explain --state /var/lib/chancery/public 3f9a6c0e52d14b7a8e0d9c1f2b3a4d5e
   chancery explain --state /var/lib/chancery/public
   chancery explain --state /var/lib/chancery/public --all --last 100 -o json
   chancery explain --state /var/lib/chancery/public -X POST -H @headers.txt -d '{"amount": 7}' https://api.shop.example/service/orders/orders
-  chancery explain --state /var/lib/chancery/orders --caller gateway/public -H 'Txn-Token: …' /orders/7`,
+  chancery explain --state /var/lib/chancery/orders --caller gateway/public -H @passport.txt /orders/7
+  chancery explain --documents ./mesh --gateway public -H @headers.txt /orders/7`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: running(func(cmd *cobra.Command, args []string) error {
+			isURL := len(args) > 0 && strings.Contains(args[0], "/")
 			switch {
+			case f.documents != "" && !isURL:
+				return errors.New("documents have decided nothing: write a URL or a path, or ask an agent with --state")
 			case len(args) == 0:
 				return f.list(cmd)
-			case strings.Contains(args[0], "/"):
+			case isURL:
 				return f.suppose(cmd, args[0])
 			}
 			return f.find(cmd, args[0])
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.state, "state", "", "the agent's state directory (required)")
+	flags.StringVar(&f.state, "state", "", "the agent's state directory; this or --documents is required")
+	flags.StringVar(&f.documents, "documents", "", "directory of documents that decide in place of an agent")
+	flags.StringVar(&f.gateway, "gateway", "", "with --documents: the gateway that decides")
+	flags.StringVar(&f.service, "service", "", "with --documents: the service that decides")
+	flags.StringVar(&f.passportKeys, "passport-keys", "", `with --service: public keys of Passports, such as "passport-keys.json" of a sidecar's --state`)
 	flags.Uint16Var(&f.last, "last", 20, "how many decisions to list")
 	flags.BoolVar(&f.all, "all", false, "list what was allowed, too")
 	f.requestFlags.add(cmd)
 	f.output.add(cmd)
-	_ = cmd.MarkFlagRequired("state")
+	cmd.MarkFlagsOneRequired("state", "documents")
+	cmd.MarkFlagsMutuallyExclusive("state", "documents")
+	cmd.MarkFlagsMutuallyExclusive("gateway", "service")
 	return cmd
 }
 
@@ -92,10 +111,41 @@ func (f *explainFlags) suppose(cmd *cobra.Command, url string) error {
 	if err != nil {
 		return err
 	}
+	if f.documents != "" {
+		return f.supposeByDocuments(cmd, h)
+	}
 	d, err := sidecar.ExplainRequest(cmd.Context(), f.state, h)
 	if err != nil {
 		return agentFault(err, f.state)
 	}
+	return f.write(cmd, &d)
+}
+
+// supposeByDocuments explains what documents would decide.
+func (f *explainFlags) supposeByDocuments(cmd *cobra.Command, h *extauthz.Hypothesis) error {
+	m, err := readMesh(cmd.ErrOrStderr(), f.documents)
+	if err != nil {
+		return err
+	}
+	by := trial.Documents{Mesh: m, Gateway: f.gateway, Service: f.service}
+	if f.passportKeys != "" {
+		text, err := os.ReadFile(f.passportKeys)
+		if err == nil {
+			by.PassportKeys, err = passport.ParseKeySet(text, "")
+		}
+		if err != nil {
+			return fmt.Errorf("--passport-keys: %w", err)
+		}
+	}
+	record, err := by.Explain(cmd.Context(), h)
+	if err != nil {
+		return err
+	}
+	d, err := decisions.New(decisions.Config{}).Explain(record)
+	if err != nil {
+		return err
+	}
+	d.Hypothetical = true
 	return f.write(cmd, &d)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
 	"flag"
@@ -95,4 +96,13 @@ func help(cmd *cobra.Command) string {
 		text = cmd.Short
 	}
 	return strings.TrimSpace(text + "\n\n" + cmd.UsageString())
+}
+
+// The documents that others learn from decide as their tests say.
+func TestExamplesDecideAsTheyShould(t *testing.T) {
+	t.Parallel()
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"test", "../../examples/shop/mesh"}, &stdout, &stderr); code != 0 {
+		t.Errorf("exit code %d\n%s%s", code, &stdout, &stderr)
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -21,15 +22,7 @@ Exit codes: 0 when the documents are valid, 1 when they are not.`,
 		Example: "  chancery validate ./mesh",
 		Args:    cobra.ExactArgs(1),
 		RunE: running(func(cmd *cobra.Command, args []string) error {
-			documents, err := mesh.ReadDir(args[0])
-			if err != nil {
-				return err
-			}
-			m, err := documents.Compile(extauthz.DocumentOptions())
-			if faults, ok := errors.AsType[mesh.Faults](err); ok {
-				fmt.Fprintln(cmd.ErrOrStderr(), faults)
-				return fmt.Errorf("%s in the documents of %s", count(len(faults), "fault"), args[0])
-			}
+			m, err := readMesh(cmd.ErrOrStderr(), args[0])
 			if err != nil {
 				return err
 			}
@@ -38,6 +31,27 @@ Exit codes: 0 when the documents are valid, 1 when they are not.`,
 			return nil
 		}),
 	}
+}
+
+// readMesh reads the documents of a directory. What is wrong with them is written
+// to stderr.
+func readMesh(stderr io.Writer, dir string) (*mesh.Mesh, error) {
+	documents, err := mesh.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := documents.Compile(extauthz.DocumentOptions())
+	return m, tellFaults(stderr, dir, err)
+}
+
+// tellFaults writes what is wrong with documents, and returns how much that is.
+func tellFaults(stderr io.Writer, dir string, err error) error {
+	faults, ok := errors.AsType[mesh.Faults](err)
+	if !ok {
+		return err
+	}
+	fmt.Fprintln(stderr, faults)
+	return fmt.Errorf("%s in the documents of %s", count(len(faults), "fault"), dir)
 }
 
 func count(n int, noun string) string {

@@ -47,8 +47,14 @@ const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 // once and never kept.
 func GenerateAPIKey() (id, key string) {
 	id = randomText(apiKeyID)
-	key = apiKeyPrefix + id + "_" + randomText(apiKeySecret) + "_"
-	return id, key + checksum(key)
+	return id, GenerateAPIKeyOf(id)
+}
+
+// GenerateAPIKeyOf makes another key with an id, which [HashAPIKey] tells from
+// the one that it was made with.
+func GenerateAPIKeyOf(id string) string {
+	key := apiKeyPrefix + id + "_" + randomText(apiKeySecret) + "_"
+	return key + checksum(key)
 }
 
 // randomText returns n letters and digits.
