@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: example-authz help build test test-all test-compose demo bench bench-authz bench-rotation differential fuzz check format generate tools clean
+.PHONY: example-authz help build test test-all test-compose test-oidc test-keycloak demo bench bench-authz bench-rotation differential fuzz check format generate tools clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)"
@@ -64,14 +64,21 @@ format: ## format the code as `make check` wants it
 generate: ## write the generated code, schema and reference
 	scripts/generate
 
+test-oidc: ## run the identity providers' contract against oidc-provider (npm)
+	scripts/with oidc-provider -- go test $(RACE) -count=1 ./internal/idptest
+
+test-keycloak: ## run it against Keycloak (Maven, Java 17; about 3 minutes)
+	scripts/with keycloak -- go test $(RACE) -count=1 ./internal/idptest
+
 test-compose: ## run docker-compose.yml in a Docker engine of its own (root)
 	scripts/test-compose
 
-test-all: ## everything: check, test and demo with a Consul built for it, differential, fuzz, compose
+test-all: ## everything: check, test and demo with a Consul built for it, differential, fuzz, oidc-provider, compose
 	$(MAKE) check
 	scripts/with consul -- $(MAKE) test
 	$(MAKE) differential
 	$(MAKE) fuzz
+	$(MAKE) test-oidc
 	$(MAKE) demo REGISTRY=consul
 	$(MAKE) test-compose
 
