@@ -18,6 +18,7 @@ type bench struct {
 	world   *world
 	dir     string
 	servers map[string]*process
+	envoy   *envoy // nil until it runs
 }
 
 // supply returns the checks of a turn. They come for a row again and again, or
@@ -30,6 +31,9 @@ type row struct {
 	server    string
 	supply    supply
 	judge     judge
+	// edge is the listener of the Envoy that the load goes through, empty for
+	// none.
+	edge string
 	// base is the row that this one is compared with, nil for none.
 	base *row
 	// turns that were measured, one a round.
@@ -40,14 +44,19 @@ type row struct {
 type turn struct {
 	checks int
 	used   usage
-	took   time.Duration
-	times  []time.Duration
-	wrong  int64
+	// envoy is the CPU time of an Envoy in between.
+	envoy time.Duration
+	took  time.Duration
+	times []time.Duration
+	wrong int64
 }
 
-// perCheck returns CPU time in microseconds.
-func (t turn) perCheck() float64 {
-	return float64(t.used.CPU.Nanoseconds()) / 1e3 / float64(max(t.checks, 1))
+// perCheck returns CPU time in microseconds, that of Envoy included.
+func (t turn) perCheck() float64 { return t.each(t.used.CPU + t.envoy) }
+
+// each returns the microseconds of d for each check.
+func (t turn) each(d time.Duration) float64 {
+	return float64(d.Nanoseconds()) / 1e3 / float64(max(t.checks, 1))
 }
 
 const (
@@ -105,8 +114,12 @@ func (b *bench) table(ctx context.Context) (table, error) {
 	}, nil
 }
 
-// only keeps the rows that are asked for, and what they are compared with.
+// only keeps the rows that are asked for, and what they are compared with; all
+// if none is.
 func (t table) only(keys string) table {
+	if keys == "" {
+		return t
+	}
 	var kept table
 	for _, r := range t {
 		if slices.Contains(strings.Split(keys, ","), r.key) {
@@ -141,23 +154,45 @@ func (b *bench) freshPassports(ctx context.Context) ([]*call, bool, error) {
 	return calls, true, err
 }
 
-// measure runs the rounds. Each has another order.
-func (b *bench) measure(ctx context.Context) (table, error) {
-	rows, err := b.table(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if b.only != "" {
-		rows = rows.only(b.only)
-	}
+// measure measures without Envoy, and then with one, if there is one.
+func (b *bench) measure(ctx context.Context) (direct, through table, err error) {
 	headers := "merged by name"
 	if b.raw {
 		headers = "raw"
 	}
-	fmt.Printf("%d rounds, turns of %s, %d checks in flight over %d connections, headers %s\n\n", b.rounds, b.turn, inFlight, connections, headers)
+	fmt.Printf("%d rounds, turns of %s, headers %s\n\n%d checks in flight over %d connections:\n",
+		b.rounds, b.turn, headers, inFlight, connections)
+	if direct, err = b.table(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := b.run(ctx, direct.only(b.only)); err != nil {
+		return nil, nil, err
+	}
+	direct.only(b.only).print()
+	path := findEnvoy()
+	if path == "" {
+		fmt.Println("\nThere is no Envoy on PATH, nor does ENVOY_PATH name one: nothing is measured through it.")
+		return direct, nil, nil
+	}
+	if b.envoy, err = b.startEnvoy(ctx, path); err != nil {
+		return nil, nil, err
+	}
+	if through, err = b.edgeTable(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := b.run(ctx, through.only(b.only)); err != nil {
+		return nil, nil, err
+	}
+	fmt.Printf("\nThrough Envoy with one worker, %d clients, all let through:\n", clients)
+	through.only(b.only).printEdges()
+	return direct, through, nil
+}
+
+// run runs the rounds. Each has another order.
+func (b *bench) run(ctx context.Context, rows table) error {
 	for _, r := range rows {
 		if _, err := b.take(ctx, r); err != nil {
-			return nil, err // the first turn warms up
+			return err // the first turn warms up
 		}
 	}
 	shuffled := slices.Clone(rows)
@@ -166,43 +201,76 @@ func (b *bench) measure(ctx context.Context) (table, error) {
 		for _, r := range shuffled {
 			t, err := b.take(ctx, r)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			r.turns = append(r.turns, t)
 		}
 	}
-	rows.print()
-	return rows, nil
+	return nil
+}
+
+// edgeTable returns what is measured through Envoy.
+func (b *bench) edgeTable(ctx context.Context) (table, error) {
+	verifier, err := passport.NewVerifier(passport.VerifierConfig{TrustDomain: domain, Keys: b.world.passportKeys()})
+	if err != nil {
+		return nil, err
+	}
+	for _, server := range edges[1:] {
+		if _, err := b.server(ctx, server); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.tryEdges(ctx, b.envoy, verifier); err != nil {
+		return nil, err
+	}
+	requests, err := b.world.edgeRequests()
+	if err != nil {
+		return nil, err
+	}
+	all := func(context.Context) ([]*call, bool, error) { return requests, false, nil }
+	null := &row{key: "envoy-null", name: "null", edge: serverNull, server: serverNull, supply: all, judge: answered}
+	return table{
+		{key: "envoy", name: "no authorization", edge: "none", supply: all, judge: answered},
+		null,
+		{key: "envoy-w1", name: "W1", edge: serverDecides, server: serverDecides, supply: all, judge: answered, base: null},
+		{key: "envoy-w2", name: "W2", edge: serverMints, server: serverMints, supply: all, judge: answered, base: null},
+	}, nil
+}
+
+// server returns a server that runs.
+func (b *bench) server(ctx context.Context, name string) (*process, error) {
+	if p := b.servers[name]; p != nil {
+		return p, nil
+	}
+	p, err := b.start(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b.servers[name] = p
+	return p, nil
 }
 
 // take is one turn of a row.
 func (b *bench) take(ctx context.Context, r *row) (t turn, err error) {
-	p := b.servers[r.server]
-	if p == nil {
-		if p, err = b.start(ctx, r.server); err != nil {
-			return t, err
-		}
-		b.servers[r.server] = p
-	}
 	calls, fresh, err := r.supply(ctx)
 	if err != nil {
 		return t, err
 	}
-	before, err := p.used()
+	before, err := b.used(ctx, r)
 	if err != nil {
 		return t, err
 	}
 	begin := time.Now()
-	answers, err := p.drive(ctx, calls, fresh, b.turn)
+	answers, err := b.drive(ctx, r, calls, fresh)
 	t.took = time.Since(begin)
 	if err != nil {
 		return t, fmt.Errorf("%s: %w", r.name, err)
 	}
-	after, err := p.used()
+	after, err := b.used(ctx, r)
 	if err != nil {
 		return t, err
 	}
-	t.checks = len(answers)
+	t.checks, t.envoy = len(answers), after.envoy-before.envoy
 	t.used = usage{
 		CPU: after.CPU - before.CPU, Objects: after.Objects - before.Objects, Bytes: after.Bytes - before.Bytes, RSS: after.RSS,
 	}
@@ -216,9 +284,46 @@ func (b *bench) take(ctx context.Context, r *row) (t turn, err error) {
 	return t, nil
 }
 
-// close ends all servers.
+func (b *bench) drive(ctx context.Context, r *row, calls []*call, fresh bool) ([]answer, error) {
+	if r.edge != "" {
+		return b.envoy.drive(ctx, r.edge, calls, b.turn)
+	}
+	p, err := b.server(ctx, r.server)
+	if err != nil {
+		return nil, err
+	}
+	return p.drive(ctx, calls, fresh, b.turn)
+}
+
+// usages are of a server, and of the Envoy before it.
+type usages struct {
+	usage
+	envoy time.Duration
+}
+
+func (b *bench) used(ctx context.Context, r *row) (u usages, err error) {
+	if r.edge != "" {
+		if u.envoy, err = b.envoy.used(); err != nil {
+			return u, err
+		}
+	}
+	if r.server == "" {
+		return u, nil
+	}
+	p, err := b.server(ctx, r.server)
+	if err != nil {
+		return u, err
+	}
+	u.usage, err = p.used()
+	return u, err
+}
+
+// close ends Envoy and all servers.
 func (b *bench) close() error {
 	var errs []error
+	if b.envoy != nil {
+		errs = append(errs, b.envoy.close())
+	}
 	for _, p := range b.servers {
 		errs = append(errs, p.close())
 	}

@@ -27,11 +27,20 @@ type figures struct {
 	FloorW1    float64 `json:"floor_w1_cpu_ratio"`
 	FloorW2    float64 `json:"floor_w2_cpu_ratio"`
 	NewVsFloor float64 `json:"new_token_vs_floor"`
-	Checks     int     `json:"checks"`
-	Wrong      int64   `json:"wrong"`
+
+	// CPU of Envoy and server together, for each request through Envoy; 0 without
+	// one.
+	EnvoyNull    float64 `json:"envoy_null_cpu_us"`
+	EnvoyW1      float64 `json:"envoy_w1_cpu_us"`
+	EnvoyW2      float64 `json:"envoy_w2_cpu_us"`
+	EnvoyW1Above float64 `json:"envoy_w1_above_null_us"`
+	EnvoyW2Above float64 `json:"envoy_w2_above_null_us"`
+
+	Checks int   `json:"checks"`
+	Wrong  int64 `json:"wrong"`
 }
 
-func newFigures(rows table, rounds int) figures {
+func newFigures(rows, through table, rounds int) figures {
 	f := figures{
 		Rounds:  rounds,
 		NullCPU: rows.row("null").cpu(), NullServiceCPU: rows.row("null-service").cpu(),
@@ -39,7 +48,11 @@ func newFigures(rows table, rounds int) figures {
 		W1: rows.row("w1").ratio(), W2: rows.row("w2").ratio(), W3: rows.row("w3").ratio(), W3Repeat: rows.row("w3-repeat").ratio(),
 		FloorW1: rows.row("floor-w1").ratio(), FloorW2: rows.row("floor-w2").ratio(), NewVsFloor: rows.row("new").ratio(),
 	}
-	for _, r := range rows {
+	if through != nil {
+		f.EnvoyNull, f.EnvoyW1, f.EnvoyW2 = through.row("envoy-null").cpu(), through.row("envoy-w1").cpu(), through.row("envoy-w2").cpu()
+		f.EnvoyW1Above, f.EnvoyW2Above = through.row("envoy-w1").above(), through.row("envoy-w2").above()
+	}
+	for _, r := range slices.Concat(rows, through) {
 		for _, t := range r.turns {
 			f.Checks += t.checks
 			f.Wrong += t.wrong
@@ -60,6 +73,8 @@ func (f figures) promises() error {
 		{"W3 against null", f.W3, 2.6},
 		{"W3 with the same Passport against null", f.W3Repeat, 1.4},
 		{"a new token against the floor", f.NewVsFloor, 1.15},
+		{"W1 through Envoy, µs above null", f.EnvoyW1Above, 20},
+		{"W2 through Envoy, µs above null", f.EnvoyW2Above, 45},
 	} {
 		if p.is > p.most {
 			broken = append(broken, fmt.Errorf("%s: %.2f, promised is at most %.2f", p.what, p.is, p.most))
@@ -109,23 +124,44 @@ func (r *row) median(of func(round int, t turn) float64) float64 {
 // round keeps what can be believed.
 func round(x float64) float64 { return math.Round(x*1000) / 1000 }
 
+// times returns all that took, sorted.
+func (r *row) times() (all []time.Duration) {
+	for _, t := range r.turns {
+		all = append(all, t.times...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// rate returns the median of checks per second.
+func (r *row) rate() float64 {
+	return r.median(func(_ int, t turn) float64 { return float64(t.checks) / t.took.Seconds() })
+}
+
 func (t table) print() {
 	fmt.Printf("  %-20s %9s %8s %8s %8s %7s %8s %7s %9s %7s %6s\n", "",
 		"checks/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "allocs", "KB", "× base", "+ µs", "MiB")
 	for _, r := range t {
-		var all []time.Duration
-		for _, t := range r.turns {
-			all = append(all, t.times...)
-		}
-		slices.Sort(all)
-		rate := r.median(func(_ int, t turn) float64 { return float64(t.checks) / t.took.Seconds() })
+		all := r.times()
 		objects := r.median(func(_ int, t turn) float64 { return float64(t.used.Objects) / float64(max(t.checks, 1)) })
 		size := r.median(func(_ int, t turn) float64 { return float64(t.used.Bytes) / 1024 / float64(max(t.checks, 1)) })
 		rss := r.median(func(_ int, t turn) float64 { return float64(t.used.RSS) / 1024 })
-		fmt.Printf("  %-20s %9.0f %8.0f %8.0f %8.0f %7.1f %8.0f %7.1f %9.2f %7.1f %6.0f\n", r.name,
-			rate, quantile(all, 0.5), quantile(all, 0.99), quantile(all, 0.999), r.cpu(), objects, size, r.ratio(), r.above(), rss)
+		fmt.Printf("  %-20s %9.0f %8.0f %8.0f %8.0f %7.1f %8.0f %7.1f %9.2f %7.1f %6.0f\n", r.name, r.rate(),
+			quantile(all, 0.5), quantile(all, 0.99), quantile(all, 0.999), r.cpu(), objects, size, r.ratio(), r.above(), rss)
 	}
 	fmt.Println("\n  The base is null with the same checks; that of new tokens is the floor with the same ones.")
+}
+
+func (t table) printEdges() {
+	fmt.Printf("  %-20s %10s %8s %8s %8s %9s %9s %7s %7s\n", "",
+		"requests/s", "p50 µs", "p99 µs", "p99.9 µs", "Envoy µs", "server µs", "sum µs", "+ µs")
+	for _, r := range t {
+		all := r.times()
+		proxy := r.median(func(_ int, t turn) float64 { return t.each(t.envoy) })
+		server := r.median(func(_ int, t turn) float64 { return t.each(t.used.CPU) })
+		fmt.Printf("  %-20s %10.0f %8.0f %8.0f %8.0f %9.1f %9.1f %7.1f %7.1f\n", r.name, r.rate(),
+			quantile(all, 0.5), quantile(all, 0.99), quantile(all, 0.999), proxy, server, r.cpu(), r.above())
+	}
 }
 
 // quantile returns microseconds: the smallest time that the share q of sorted

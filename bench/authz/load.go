@@ -39,6 +39,8 @@ type answer struct {
 	*call
 	response []byte
 	took     time.Duration
+	// http is the status of an answer that came through Envoy.
+	http int
 }
 
 // drive makes calls for a while, one by one in each worker, and returns the

@@ -69,11 +69,11 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	b := &bench{options: o, world: w, dir: dir, servers: map[string]*process{}}
 	defer func() { err = errors.Join(err, b.close()) }()
-	rows, err := b.measure(ctx)
+	direct, through, err := b.measure(ctx)
 	if err != nil || o.only != "" {
 		return err
 	}
-	f := newFigures(rows, o.rounds)
+	f := newFigures(direct, through, o.rounds)
 	line, err := json.Marshal(f)
 	fmt.Printf("\n%s\n", line)
 	return errors.Join(err, f.promises())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -201,19 +202,16 @@ type httpRequest struct {
 // encode returns the check as Envoy sends it.
 func (r httpRequest) encode(merged bool) ([]byte, error) {
 	const requestID = "5a0d0b9a-51c7-4e0e-a3d1-5b0f3b1c7c41"
-	headers := append([][2]string{
+	headers := slices.Concat([][2]string{
 		{":authority", "api.shop.example"},
 		{":method", r.method},
 		{":path", r.path},
 		{":scheme", "https"},
-		{"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"},
-		{"accept", "application/json, text/plain, */*"},
-		{"accept-language", "en-GB,en;q=0.8,de;q=0.5"},
-		{"accept-encoding", "gzip, deflate, br, zstd"},
+	}, browser(), [][2]string{
 		{"x-forwarded-for", "192.0.2.1"},
 		{"x-forwarded-proto", "https"},
 		{"x-request-id", requestID},
-	}, r.headers...)
+	}, r.headers)
 	source := socketAddress("192.0.2.1", 51234)
 	source.Principal, source.Certificate = r.caller, r.certificate
 	http := &authv3.AttributeContext_HttpRequest{
@@ -238,6 +236,16 @@ func (r httpRequest) encode(merged bool) ([]byte, error) {
 		MetadataContext:      &corev3.Metadata{},
 		RouteMetadataContext: &corev3.Metadata{},
 	}})
+}
+
+// browser returns what one sends with each request.
+func browser() [][2]string {
+	return [][2]string{
+		{"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"},
+		{"accept", "application/json, text/plain, */*"},
+		{"accept-language", "en-GB,en;q=0.8,de;q=0.5"},
+		{"accept-encoding", "gzip, deflate, br, zstd"},
+	}
 }
 
 func socketAddress(ip string, port uint32) *authv3.AttributeContext_Peer {
