@@ -38,7 +38,6 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 	c.request = readRequest(r)
 	c.RequestID, c.IP = c.request.requestID(), c.request.ip
 	c.Method, c.Path = c.request.method, c.request.path
-	detach(&c.RequestID, &c.IP, &c.Method, &c.Path, &c.request.route, &c.request.caller)
 	if c.isStale() {
 		return c.conclude("contact", "", pdpStale)
 	}

@@ -57,8 +57,9 @@ type Config struct {
 	// Contact returns when nothing newer was there for certain than the state. Nil
 	// is for states that nobody else could make newer: those of files.
 	Contact func() time.Time
-	// Record gets every decision before it is answered, and may keep it. After an
-	// error the answer is 503. Nil keeps none.
+	// Record gets every decision before it is answered. Who keeps it for long makes
+	// copies of its texts: they hold on to the request. After an error the answer
+	// is 503. Nil keeps none.
 	Record func(*Record) error
 }
 

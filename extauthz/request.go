@@ -46,24 +46,6 @@ func readRequest(r *wire.Request) request {
 	}
 }
 
-// detach makes texts parts of one that holds nothing else: records are kept, and
-// must not keep all of a request.
-func detach(texts ...*string) {
-	var all strings.Builder
-	size := 0
-	for _, t := range texts {
-		size += len(*t)
-	}
-	all.Grow(size)
-	for _, t := range texts {
-		all.WriteString(*t)
-	}
-	rest := all.String()
-	for _, t := range texts {
-		*t, rest = rest[:len(*t)], rest[len(*t):]
-	}
-}
-
 // isTruncated reports whether the body goes on after what is known of it, or
 // might: a rule on a part of it would say nothing of the rest.
 func (r *request) isTruncated() bool {
