@@ -202,3 +202,17 @@ func TestNothingIsRedirected(t *testing.T) {
 		}
 	}
 }
+
+// Attack row R10: what a credential says is never part of an expression.
+func TestValuesAreNoExpressions(t *testing.T) {
+	t.Parallel()
+	e := start(t, "plain")
+	for _, value := range []string{
+		`admins' || true || '`, `admins" || true || "`, `') || true || ('`, "admins\\u0027", "{{admins}}", "${admins}", "admin", "true", "*", "admin*", ".*",
+	} {
+		token := e.token("groups", []string{value}, "tenant", "acme", "sub", value)
+		e.attack("R10 "+value, raw{target: "/admin", token: token}, refusedWith(401, 403))
+		e.attack("R10 tenant "+value, raw{target: "/admin", token: e.token("tenant", value)}, refusedWith(401, 403))
+		e.attack("R10 header "+value, raw{target: "/role/x", token: e.token(), headers: []string{"X-Role: admin", "X-Role: " + value}}, refusedWith(400, 403))
+	}
+}
