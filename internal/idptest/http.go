@@ -66,29 +66,30 @@ func newRequest(t testing.TB, method, address string, form url.Values) *http.Req
 	return req
 }
 
-// ask wants an answer that says yes, and decodes it into v unless v is nil.
-func ask(t testing.TB, client *http.Client, req *http.Request, v any) *http.Response {
+// ask wants an answer that says yes, decodes it into v unless v is nil, and
+// returns where it was in the end.
+func ask(t testing.TB, client *http.Client, req *http.Request, v any) *url.URL {
 	t.Helper()
-	resp, body, err := try(client, req)
+	status, at, body, err := try(client, req)
 	switch {
 	case err != nil:
-	case resp.StatusCode >= http.StatusBadRequest:
-		err = fmt.Errorf("%s: %.1000s", resp.Status, body)
+	case status >= http.StatusBadRequest:
+		err = fmt.Errorf("status %d: %.1000s", status, body)
 	case v != nil:
 		err = json.Unmarshal(body, v)
 	}
 	if err != nil {
 		t.Fatalf("%s %s: %v", req.Method, req.URL.Redacted(), err)
 	}
-	return resp
+	return at
 }
 
-func try(client *http.Client, req *http.Request) (*http.Response, []byte, error) {
+func try(client *http.Client, req *http.Request) (status int, at *url.URL, body []byte, err error) {
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return resp, body, err
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Request.URL, body, err
 }

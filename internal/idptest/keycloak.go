@@ -47,8 +47,8 @@ func StartKeycloak(t testing.TB) *Keycloak {
 	cmd.Env = append(os.Environ(), "KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD="+password)
 	k := &Keycloak{process: run(t, cmd)}
 	for deadline := time.Now().Add(keycloakStarts); ; time.Sleep(200 * time.Millisecond) {
-		resp, _, err := try(http.DefaultClient, newRequest(t, http.MethodGet, base+"/realms/master", nil))
-		if err == nil && resp.StatusCode == http.StatusOK {
+		status, _, _, err := try(http.DefaultClient, newRequest(t, http.MethodGet, base+"/realms/master", nil))
+		if err == nil && status == http.StatusOK {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -99,14 +99,14 @@ func (p *OIDCProvider) authorize(t testing.TB, user, at string) (code string) {
 		}
 		return nil
 	}}
-	resp := ask(t, browser, newRequest(t, http.MethodGet, at, nil), nil)
+	led := ask(t, browser, newRequest(t, http.MethodGet, at, nil), nil)
 	for _, answer := range []url.Values{{"prompt": {"login"}, "login": {user}, "password": {"any"}}, {"prompt": {"consent"}}} {
 		if code == "" {
-			resp = ask(t, browser, newRequest(t, http.MethodPost, resp.Request.URL.String(), answer), nil)
+			led = ask(t, browser, newRequest(t, http.MethodPost, led.String(), answer), nil)
 		}
 	}
 	if code == "" {
-		t.Fatalf("no code at %s", resp.Request.URL)
+		t.Fatalf("no code at %s", led)
 	}
 	return code
 }
