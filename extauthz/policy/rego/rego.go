@@ -150,9 +150,20 @@ type Query struct {
 	values   cache.InterQueryValueCache
 }
 
-// cachedValues bounds what builtin functions keep between evaluations: compiled
-// patterns, parsed keys and the like.
+// cachedValues bounds each of the things that builtin functions keep between
+// evaluations: compiled patterns, parsed keys, tokens whose signature was verified
+// (their times, issuer and audience are held against each call's).
 const cachedValues = 1024
+
+func newValueCache() cache.InterQueryValueCache {
+	size := cachedValues
+	return cache.NewInterQueryValueCache(context.Background(), &cache.Config{
+		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{
+			MaxNumEntries:     &size,
+			NamedCacheConfigs: map[string]*cache.NamedValueCacheConfig{"io_jwt": {MaxNumEntries: &size}},
+		},
+	})
+}
 
 // Prepare prepares a query, which is the name of a rule or of a part of the
 // data, such as data.envoy.authz.allow. There must be something of that name.
@@ -168,15 +179,12 @@ func (p *Policy) Prepare(ctx context.Context, query string, limits Limits) (*Que
 	if err != nil {
 		return nil, fmt.Errorf("query %q: %w", query, err)
 	}
-	size := cachedValues
 	return &Query{
 		prepared: prepared,
 		revision: p.revision,
 		timeout:  cmp.Or(limits.Timeout, 100*time.Millisecond),
 		slots:    make(chan struct{}, cmp.Or(limits.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
-		values: cache.NewInterQueryValueCache(context.Background(), &cache.Config{
-			InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &size},
-		}),
+		values:   newValueCache(),
 	}, nil
 }
 
