@@ -138,10 +138,12 @@ func (s scope) users(form *usersForm) *Users {
 	return u
 }
 
-func (s scope) data(form *dataForm) *Data {
+func (s scope) data(form *dataForm) *Data { return &Data{Name: s.name(), JSON: form.json()} }
+
+func (form *dataForm) json() []byte {
 	text, err := json.Marshal(form.Values)
 	if err != nil {
 		panic(err) // The decoder takes nothing that JSON has not.
 	}
-	return &Data{Name: s.name(), JSON: text}
+	return text
 }

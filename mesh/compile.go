@@ -17,6 +17,9 @@ type Options struct {
 	CheckPassword func(hash string) error
 	// CheckSubject says what is wrong with a distinguished name. Nil takes all.
 	CheckSubject func(name string) error
+	// CheckRego says what is wrong with the modules of a policy, or else with
+	// each of its queries. Nil takes all.
+	CheckRego func(RegoUse) (modules Faults, queries []error)
 }
 
 // Expression is a CEL expression, with what there is to read where it stands.
@@ -68,6 +71,8 @@ func (d Documents) Compile(options Options) (*Mesh, error) {
 			s.name()
 		case *dataForm:
 			c.mesh.Data = append(c.mesh.Data, s.data(form))
+		case *regoForm:
+			c.mesh.Rego = append(c.mesh.Rego, s.rego(form))
 		}
 	}
 	c.mesh.Roles = c.roles(all)

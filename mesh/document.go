@@ -30,8 +30,8 @@ type Document struct {
 	excused []string
 }
 
-// newDocument decodes a document whose kind is known.
-func newDocument(file string, lines []string, kind Kind, node *yaml.Node) *Document {
+// newDocument decodes a document whose kind is known. Beside it are modules.
+func newDocument(file string, lines []string, kind Kind, node *yaml.Node, modules map[string][]byte) *Document {
 	d := &Document{
 		Position: Position{file, node.Line, node.Column},
 		form:     formOf[kind](),
@@ -40,6 +40,9 @@ func newDocument(file string, lines []string, kind Kind, node *yaml.Node) *Docum
 	}
 	decoder{d}.value("", node, formValue(d.form), "")
 	d.ID = DocumentID{kind, formName(d.form)}
+	if form, ok := d.form.(*regoForm); ok {
+		d.loadModules(form, modules)
+	}
 	content, err := json.Marshal(d.form)
 	if err != nil {
 		panic(err) // Forms hold nothing that cannot be marshalled.

@@ -36,10 +36,10 @@ type Documents struct {
 	incomplete bool
 }
 
-// ReadDir reads the documents in all *.yaml and *.yml files of a directory, but
-// not of those below it; hidden files are left out, and those of tests, which
-// [ReadTests] reads. The error is about reading alone: what is wrong with the
-// documents is told by [Documents.Compile].
+// ReadDir reads the documents in all *.yaml and *.yml files of a directory, with
+// the *.rego files that they name, but not of those below it; hidden files are
+// left out, and those of tests, which [ReadTests] reads. The error is about
+// reading alone: what is wrong with the documents is told by [Documents.Compile].
 func ReadDir(dir string) (Documents, error) {
 	files, err := readFiles(dir, isMeshFile)
 	if err != nil {
@@ -69,7 +69,7 @@ func readFiles(dir string, wanted func(name string) bool) ([]sourceFile, error) 
 	var files []sourceFile
 	for _, entry := range entries {
 		extension := filepath.Ext(entry.Name())
-		if entry.Name()[0] == '.' || extension != ".yaml" && extension != ".yml" || !wanted(entry.Name()) {
+		if entry.Name()[0] == '.' || extension != ".yaml" && extension != ".yml" && !isModule(entry.Name()) || !wanted(entry.Name()) {
 			continue
 		}
 		name := filepath.Join(dir, entry.Name())
@@ -105,19 +105,27 @@ func readRegular(name string) ([]byte, error) {
 
 func parseFiles(source string, files []sourceFile, kinds ...Kind) Documents {
 	d := Documents{byID: map[DocumentID]*Document{}, source: source, kinds: kinds}
+	modules := map[string][]byte{}
 	for _, file := range files {
-		d.parse(file.name, file.data)
+		if isModule(file.name) {
+			modules[filepath.Base(file.name)] = file.data
+		}
+	}
+	for _, file := range files {
+		if !isModule(file.name) {
+			d.parse(file.name, file.data, modules)
+		}
 	}
 	return d
 }
 
-func (d *Documents) parse(file string, data []byte) {
+func (d *Documents) parse(file string, data []byte, modules map[string][]byte) {
 	lines := strings.Split(string(data), "\n")
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
 	for err == nil {
 		var root yaml.Node
 		if err = loader.Load(&root); err == nil && len(root.Content) == 1 {
-			d.add(file, lines, root.Content[0])
+			d.add(file, lines, root.Content[0], modules)
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -140,7 +148,7 @@ func syntaxFault(file string, data []byte, err error) Fault {
 }
 
 // add takes in one document; an empty one is skipped.
-func (d *Documents) add(file string, lines []string, node *yaml.Node) {
+func (d *Documents) add(file string, lines []string, node *yaml.Node, modules map[string][]byte) {
 	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" {
 		return
 	}
@@ -150,7 +158,7 @@ func (d *Documents) add(file string, lines []string, node *yaml.Node) {
 		d.faultIncomplete(*fault)
 		return
 	}
-	document := newDocument(file, lines, kind, node)
+	document := newDocument(file, lines, kind, node, modules)
 	if document.ID.Name == "" {
 		d.faultIncomplete(document.faults...)
 		return

@@ -21,11 +21,12 @@ var formOf = map[Kind]func() any{
 	KindRoles:            func() any { return new(rolesForm) },
 	KindData:             func() any { return new(dataForm) },
 	KindTest:             func() any { return new(testForm) },
+	KindRego:             func() any { return new(regoForm) },
 }
 
 // kinds are those of a mesh, as the reference has them.
 var kinds = []Kind{
-	KindMesh, KindIdentityProvider, KindGateway, KindService, KindClient, KindAPIKey, KindUsers, KindRoles, KindData,
+	KindMesh, KindIdentityProvider, KindGateway, KindService, KindClient, KindAPIKey, KindUsers, KindRoles, KindData, KindRego,
 }
 
 type meshForm struct {
@@ -167,6 +168,7 @@ type gatewayRouteForm struct {
 	To        string         `yaml:"to" required:"write a service's name, or {variable} of match.path" doc:"Service that requests go to. {variable} of match.path: any service that names this gateway in callers of at least one route."`
 	Rewrite   Pattern        `yaml:"rewrite" doc:"What the service sees instead of match.path. Both end in /**, which stands for the same rest."`
 	Allow     expression     `yaml:"allow" max:"4096" doc:"CEL condition. If not set, a valid credential is enough here; the service decides for itself in any case."`
+	Rego      *regoRuleForm  `yaml:"rego" doc:"A policy in Rego that must allow, too."`
 	RateLimit *rateLimitForm `yaml:"rateLimit" doc:"Limit of this route at this gateway."`
 
 	Authenticate *authenticateForm     `yaml:"authenticate" doc:"Who may come in on this route. Credentials replace the gateway's; what else is not written is as there."`
@@ -207,6 +209,7 @@ type routeForm struct {
 	Match          matchForm           `yaml:"match" doc:"The requests that take this route."`
 	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call, and plaintext for connections in the clear (mtls: permissive); the service's callers if not set. A service must have this one in its uses."`
 	Allow          expression          `yaml:"allow" required:"write a CEL condition, such as \"'sales' in user.groups\"" max:"4096" doc:"CEL condition that must be true."`
+	Rego           *regoRuleForm       `yaml:"rego" doc:"A policy in Rego that must allow, too."`
 	Timeout        duration            `yaml:"timeout" default:"15s" min:"1ms" max:"1h" doc:"Bounds the whole call, retries included."`
 	Retries        *retriesForm        `yaml:"retries" doc:"When the caller's Envoy tries again. Default: never."`
 	CircuitBreaker *circuitBreakerForm `yaml:"circuitBreaker" doc:"What one caller's Envoy may ask of this route at once, and when it leaves an instance alone."`
@@ -292,4 +295,17 @@ type dataForm struct {
 	Kind   string     `yaml:"kind" required:"write Data" enum:"Data" doc:"A set of values for the conditions of gateways and services that name it in data."`
 	Name   name       `yaml:"name" required:"write what conditions call it" doc:"data.NAME in conditions; with a - in it, data['NAME']."`
 	Values dataValues `yaml:"values" required:"write a mapping of keys to values" doc:"Any mapping: texts, numbers, true and false, lists and mappings of them."`
+}
+
+type regoForm struct {
+	Kind    string       `yaml:"kind" required:"write Rego" enum:"Rego" doc:"A policy in Rego, for routes that name it in rego. What routes know is in input, as the OPA-Envoy plugin has it, and in input.identity: user, client, caller, tenant, params and passport, as in conditions."`
+	Name    name         `yaml:"name" required:"write what routes call it" doc:"What routes refer to it by."`
+	Modules []moduleFile `yaml:"modules" required:"write the files of its modules, such as [orders.rego]" min:"1" max:"100" doc:"Files of its modules, in the directory of the documents."`
+	Texts   []moduleText `yaml:"texts" max:"100" doc:"The modules themselves, in the order of modules, where they are not in files."`
+	V0      bool         `yaml:"v0" default:"false" doc:"true: the modules are of Rego v0, from before OPA 1.0, unless they import rego.v1."`
+}
+
+type regoRuleForm struct {
+	Module string `yaml:"module" required:"write the name of a Rego document" doc:"Rego document."`
+	Query  string `yaml:"query" required:"write the name of a rule, such as data.shop.allow" max:"256" doc:"Name of the rule. It must be true; false, undefined and anything else refuse."`
 }

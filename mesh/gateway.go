@@ -29,6 +29,11 @@ func (s scope) gateway(form *gatewayForm) *Gateway {
 		g.Routes = append(g.Routes, s.gatewayRoute(g, fmt.Sprintf("routes[%d]", i), routeName, form.Routes[i]))
 	}
 	s.gatewayReachable(g.Routes)
+	rules := make([]*RegoRule, len(g.Routes))
+	for i, route := range g.Routes {
+		rules[i] = route.Rego
+	}
+	s.regoRules(rules, g.Data)
 	return g
 }
 
@@ -64,6 +69,7 @@ func (s scope) gatewayRoute(g *Gateway, path, name string, form gatewayRouteForm
 	}
 	known := Expression{AtGateway: true, HasBody: r.MaxBody > 0, Params: r.Match.Path.Variables(), Data: g.Data}
 	r.Allow, r.AllowPosition = s.rule(path, form.Allow, known)
+	r.Rego = s.regoRule(path, form.Rego)
 	r.Bind = s.bind(path, form.Bind, known)
 	if to, ok := r.ToVariable(); !ok {
 		s.reference(path+".to", r.To, KindService)

@@ -113,7 +113,26 @@ func eachArchive(t *testing.T, dir, golden string, result func(*testing.T, mesh.
 }
 
 // mindBad faults each line that has BAD in it, where it has it.
-var options = mesh.Options{CheckExpression: mindBad, CheckBinding: mindBad, CheckPassword: mindBadText, CheckSubject: mindBadText}
+var options = mesh.Options{
+	CheckExpression: mindBad, CheckBinding: mindBad, CheckPassword: mindBadText, CheckSubject: mindBadText, CheckRego: mindBadRego,
+}
+
+func mindBadRego(use mesh.RegoUse) (faults mesh.Faults, queries []error) {
+	for _, m := range use.Modules {
+		for _, f := range mindBad(mesh.Expression{Source: m.Text}) {
+			faults = append(faults, mesh.Fault{Position: mesh.Position{File: m.File, Line: f.Line, Column: f.Column}, Message: f.Message})
+		}
+	}
+	for name, data := range use.Data {
+		if err := mindBadText(string(data)); err != nil {
+			faults = append(faults, mesh.Fault{Message: name + " " + err.Error()})
+		}
+	}
+	for _, query := range use.Queries {
+		queries = append(queries, mindBadText(query))
+	}
+	return faults, queries
+}
 
 func mindBadText(text string) error {
 	if strings.Contains(text, "BAD") {

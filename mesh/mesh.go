@@ -33,6 +33,7 @@ const (
 	KindUsers            Kind = "Users"
 	KindRoles            Kind = "Roles"
 	KindData             Kind = "Data"
+	KindRego             Kind = "Rego"
 )
 
 // DocumentID names one document of a mesh.
@@ -70,6 +71,7 @@ type Mesh struct {
 	APIKeys   []*APIKey
 	Users     []*Users
 	Data      []*Data
+	Rego      []*Rego
 	// Roles of all Roles documents, sorted by name.
 	Roles []Role
 }
@@ -197,7 +199,9 @@ type GatewayRoute struct {
 	Allow string
 	// AllowPosition is where Allow stands.
 	AllowPosition Position
-	RateLimit     *RateLimit
+	// Rego must allow, too; nil asks no policy.
+	Rego      *RegoRule
+	RateLimit *RateLimit
 	// Authentication that it demands.
 	Authentication Authentication
 	// Bind are facts of the call that its Passports carry: CEL expressions for
@@ -291,6 +295,8 @@ type Route struct {
 	// Allow is a CEL expression; required.
 	Allow         string
 	AllowPosition Position
+	// Rego must allow, too; nil asks no policy.
+	Rego *RegoRule
 	// Timeout bounds the whole call, retries included.
 	Timeout        time.Duration
 	Retries        *Retries

@@ -125,6 +125,8 @@ var scalarWords = map[reflect.Type]string{
 	reflect.TypeFor[word]():          "word",
 	reflect.TypeFor[Pattern]():       "path",
 	reflect.TypeFor[urlHost]():       "host of a URL",
+	reflect.TypeFor[moduleFile]():    "file name",
+	reflect.TypeFor[moduleText]():    "Rego",
 }
 
 func boundsWord(f field) string {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -148,6 +149,32 @@ func (n *userName) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not in Unicode's normalization form C, which is what browsers send: type it anew", text)
 	}
 	return checkIdentifier(string(text))
+}
+
+// moduleFile is the name of a file with a Rego module.
+type moduleFile string
+
+const moduleFilePattern = `^[A-Za-z0-9_][A-Za-z0-9_.-]*\.rego$`
+
+var validModuleFile = regexp.MustCompile(moduleFilePattern)
+
+func (f *moduleFile) UnmarshalText(text []byte) error {
+	*f = moduleFile(text)
+	if !validModuleFile.Match(text) {
+		return fmt.Errorf("%q is not the name of a file beside the documents that ends in .rego", text)
+	}
+	return nil
+}
+
+// moduleText is a Rego module.
+type moduleText string
+
+func (t *moduleText) UnmarshalText(text []byte) error {
+	*t = moduleText(text)
+	if !utf8.Valid(text) || bytes.ContainsRune(text, 0) {
+		return errors.New("is no text in UTF-8")
+	}
+	return nil
 }
 
 // scopeToken is a scope (RFC 6749, section 3.3).

@@ -75,6 +75,8 @@ var scalarSchemas = map[reflect.Type]map[string]any{
 	reflect.TypeFor[identifier]():    {"type": "string", "minLength": 1, "maxLength": maxIdentifierLength},
 	reflect.TypeFor[userName]():      {"type": "string", "minLength": 1, "maxLength": maxIdentifierLength},
 	reflect.TypeFor[scopeToken]():    {"type": "string", "pattern": scopePattern},
+	reflect.TypeFor[moduleFile]():    {"type": "string", "pattern": moduleFilePattern},
+	reflect.TypeFor[moduleText]():    {"type": "string"},
 	reflect.TypeFor[claimPath]():     {"type": "string", "pattern": claimPathPattern, "maxLength": maxClaimPathLength},
 	reflect.TypeFor[keyID]():         {"type": "string", "pattern": keyIDPattern},
 	reflect.TypeFor[keyHash]():       {"type": "string", "pattern": keyHashPattern},

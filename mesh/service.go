@@ -41,6 +41,11 @@ func (s scope) service(form *serviceForm) *Service {
 		service.Routes = append(service.Routes, route)
 	}
 	s.reachable(matches, func(i, j int) bool { return matches[i].covers(matches[j]) })
+	rules := make([]*RegoRule, len(service.Routes))
+	for i, route := range service.Routes {
+		rules[i] = route.Rego
+	}
+	s.regoRules(rules, service.Data)
 	return service
 }
 
@@ -63,6 +68,9 @@ func (s scope) serviceAuthentication(service *Service, path string, form *authen
 func (s scope) withoutSidecar(path string, route *Route) {
 	if route.Allow != "" && route.Allow != "true" {
 		s.fault(path+".allow", `is decided by nobody with "mtls: off": write "true" here and the rule into the gateways' routes, or give the service a sidecar`)
+	}
+	if route.Rego != nil {
+		s.fault(path+".rego", `is decided by nobody with "mtls: off": ask it at the gateways' routes, or give the service a sidecar`)
 	}
 	if route.MaxBody != 0 {
 		s.fault(path+".body", `is read by nobody with "mtls: off": read it at the gateways' routes, or give the service a sidecar`)
@@ -131,6 +139,7 @@ func (s scope) route(service *Service, path, name string, form routeForm) Route 
 	}
 	known := Expression{HasBody: r.MaxBody > 0, Params: r.Match.Path.Variables(), Data: service.Data}
 	r.Allow, r.AllowPosition = s.rule(path, form.Allow, known)
+	r.Rego = s.regoRule(path, form.Rego)
 	return r
 }
 
