@@ -72,7 +72,7 @@ func (f *regoFlags) open(state string, logger *slog.Logger, metrics prometheus.R
 		return nil, err
 	}
 	loader, err := rego.NewLoader(rego.LoaderConfig{
-		Query: f.query, Limits: rego.Limits{Timeout: f.timeout}, Use: server.SetQuery, Logger: logger, Registerer: metrics,
+		Query: f.query, Options: rego.Options{Timeout: f.timeout}, Use: server.SetQuery, Logger: logger, Registerer: metrics,
 	})
 	if err != nil {
 		return nil, err

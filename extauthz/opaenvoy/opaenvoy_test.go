@@ -26,11 +26,11 @@ import (
 // setup is a policy and how it is served. The zero value of query is
 // data.envoy.authz.allow.
 type setup struct {
-	module string
-	v0     bool
-	query  string
-	limits rego.Limits
-	config opaenvoy.Config
+	module  string
+	v0      bool
+	query   string
+	options rego.Options
+	config  opaenvoy.Config
 }
 
 // serve returns a server of that policy, and what it logs.
@@ -53,7 +53,7 @@ func serve(t testing.TB, s setup) (*opaenvoy.Server, *bytes.Buffer) {
 	if s.query == "" {
 		s.query = "data.envoy.authz.allow"
 	}
-	query, err := policy.Prepare(t.Context(), s.query, s.limits)
+	query, err := policy.Prepare(t.Context(), s.query, s.options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,8 +381,8 @@ func TestTooLate(t *testing.T) {
 		t.Errorf("%v, %v\n%s", resp, err, log)
 	}
 	slow := setup{
-		module: "package envoy.authz\nallow if count(numbers.range(0, 1000000000)) > 0",
-		limits: rego.Limits{Timeout: 10 * time.Millisecond},
+		module:  "package envoy.authz\nallow if count(numbers.range(0, 1000000000)) > 0",
+		options: rego.Options{Timeout: 10 * time.Millisecond},
 	}
 	if _, got := slow.check(t, bob); got != failed("policy_timeout") {
 		t.Errorf("%+v", got)

@@ -125,7 +125,7 @@ func answer(t testing.TB, s rego.Source) any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := policy.Prepare(t.Context(), "data.shop.allow", rego.Limits{})
+	q, err := policy.Prepare(t.Context(), "data.shop.allow", rego.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 // LoaderConfig says what a [Loader] does.
 type LoaderConfig struct {
 	// Query is what is asked of each policy; see [Policy.Prepare]. Required.
-	Query  string
-	Limits Limits
+	Query   string
+	Options Options
 	// Use gets each query that is prepared. Required.
 	Use func(*Query)
 	// Logger is required.
@@ -73,7 +73,7 @@ func (l *Loader) Load(ctx context.Context, source Source) error {
 	if err != nil {
 		return err
 	}
-	query, err := policy.Prepare(ctx, l.Query, l.Limits)
+	query, err := policy.Prepare(ctx, l.Query, l.Options)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@
 // compiled while a request waits.
 //
 //	policy, err := rego.Compile(ctx, source)
-//	query, err := policy.Prepare(ctx, "data.envoy.authz.allow", rego.Limits{})
+//	query, err := policy.Prepare(ctx, "data.envoy.authz.allow", rego.Options{})
 //	result, err := query.Eval(ctx, input, time.Now())
 //
 // An evaluation touches neither the network nor files nor the environment, and
@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -108,7 +109,7 @@ func parse(modules []Module) (map[string]*ast.Module, error) {
 		switch errs, ok := errors.AsType[ast.Errors](err); {
 		case ok && isV0(m):
 			wrong = append(wrong, ast.NewError(ast.ParseErr, errs[0].Location, "%s: the module is Rego v0: "+
-				"say so with --v0-compatible, or bring it up to date with opa fmt --v0-v1", errs[0].Message))
+				"say so (v0: true in a document, --v0-compatible on the command line), or bring it up to date with opa fmt --v0-v1", errs[0].Message))
 		case ok:
 			wrong = append(wrong, errs...)
 		case err != nil:
@@ -132,13 +133,16 @@ func isV0(m Module) bool {
 	return err == nil && m.Version != ast.RegoV0
 }
 
-// Limits bound evaluations.
-type Limits struct {
+// Options say how queries are evaluated.
+type Options struct {
 	// Timeout of one; default 100 ms.
 	Timeout time.Duration
 	// Concurrent is how many there are at a time, the others wait: memory is
 	// bounded, too. Default 4 for each processor, and 16 at least.
 	Concurrent int
+	// Strict has a function that fails end the evaluation with an error.
+	// Otherwise what it is part of is undefined, and "not" of it true.
+	Strict bool
 }
 
 // Query is a question to a policy, prepared, and safe for concurrent use.
@@ -167,7 +171,7 @@ func newValueCache() cache.InterQueryValueCache {
 
 // Prepare prepares a query, which is the name of a rule or of a part of the
 // data, such as data.envoy.authz.allow. There must be something of that name.
-func (p *Policy) Prepare(ctx context.Context, query string, limits Limits) (*Query, error) {
+func (p *Policy) Prepare(ctx context.Context, query string, o Options) (*Query, error) {
 	ref, err := p.find(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("query %q: %w", query, err)
@@ -175,6 +179,7 @@ func (p *Policy) Prepare(ctx context.Context, query string, limits Limits) (*Que
 	prepared, err := oparego.New(
 		oparego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(ref)))),
 		oparego.Compiler(p.compiler), oparego.Store(p.store), oparego.Capabilities(capabilities()),
+		oparego.StrictBuiltinErrors(o.Strict),
 	).PrepareForEval(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("query %q: %w", query, err)
@@ -182,8 +187,8 @@ func (p *Policy) Prepare(ctx context.Context, query string, limits Limits) (*Que
 	return &Query{
 		prepared: prepared,
 		revision: p.revision,
-		timeout:  cmp.Or(limits.Timeout, 100*time.Millisecond),
-		slots:    make(chan struct{}, cmp.Or(limits.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
+		timeout:  cmp.Or(o.Timeout, 100*time.Millisecond),
+		slots:    make(chan struct{}, cmp.Or(o.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
 		values:   newValueCache(),
 	}, nil
 }
@@ -252,13 +257,24 @@ func (q *Query) Eval(ctx context.Context, input ast.Value, now time.Time) (any, 
 	case evaluation.Err() != nil: // also when it would not be interrupted
 		return nil, fmt.Errorf("evaluate: %w", context.Cause(evaluation))
 	case err != nil:
-		return nil, fmt.Errorf("evaluate: %w", err)
+		return nil, fmt.Errorf("evaluate: %w", withoutValues(err))
 	case len(results) == 0:
 		return nil, ErrUndefined
 	case len(results) > 1 || len(results[0].Expressions) != 1:
 		return nil, errors.New("evaluate: several results")
 	}
 	return results[0].Expressions[0].Value, nil
+}
+
+// withoutValues leaves out of an error of a function what it was called with, which
+// may be a secret.
+func withoutValues(err error) error {
+	e, ok := errors.AsType[*topdown.Error](err)
+	if !ok || e.Code != topdown.BuiltinErr && e.Code != topdown.TypeErr {
+		return err
+	}
+	function, _, _ := strings.Cut(e.Message, ":")
+	return &topdown.Error{Code: e.Code, Message: function + " failed", Location: e.Location}
 }
 
 func (q *Query) eval(ctx context.Context, input ast.Value, now time.Time) (oparego.ResultSet, error) {

@@ -25,22 +25,22 @@ func number(s string) json.Number { return json.Number(s) }
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 // prepare compiles one module of package shop.
-func prepare(t *testing.T, text string, limits rego.Limits) *rego.Query {
+func prepare(t *testing.T, text string, options rego.Options) *rego.Query {
 	t.Helper()
-	q, err := compile(t, rego.Source{Modules: []rego.Module{{File: "shop.rego", Text: "package shop\n" + text}}}, limits)
+	q, err := compile(t, rego.Source{Modules: []rego.Module{{File: "shop.rego", Text: "package shop\n" + text}}}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return q
 }
 
-func compile(t *testing.T, source rego.Source, limits rego.Limits) (*rego.Query, error) {
+func compile(t *testing.T, source rego.Source, options rego.Options) (*rego.Query, error) {
 	t.Helper()
 	policy, err := rego.Compile(t.Context(), source)
 	if err != nil {
 		return nil, err
 	}
-	return policy.Prepare(t.Context(), query, limits)
+	return policy.Prepare(t.Context(), query, options)
 }
 
 func value(t *testing.T, v any) ast.Value {
@@ -72,7 +72,7 @@ func TestEval(t *testing.T) {
 		`allow if count(uuid.rfc4122("a")) == 36`:              true,
 		`allow if net.cidr_contains("10.0.0.0/8", "10.1.2.3")`: true,
 	} {
-		got, err := prepare(t, text, rego.Limits{}).Eval(t.Context(), value(t, in), now)
+		got, err := prepare(t, text, rego.Options{}).Eval(t.Context(), value(t, in), now)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got)\n%s", text, err, diff)
 		}
@@ -88,7 +88,7 @@ func TestNoDecision(t *testing.T) {
 		"allow := 1 if input.x\nallow := 2 if input.x":        false,
 		`allow := {k: v | some k in ["a"]; some v in [1, 2]}`: false,
 	} {
-		got, err := prepare(t, text, rego.Limits{}).Eval(t.Context(), value(t, map[string]any{"x": true}), now)
+		got, err := prepare(t, text, rego.Options{}).Eval(t.Context(), value(t, map[string]any{"x": true}), now)
 		if got != nil || err == nil || errors.Is(err, rego.ErrUndefined) != undefined {
 			t.Errorf("%s = %v, %v", text, got, err)
 		}
@@ -108,7 +108,7 @@ func TestDataAndSeveralModules(t *testing.T) {
 		},
 		Data:     map[string]any{"admins": []any{"ada"}},
 		Revision: "r1",
-	}, rego.Limits{})
+	}, rego.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestLanguages(t *testing.T) {
 		"future keywords as v0":  {strings.Replace(v1, "\n", "\nimport future.keywords.if\n", 1), ast.RegoV0, true},
 		"v1 that says it, as v1": {strings.Replace(v1, "\n", "\nimport rego.v1\n", 1), ast.RegoV1, true},
 	} {
-		q, err := compile(t, rego.Source{Modules: []rego.Module{{File: "m.rego", Text: c.text, Version: c.version}}}, rego.Limits{})
+		q, err := compile(t, rego.Source{Modules: []rego.Module{{File: "m.rego", Text: c.text, Version: c.version}}}, rego.Options{})
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -217,7 +217,7 @@ func TestRefusedFunctions(t *testing.T) {
 			`allow if input.x with input.x as ` + call, `allow if f(1) with f as ` + name + "\nf(x) := x",
 			`allow if count(1) with count as ` + name, `allow := 1 if true with ` + name + ` as f` + "\nf(x) := x",
 		} {
-			_, err := compile(t, rego.Source{Modules: []rego.Module{{File: "shop.rego", Text: "package shop\n" + text}}}, rego.Limits{})
+			_, err := compile(t, rego.Source{Modules: []rego.Module{{File: "shop.rego", Text: "package shop\n" + text}}}, rego.Options{})
 			if err == nil || !strings.Contains(err.Error(), "shop.rego:") || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v", text, err)
 			}
@@ -242,7 +242,7 @@ func TestQueryIsAName(t *testing.T) {
 		`data.shop["allow"] := x`: false, `data.flags.closed`: false, "data.shop.allow\ntrue": false, `http.send({})`: false,
 		`data.shop["x\"]; true; data[\""]`: false, `data.shop.allow with input as 1`: false, `data.shop.f(true)`: false,
 	} {
-		q, err := policy.Prepare(t.Context(), query, rego.Limits{})
+		q, err := policy.Prepare(t.Context(), query, rego.Options{})
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", query, err)
 		}
@@ -269,7 +269,7 @@ func TestEvaluationIsBounded(t *testing.T) {
 		"strings":       `allow if { x := [s | some i in numbers.range(1, 100000); s := concat("", [input.long, format_int(i, 10)])]; count(x) == 0 }`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := prepare(t, text, rego.Limits{Timeout: 20 * time.Millisecond})
+			q := prepare(t, text, rego.Options{Timeout: 20 * time.Millisecond})
 			in := value(t, map[string]any{"long": long, "deep": []any{[]any{[]any{1, 2, 3}}}})
 			begin := time.Now()
 			got, err := q.Eval(t.Context(), in, now)
@@ -283,16 +283,50 @@ func TestEvaluationIsBounded(t *testing.T) {
 	}
 	t.Run("pattern", func(t *testing.T) {
 		t.Parallel()
-		q := prepare(t, `allow if regex.match("(a+)+$", concat("", [input.long, "b"]))`, rego.Limits{Timeout: 5 * time.Second})
+		q := prepare(t, `allow if regex.match("(a+)+$", concat("", [input.long, "b"]))`, rego.Options{Timeout: 5 * time.Second})
 		if got, err := q.Eval(t.Context(), value(t, map[string]any{"long": long}), now); got != nil || err == nil {
 			t.Errorf("= %v, %v", got, err)
 		}
 	})
 }
 
+// What a function failed on may be a secret. A strict query fails with it, and says
+// where; another takes it for undefined, as OPA does.
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	in := value(t, map[string]any{"token": "secret"})
+	for name, text := range map[string]string{
+		"number":  `allow if not to_number(input.token) == 1`,
+		"time":    `allow if not time.parse_rfc3339_ns(input.token) == 1`,
+		"network": `allow if not net.cidr_contains("10.0.0.0/8", input.token)`,
+		"JSON":    `allow if not json.unmarshal(input.token) == 1`,
+		"base64":  `allow if not base64.decode(concat("", [input.token, "!"])) == ""`,
+		"token":   `allow if not io.jwt.decode(input.token)[1].sub == ""`,
+		"bits":    `allow if not bits.or(1, 1.5) == 1`,
+		"pattern": `allow if not regex.match(concat("", ["(", input.token]), "x")`,
+		"version": `allow if not semver.compare(input.token, "1.0.0") == 0`,
+		"units":   `allow if not units.parse(input.token) == 0`,
+		"zero":    `allow if not 1 / count([]) == 0`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := prepare(t, text, rego.Options{Strict: true}).Eval(t.Context(), in, now)
+			if got != nil || err == nil || errors.Is(err, rego.ErrUndefined) {
+				t.Fatalf("strict: %v, %v", got, err)
+			}
+			if !strings.HasPrefix(err.Error(), "evaluate: shop.rego:2: ") || strings.Contains(err.Error(), "secret") {
+				t.Errorf("strict: %v", err)
+			}
+			if _, err := prepare(t, text, rego.Options{}).Eval(t.Context(), in, now); err != nil && !errors.Is(err, rego.ErrUndefined) {
+				t.Errorf("otherwise: %v", err)
+			}
+		})
+	}
+}
+
 func TestCancelledContextDenies(t *testing.T) {
 	t.Parallel()
-	q := prepare(t, `allow if true`, rego.Limits{})
+	q := prepare(t, `allow if true`, rego.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got, err := q.Eval(ctx, nil, now); got != nil || !errors.Is(err, context.Canceled) {
@@ -309,7 +343,7 @@ func TestCancelledContextDenies(t *testing.T) {
 func TestConcurrencyIsBounded(t *testing.T) {
 	t.Parallel()
 	q := prepare(t, `allow if { input.slow; count(numbers.range(0, 1000000000)) > 0 }
-		allow if not input.slow`, rego.Limits{Timeout: 50 * time.Millisecond, Concurrent: 1})
+		allow if not input.slow`, rego.Options{Timeout: 50 * time.Millisecond, Concurrent: 1})
 	errs := make(chan error)
 	const calls = 8
 	for range calls {

@@ -32,7 +32,7 @@ func TestVerifiedTokens(t *testing.T) {
 		[valid, _, payload] := io.jwt.decode_verify(input.token, {"cert": input.key, "iss": input.iss, "aud": "shop"})
 	} else := [valid, ""] if {
 		[valid, _, _] := io.jwt.decode_verify(input.token, {"cert": input.key, "iss": input.iss, "aud": "shop"})
-	}`, rego.Limits{Timeout: 10 * time.Second})
+	}`, rego.Options{Timeout: 10 * time.Second})
 	good := jwt.MapClaims{"iss": "idp", "aud": "shop", "sub": "ada", "exp": now.Add(time.Minute).Unix(), "nbf": now.Unix()}
 	token := sign(good)
 	for _, c := range []struct {
