@@ -14,6 +14,7 @@ type check struct {
 
 	server  *Server
 	state   *State
+	whole   *wire.Request
 	request request
 	rule    *route
 	params  map[string]string
@@ -35,7 +36,7 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 	if !r.HTTP {
 		return incompleteRequest
 	}
-	c.request = readRequest(r)
+	c.whole, c.request = r, readRequest(r)
 	c.RequestID, c.IP = c.request.requestID(), c.request.ip
 	c.Method, c.Path = c.request.method, c.request.path
 	if c.isStale() {
@@ -96,13 +97,20 @@ func (c *check) matches(r *route) (ok bool) {
 	return ok
 }
 
-// evaluate runs the route's rule on what the request itself says and on in,
-// which holds whom it is for.
+// evaluate asks the route's rule and its policy, which must both allow, by what
+// the request itself says and by in, which holds whom it is for.
 func (c *check) evaluate(ctx context.Context, in *policy.Input) verdict {
 	c.complete(in)
 	if c.rule.maxBody > 0 && (c.request.isTruncated() || len(c.request.body) > int(c.rule.maxBody)) {
 		return c.conclude("body", "", bodyTruncated)
 	}
+	if v := c.evaluateRule(ctx, in); v != allowed {
+		return v
+	}
+	return c.evaluateRego(ctx, in)
+}
+
+func (c *check) evaluateRule(ctx context.Context, in *policy.Input) verdict {
 	if c.rule.allow == nil {
 		c.note("rule", "", outcomeSkipped)
 		return allowed

@@ -120,7 +120,7 @@ func New(c Config) (*Server, error) {
 func DocumentOptions() mesh.Options {
 	return mesh.Options{
 		CheckExpression: policy.Check, CheckBinding: policy.CheckBinding, CheckPassword: credential.CheckPasswordHash,
-		CheckSubject: credential.CheckSubject,
+		CheckSubject: credential.CheckSubject, CheckRego: checkRego,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -55,6 +56,8 @@ type Rules struct {
 	maxStaleness time.Duration
 	tables       *policy.Tables
 	recording    Recording
+	// rego are the policies that routes ask, by name.
+	rego map[string]*rego.Policy
 }
 
 type route struct {
@@ -65,6 +68,8 @@ type route struct {
 	// allow is nil where authentication is enough; position is where it stands.
 	allow    *policy.Program
 	position string
+	// rego is nil where no policy must allow, too.
+	rego *regoRule
 	// maxBody is how much of the body there must be for the rule to read it.
 	maxBody uint32
 	// bind are the facts that a Passport carries; gateways only.
@@ -114,6 +119,9 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	}
 	if r.tables, err = tablesOf(p); err == nil {
 		r.recording, err = recordingOf(p.GetDecisions())
+	}
+	if err == nil {
+		r.rego, err = regoPolicies(p)
 	}
 	if err == nil {
 		err = r.addRoutes(p)
@@ -198,6 +206,9 @@ func (r *Rules) compileRoute(rp *chancerypb.RoutePolicy) (*route, error) {
 		position: rp.GetPosition(), maxBody: rp.GetMaxBody(), to: rp.GetTo(),
 	}
 	if compiled.auth, err = compileAuthentication(rp.GetAuthentication(), r.id.Name, r.isGateway()); err != nil {
+		return nil, err
+	}
+	if compiled.rego, err = r.regoRule(rp.GetRego()); err != nil {
 		return nil, err
 	}
 	if source := rp.GetAllow(); source != "" {

@@ -72,7 +72,7 @@ func (d Documents) Compile(options Options) (*Mesh, error) {
 		case *dataForm:
 			c.mesh.Data = append(c.mesh.Data, s.data(form))
 		case *regoForm:
-			c.mesh.Rego = append(c.mesh.Rego, s.rego(form))
+			c.mesh.Rego = append(c.mesh.Rego, s.rego())
 		}
 	}
 	c.mesh.Roles = c.roles(all)

@@ -371,6 +371,11 @@ func (m *Mesh) Client(id string) *Client {
 	return lookUp(m.Clients, id, func(c *Client) string { return c.ID })
 }
 
+// RegoPolicy returns the policy of that name, or nil.
+func (m *Mesh) RegoPolicy(name string) *Rego {
+	return lookUp(m.Rego, name, func(r *Rego) string { return r.Name })
+}
+
 // lookUp finds what is sorted by name.
 func lookUp[T any](sorted []*T, name string, nameOf func(*T) string) *T {
 	i, found := slices.BinarySearchFunc(sorted, name, func(t *T, name string) int { return strings.Compare(nameOf(t), name) })

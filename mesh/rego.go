@@ -78,7 +78,7 @@ func didYouMeanFile(name string, files map[string][]byte) string {
 // isModule reports whether a file beside the documents is a module.
 func isModule(name string) bool { return strings.HasSuffix(name, ".rego") }
 
-func (s scope) rego(form *regoForm) *Rego {
+func (s scope) rego() *Rego {
 	r := regoOf(s.document)
 	if s.options.CheckRego != nil && len(s.document.faults) == 0 {
 		faults, _ := s.options.CheckRego(RegoUse{Modules: r.located(s.document), V0: r.V0})

@@ -84,6 +84,10 @@ func parseJSON(contentType string, body []byte) (ast.Value, error) {
 	if !isUTF8(contentType) {
 		return nil, badRequest("body: JSON, but not in UTF-8")
 	}
+	return readJSON(body)
+}
+
+func readJSON(body []byte) (ast.Value, error) {
 	v, err := jose.ParseValue(body, maxDepth)
 	if err != nil {
 		return nil, badRequest("body: %w", err)

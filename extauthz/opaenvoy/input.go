@@ -40,6 +40,36 @@ type InputOptions struct {
 // Input returns the document that the plugin makes of a check request. The
 // error is [ErrAmbiguousPath] or [ErrBadRequest].
 func Input(req *authv3.CheckRequest, o InputOptions) (ast.Object, error) {
+	return input(req, o)
+}
+
+// Route is what a route knows of a request beside the message.
+type Route struct {
+	// Identity is who the request is of.
+	Identity map[string]any
+	// JSON is the body, as far as policies read it. Nil has none.
+	JSON []byte
+}
+
+// RouteInput is [Input] for a route: identity has who the request is of, and
+// parsed_body nothing but JSON.
+func RouteInput(req *authv3.CheckRequest, r Route) (ast.Object, error) {
+	identity, err := ast.InterfaceToValue(r.Identity)
+	if err != nil {
+		return nil, err
+	}
+	members := [][2]*ast.Term{item("identity", identity)}
+	if len(r.JSON) > 0 {
+		body, err := readJSON(r.JSON)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, item("parsed_body", body))
+	}
+	return input(req, InputOptions{SkipBody: true}, members...)
+}
+
+func input(req *authv3.CheckRequest, o InputOptions, more ...[2]*ast.Term) (ast.Object, error) {
 	r, err := readRequest(req, o)
 	if err != nil {
 		return nil, err
@@ -58,7 +88,7 @@ func Input(req *authv3.CheckRequest, o InputOptions) (ast.Object, error) {
 	if principal := req.GetAttributes().GetSource().GetPrincipal(); principal != "" {
 		members = append(members, item("source_principal", ast.String(principal)))
 	}
-	return ast.NewObject(members...), nil
+	return ast.NewObject(append(members, more...)...), nil
 }
 
 // version is how policies tell the form of the input, in the plugin's words.

@@ -41,6 +41,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 			Bind:           r.Bind,
 			MaxBody:        r.MaxBody,
 			To:             r.To,
+			Rego:           regoRule(p, m, r.Rego),
 		})
 	}
 	return p
@@ -62,9 +63,26 @@ func Service(m *mesh.Mesh, s *mesh.Service) *chancerypb.Policy {
 			Authentication: authentication(r.Authentication),
 			MaxBody:        r.MaxBody,
 			Plaintext:      r.Plaintext,
+			Rego:           regoRule(p, m, r.Rego),
 		})
 	}
 	return p
+}
+
+// regoRule returns what a route asks of a policy, which it adds to p.
+func regoRule(p *chancerypb.Policy, m *mesh.Mesh, rule *mesh.RegoRule) *chancerypb.RegoRule {
+	if rule == nil {
+		return nil
+	}
+	known := slices.ContainsFunc(p.GetRego(), func(r *chancerypb.Rego) bool { return r.GetName() == rule.Module })
+	if r := m.RegoPolicy(rule.Module); r != nil && !known {
+		policy := &chancerypb.Rego{Name: r.Name, V0: r.V0}
+		for _, module := range r.Modules {
+			policy.Modules = append(policy.Modules, &chancerypb.RegoModule{File: module.File, Text: module.Text})
+		}
+		p.Rego = append(p.Rego, policy)
+	}
+	return &chancerypb.RegoRule{Module: rule.Module, Query: rule.Query}
 }
 
 // position tells where a rule stands, by the name of the file alone: the

@@ -129,7 +129,7 @@ func (x TypeStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TypeStatus_State.Descriptor instead.
 func (TypeStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{33, 0}
+	return file_chancery_proto_rawDescGZIP(), []int{36, 0}
 }
 
 // Policy is everything one Gateway or Service document asks of the PDPs beside
@@ -166,7 +166,9 @@ type Policy struct {
 	// taken. For Envoys that Chancery does not configure.
 	MatchRoutes bool `protobuf:"varint,13,opt,name=match_routes,json=matchRoutes,proto3" json:"match_routes,omitempty"`
 	// What is written down of decisions.
-	Decisions     *Decisions `protobuf:"bytes,20,opt,name=decisions,proto3" json:"decisions,omitempty"`
+	Decisions *Decisions `protobuf:"bytes,20,opt,name=decisions,proto3" json:"decisions,omitempty"`
+	// The Rego documents that routes name.
+	Rego          []*Rego `protobuf:"bytes,21,rep,name=rego,proto3" json:"rego,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +301,13 @@ func (x *Policy) GetDecisions() *Decisions {
 	return nil
 }
 
+func (x *Policy) GetRego() []*Rego {
+	if x != nil {
+		return x.Rego
+	}
+	return nil
+}
+
 // Decisions say what is written down of decisions.
 type Decisions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -386,6 +395,176 @@ func (x *Decisions) GetPath() string {
 	return ""
 }
 
+// Rego is one Rego document.
+type Rego struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Modules []*RegoModule          `protobuf:"bytes,2,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Modules are of Rego v0 unless they say otherwise.
+	V0            bool `protobuf:"varint,3,opt,name=v0,proto3" json:"v0,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rego) Reset() {
+	*x = Rego{}
+	mi := &file_chancery_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rego) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rego) ProtoMessage() {}
+
+func (x *Rego) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rego.ProtoReflect.Descriptor instead.
+func (*Rego) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Rego) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Rego) GetModules() []*RegoModule {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *Rego) GetV0() bool {
+	if x != nil {
+		return x.V0
+	}
+	return false
+}
+
+// RegoModule is one file of a policy, with what faults call it.
+type RegoModule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegoModule) Reset() {
+	*x = RegoModule{}
+	mi := &file_chancery_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegoModule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegoModule) ProtoMessage() {}
+
+func (x *RegoModule) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegoModule.ProtoReflect.Descriptor instead.
+func (*RegoModule) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RegoModule) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *RegoModule) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// RegoRule says that a policy must allow, too.
+type RegoRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of one of the policies.
+	Module string `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	// Name of the rule in it.
+	Query         string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegoRule) Reset() {
+	*x = RegoRule{}
+	mi := &file_chancery_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegoRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegoRule) ProtoMessage() {}
+
+func (x *RegoRule) ProtoReflect() protoreflect.Message {
+	mi := &file_chancery_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegoRule.ProtoReflect.Descriptor instead.
+func (*RegoRule) Descriptor() ([]byte, []int) {
+	return file_chancery_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RegoRule) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *RegoRule) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
 // Role is what groups of users may do.
 type Role struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +578,7 @@ type Role struct {
 
 func (x *Role) Reset() {
 	*x = Role{}
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +590,7 @@ func (x *Role) String() string {
 func (*Role) ProtoMessage() {}
 
 func (x *Role) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[2]
+	mi := &file_chancery_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +603,7 @@ func (x *Role) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Role.ProtoReflect.Descriptor instead.
 func (*Role) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{2}
+	return file_chancery_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Role) GetName() string {
@@ -463,7 +642,7 @@ type Minting struct {
 
 func (x *Minting) Reset() {
 	*x = Minting{}
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +654,7 @@ func (x *Minting) String() string {
 func (*Minting) ProtoMessage() {}
 
 func (x *Minting) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[3]
+	mi := &file_chancery_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +667,7 @@ func (x *Minting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Minting.ProtoReflect.Descriptor instead.
 func (*Minting) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{3}
+	return file_chancery_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Minting) GetLifetime() *durationpb.Duration {
@@ -540,14 +719,16 @@ type RoutePolicy struct {
 	// Where the rule stands, for people.
 	Position string `protobuf:"bytes,11,opt,name=position,proto3" json:"position,omitempty"`
 	// The service that requests go to, or "{variable}" of path; gateways only.
-	To            string `protobuf:"bytes,12,opt,name=to,proto3" json:"to,omitempty"`
+	To string `protobuf:"bytes,12,opt,name=to,proto3" json:"to,omitempty"`
+	// A policy that must allow beside the rule.
+	Rego          *RegoRule `protobuf:"bytes,13,opt,name=rego,proto3" json:"rego,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoutePolicy) Reset() {
 	*x = RoutePolicy{}
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +740,7 @@ func (x *RoutePolicy) String() string {
 func (*RoutePolicy) ProtoMessage() {}
 
 func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[4]
+	mi := &file_chancery_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +753,7 @@ func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutePolicy.ProtoReflect.Descriptor instead.
 func (*RoutePolicy) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{4}
+	return file_chancery_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RoutePolicy) GetName() string {
@@ -652,6 +833,13 @@ func (x *RoutePolicy) GetTo() string {
 	return ""
 }
 
+func (x *RoutePolicy) GetRego() *RegoRule {
+	if x != nil {
+		return x.Rego
+	}
+	return nil
+}
+
 // Authentication is what is demanded of whoever makes a request: at a gateway
 // of its credentials, at a service of what its Passport says of them.
 type Authentication struct {
@@ -677,7 +865,7 @@ type Authentication struct {
 
 func (x *Authentication) Reset() {
 	*x = Authentication{}
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +877,7 @@ func (x *Authentication) String() string {
 func (*Authentication) ProtoMessage() {}
 
 func (x *Authentication) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[5]
+	mi := &file_chancery_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +890,7 @@ func (x *Authentication) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authentication.ProtoReflect.Descriptor instead.
 func (*Authentication) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{5}
+	return file_chancery_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Authentication) GetAnyOf() []*Credentials {
@@ -777,7 +965,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +977,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[6]
+	mi := &file_chancery_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +990,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{6}
+	return file_chancery_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Credentials) GetAccessToken() string {
@@ -852,7 +1040,7 @@ type CertificateRule struct {
 
 func (x *CertificateRule) Reset() {
 	*x = CertificateRule{}
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1052,7 @@ func (x *CertificateRule) String() string {
 func (*CertificateRule) ProtoMessage() {}
 
 func (x *CertificateRule) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[7]
+	mi := &file_chancery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1065,7 @@ func (x *CertificateRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRule.ProtoReflect.Descriptor instead.
 func (*CertificateRule) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{7}
+	return file_chancery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CertificateRule) GetNames() []string {
@@ -911,7 +1099,7 @@ type Accounts struct {
 
 func (x *Accounts) Reset() {
 	*x = Accounts{}
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1111,7 @@ func (x *Accounts) String() string {
 func (*Accounts) ProtoMessage() {}
 
 func (x *Accounts) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[8]
+	mi := &file_chancery_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1124,7 @@ func (x *Accounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accounts.ProtoReflect.Descriptor instead.
 func (*Accounts) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{8}
+	return file_chancery_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Accounts) GetOf() isAccounts_Of {
@@ -1005,7 +1193,7 @@ type Clients struct {
 
 func (x *Clients) Reset() {
 	*x = Clients{}
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1205,7 @@ func (x *Clients) String() string {
 func (*Clients) ProtoMessage() {}
 
 func (x *Clients) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[9]
+	mi := &file_chancery_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1218,7 @@ func (x *Clients) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clients.ProtoReflect.Descriptor instead.
 func (*Clients) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{9}
+	return file_chancery_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Clients) GetClients() []*Client {
@@ -1050,7 +1238,7 @@ type APIKeys struct {
 
 func (x *APIKeys) Reset() {
 	*x = APIKeys{}
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1250,7 @@ func (x *APIKeys) String() string {
 func (*APIKeys) ProtoMessage() {}
 
 func (x *APIKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[10]
+	mi := &file_chancery_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1263,7 @@ func (x *APIKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKeys.ProtoReflect.Descriptor instead.
 func (*APIKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{10}
+	return file_chancery_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *APIKeys) GetApiKeys() []*APIKey {
@@ -1096,7 +1284,7 @@ type Users struct {
 
 func (x *Users) Reset() {
 	*x = Users{}
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1296,7 @@ func (x *Users) String() string {
 func (*Users) ProtoMessage() {}
 
 func (x *Users) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[11]
+	mi := &file_chancery_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1309,7 @@ func (x *Users) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Users.ProtoReflect.Descriptor instead.
 func (*Users) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{11}
+	return file_chancery_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Users) GetName() string {
@@ -1153,7 +1341,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1353,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[12]
+	mi := &file_chancery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1366,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{12}
+	return file_chancery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Client) GetId() string {
@@ -1242,7 +1430,7 @@ type APIKey struct {
 
 func (x *APIKey) Reset() {
 	*x = APIKey{}
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1442,7 @@ func (x *APIKey) String() string {
 func (*APIKey) ProtoMessage() {}
 
 func (x *APIKey) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[13]
+	mi := &file_chancery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1455,7 @@ func (x *APIKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKey.ProtoReflect.Descriptor instead.
 func (*APIKey) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{13}
+	return file_chancery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *APIKey) GetId() string {
@@ -1341,7 +1529,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1541,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[14]
+	mi := &file_chancery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1554,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{14}
+	return file_chancery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *User) GetName() string {
@@ -1432,7 +1620,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1632,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[15]
+	mi := &file_chancery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1645,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{15}
+	return file_chancery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Provider) GetName() string {
@@ -1564,7 +1752,7 @@ type Introspection struct {
 
 func (x *Introspection) Reset() {
 	*x = Introspection{}
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1764,7 @@ func (x *Introspection) String() string {
 func (*Introspection) ProtoMessage() {}
 
 func (x *Introspection) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[16]
+	mi := &file_chancery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1777,7 @@ func (x *Introspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introspection.ProtoReflect.Descriptor instead.
 func (*Introspection) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{16}
+	return file_chancery_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Introspection) GetEndpoint() string {
@@ -1647,7 +1835,7 @@ type ClaimMapping struct {
 
 func (x *ClaimMapping) Reset() {
 	*x = ClaimMapping{}
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1847,7 @@ func (x *ClaimMapping) String() string {
 func (*ClaimMapping) ProtoMessage() {}
 
 func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[17]
+	mi := &file_chancery_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1860,7 @@ func (x *ClaimMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimMapping.ProtoReflect.Descriptor instead.
 func (*ClaimMapping) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{17}
+	return file_chancery_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimMapping) GetUser() string {
@@ -1719,7 +1907,7 @@ type PassportKeys struct {
 
 func (x *PassportKeys) Reset() {
 	*x = PassportKeys{}
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1919,7 @@ func (x *PassportKeys) String() string {
 func (*PassportKeys) ProtoMessage() {}
 
 func (x *PassportKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[18]
+	mi := &file_chancery_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1932,7 @@ func (x *PassportKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PassportKeys.ProtoReflect.Descriptor instead.
 func (*PassportKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{18}
+	return file_chancery_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PassportKeys) GetGateway() string {
@@ -1780,7 +1968,7 @@ type SigningKeys struct {
 
 func (x *SigningKeys) Reset() {
 	*x = SigningKeys{}
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1980,7 @@ func (x *SigningKeys) String() string {
 func (*SigningKeys) ProtoMessage() {}
 
 func (x *SigningKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[19]
+	mi := &file_chancery_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1993,7 @@ func (x *SigningKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKeys.ProtoReflect.Descriptor instead.
 func (*SigningKeys) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{19}
+	return file_chancery_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SigningKeys) GetReady() []string {
@@ -1835,7 +2023,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_chancery_proto_msgTypes[20]
+	mi := &file_chancery_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2035,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[20]
+	mi := &file_chancery_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2048,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{20}
+	return file_chancery_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Trust) GetTrustDomain() string {
@@ -1916,7 +2104,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_chancery_proto_msgTypes[21]
+	mi := &file_chancery_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +2116,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[21]
+	mi := &file_chancery_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2129,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{21}
+	return file_chancery_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Authority) GetId() string {
@@ -1979,7 +2167,7 @@ type RevokedCertificate struct {
 
 func (x *RevokedCertificate) Reset() {
 	*x = RevokedCertificate{}
-	mi := &file_chancery_proto_msgTypes[22]
+	mi := &file_chancery_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2179,7 @@ func (x *RevokedCertificate) String() string {
 func (*RevokedCertificate) ProtoMessage() {}
 
 func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[22]
+	mi := &file_chancery_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2192,7 @@ func (x *RevokedCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificate.ProtoReflect.Descriptor instead.
 func (*RevokedCertificate) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{22}
+	return file_chancery_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevokedCertificate) GetFingerprint() []byte {
@@ -2043,7 +2231,7 @@ type Revocations struct {
 
 func (x *Revocations) Reset() {
 	*x = Revocations{}
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2243,7 @@ func (x *Revocations) String() string {
 func (*Revocations) ProtoMessage() {}
 
 func (x *Revocations) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[23]
+	mi := &file_chancery_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2256,7 @@ func (x *Revocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocations.ProtoReflect.Descriptor instead.
 func (*Revocations) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{23}
+	return file_chancery_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Revocations) GetSequence() uint64 {
@@ -2110,7 +2298,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2310,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[24]
+	mi := &file_chancery_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2323,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{24}
+	return file_chancery_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Revocation) GetId() string {
@@ -2251,7 +2439,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2451,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[25]
+	mi := &file_chancery_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2464,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{25}
+	return file_chancery_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Revision) GetId() string {
@@ -2306,7 +2494,7 @@ type JoinWithTokenRequest struct {
 
 func (x *JoinWithTokenRequest) Reset() {
 	*x = JoinWithTokenRequest{}
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2506,7 @@ func (x *JoinWithTokenRequest) String() string {
 func (*JoinWithTokenRequest) ProtoMessage() {}
 
 func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[26]
+	mi := &file_chancery_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2519,7 @@ func (x *JoinWithTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithTokenRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{26}
+	return file_chancery_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinWithTokenRequest) GetToken() string {
@@ -2368,7 +2556,7 @@ type ChallengeConsulRequest struct {
 
 func (x *ChallengeConsulRequest) Reset() {
 	*x = ChallengeConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2568,7 @@ func (x *ChallengeConsulRequest) String() string {
 func (*ChallengeConsulRequest) ProtoMessage() {}
 
 func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[27]
+	mi := &file_chancery_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +2581,7 @@ func (x *ChallengeConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulRequest.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{27}
+	return file_chancery_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChallengeConsulRequest) GetService() string {
@@ -2430,7 +2618,7 @@ type ChallengeConsulResponse struct {
 
 func (x *ChallengeConsulResponse) Reset() {
 	*x = ChallengeConsulResponse{}
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2630,7 @@ func (x *ChallengeConsulResponse) String() string {
 func (*ChallengeConsulResponse) ProtoMessage() {}
 
 func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[28]
+	mi := &file_chancery_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2643,7 @@ func (x *ChallengeConsulResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeConsulResponse.ProtoReflect.Descriptor instead.
 func (*ChallengeConsulResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{28}
+	return file_chancery_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ChallengeConsulResponse) GetNonce() string {
@@ -2491,7 +2679,7 @@ type JoinWithConsulRequest struct {
 
 func (x *JoinWithConsulRequest) Reset() {
 	*x = JoinWithConsulRequest{}
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2691,7 @@ func (x *JoinWithConsulRequest) String() string {
 func (*JoinWithConsulRequest) ProtoMessage() {}
 
 func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[29]
+	mi := &file_chancery_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2704,7 @@ func (x *JoinWithConsulRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinWithConsulRequest.ProtoReflect.Descriptor instead.
 func (*JoinWithConsulRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{29}
+	return file_chancery_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinWithConsulRequest) GetService() string {
@@ -2560,7 +2748,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2760,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[30]
+	mi := &file_chancery_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2773,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{30}
+	return file_chancery_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EnrollRequest) GetCsr() []byte {
@@ -2614,7 +2802,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2814,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[31]
+	mi := &file_chancery_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2827,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{31}
+	return file_chancery_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EnrollResponse) GetChain() [][]byte {
@@ -2696,7 +2884,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_chancery_proto_msgTypes[32]
+	mi := &file_chancery_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2896,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[32]
+	mi := &file_chancery_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2909,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{32}
+	return file_chancery_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReportRequest) GetInstance() string {
@@ -2845,7 +3033,7 @@ type TypeStatus struct {
 
 func (x *TypeStatus) Reset() {
 	*x = TypeStatus{}
-	mi := &file_chancery_proto_msgTypes[33]
+	mi := &file_chancery_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3045,7 @@ func (x *TypeStatus) String() string {
 func (*TypeStatus) ProtoMessage() {}
 
 func (x *TypeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[33]
+	mi := &file_chancery_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3058,7 @@ func (x *TypeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeStatus.ProtoReflect.Descriptor instead.
 func (*TypeStatus) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{33}
+	return file_chancery_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TypeStatus) GetTypeUrl() string {
@@ -2920,7 +3108,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_chancery_proto_msgTypes[34]
+	mi := &file_chancery_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3120,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chancery_proto_msgTypes[34]
+	mi := &file_chancery_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3133,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_chancery_proto_rawDescGZIP(), []int{34}
+	return file_chancery_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReportResponse) GetTrustSequence() uint64 {
@@ -2966,7 +3154,7 @@ var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x04\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
@@ -2983,7 +3171,8 @@ const file_chancery_proto_rawDesc = "" +
 	"\x05roles\x18\v \x03(\v2\x11.chancery.v1.RoleR\x05roles\x121\n" +
 	"\x04data\x18\f \x03(\v2\x1d.chancery.v1.Policy.DataEntryR\x04data\x12!\n" +
 	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x124\n" +
-	"\tdecisions\x18\x14 \x01(\v2\x16.chancery.v1.DecisionsR\tdecisions\x1a7\n" +
+	"\tdecisions\x18\x14 \x01(\v2\x16.chancery.v1.DecisionsR\tdecisions\x12%\n" +
+	"\x04rego\x18\x15 \x03(\v2\x11.chancery.v1.RegoR\x04rego\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xd0\x01\n" +
@@ -2997,7 +3186,18 @@ const file_chancery_proto_rawDesc = "" +
 	"\x03Log\x12\x0f\n" +
 	"\vBEST_EFFORT\x10\x00\x12\f\n" +
 	"\bREQUIRED\x10\x01\x12\a\n" +
-	"\x03OFF\x10\x02\"T\n" +
+	"\x03OFF\x10\x02\"]\n" +
+	"\x04Rego\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\amodules\x18\x02 \x03(\v2\x17.chancery.v1.RegoModuleR\amodules\x12\x0e\n" +
+	"\x02v0\x18\x03 \x01(\bR\x02v0\"4\n" +
+	"\n" +
+	"RegoModule\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"8\n" +
+	"\bRegoRule\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12\x14\n" +
+	"\x05query\x18\x02 \x01(\tR\x05query\"T\n" +
 	"\x04Role\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12 \n" +
@@ -3005,7 +3205,7 @@ const file_chancery_proto_rawDesc = "" +
 	"\aMinting\x125\n" +
 	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x18\n" +
 	"\atenants\x18\x02 \x03(\tR\atenants\x12,\n" +
-	"\x12refuse_self_signed\x18\x03 \x01(\bR\x10refuseSelfSigned\"\x9e\x03\n" +
+	"\x12refuse_self_signed\x18\x03 \x01(\bR\x10refuseSelfSigned\"\xc9\x03\n" +
 	"\vRoutePolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
@@ -3018,7 +3218,8 @@ const file_chancery_proto_rawDesc = "" +
 	"\bmax_body\x18\n" +
 	" \x01(\rR\amaxBody\x12\x1a\n" +
 	"\bposition\x18\v \x01(\tR\bposition\x12\x0e\n" +
-	"\x02to\x18\f \x01(\tR\x02to\x1a7\n" +
+	"\x02to\x18\f \x01(\tR\x02to\x12)\n" +
+	"\x04rego\x18\r \x01(\v2\x15.chancery.v1.RegoRuleR\x04rego\x1a7\n" +
 	"\tBindEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x06\x10\a\"\x9e\x02\n" +
@@ -3226,110 +3427,116 @@ func file_chancery_proto_rawDescGZIP() []byte {
 }
 
 var file_chancery_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_chancery_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_chancery_proto_goTypes = []any{
 	(Decisions_Log)(0),              // 0: chancery.v1.Decisions.Log
 	(TypeStatus_State)(0),           // 1: chancery.v1.TypeStatus.State
 	(*Policy)(nil),                  // 2: chancery.v1.Policy
 	(*Decisions)(nil),               // 3: chancery.v1.Decisions
-	(*Role)(nil),                    // 4: chancery.v1.Role
-	(*Minting)(nil),                 // 5: chancery.v1.Minting
-	(*RoutePolicy)(nil),             // 6: chancery.v1.RoutePolicy
-	(*Authentication)(nil),          // 7: chancery.v1.Authentication
-	(*Credentials)(nil),             // 8: chancery.v1.Credentials
-	(*CertificateRule)(nil),         // 9: chancery.v1.CertificateRule
-	(*Accounts)(nil),                // 10: chancery.v1.Accounts
-	(*Clients)(nil),                 // 11: chancery.v1.Clients
-	(*APIKeys)(nil),                 // 12: chancery.v1.APIKeys
-	(*Users)(nil),                   // 13: chancery.v1.Users
-	(*Client)(nil),                  // 14: chancery.v1.Client
-	(*APIKey)(nil),                  // 15: chancery.v1.APIKey
-	(*User)(nil),                    // 16: chancery.v1.User
-	(*Provider)(nil),                // 17: chancery.v1.Provider
-	(*Introspection)(nil),           // 18: chancery.v1.Introspection
-	(*ClaimMapping)(nil),            // 19: chancery.v1.ClaimMapping
-	(*PassportKeys)(nil),            // 20: chancery.v1.PassportKeys
-	(*SigningKeys)(nil),             // 21: chancery.v1.SigningKeys
-	(*Trust)(nil),                   // 22: chancery.v1.Trust
-	(*Authority)(nil),               // 23: chancery.v1.Authority
-	(*RevokedCertificate)(nil),      // 24: chancery.v1.RevokedCertificate
-	(*Revocations)(nil),             // 25: chancery.v1.Revocations
-	(*Revocation)(nil),              // 26: chancery.v1.Revocation
-	(*Revision)(nil),                // 27: chancery.v1.Revision
-	(*JoinWithTokenRequest)(nil),    // 28: chancery.v1.JoinWithTokenRequest
-	(*ChallengeConsulRequest)(nil),  // 29: chancery.v1.ChallengeConsulRequest
-	(*ChallengeConsulResponse)(nil), // 30: chancery.v1.ChallengeConsulResponse
-	(*JoinWithConsulRequest)(nil),   // 31: chancery.v1.JoinWithConsulRequest
-	(*EnrollRequest)(nil),           // 32: chancery.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 33: chancery.v1.EnrollResponse
-	(*ReportRequest)(nil),           // 34: chancery.v1.ReportRequest
-	(*TypeStatus)(nil),              // 35: chancery.v1.TypeStatus
-	(*ReportResponse)(nil),          // 36: chancery.v1.ReportResponse
-	nil,                             // 37: chancery.v1.Policy.DataEntry
-	nil,                             // 38: chancery.v1.RoutePolicy.BindEntry
-	nil,                             // 39: chancery.v1.Revision.DigestsEntry
-	(*durationpb.Duration)(nil),     // 40: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
+	(*Rego)(nil),                    // 4: chancery.v1.Rego
+	(*RegoModule)(nil),              // 5: chancery.v1.RegoModule
+	(*RegoRule)(nil),                // 6: chancery.v1.RegoRule
+	(*Role)(nil),                    // 7: chancery.v1.Role
+	(*Minting)(nil),                 // 8: chancery.v1.Minting
+	(*RoutePolicy)(nil),             // 9: chancery.v1.RoutePolicy
+	(*Authentication)(nil),          // 10: chancery.v1.Authentication
+	(*Credentials)(nil),             // 11: chancery.v1.Credentials
+	(*CertificateRule)(nil),         // 12: chancery.v1.CertificateRule
+	(*Accounts)(nil),                // 13: chancery.v1.Accounts
+	(*Clients)(nil),                 // 14: chancery.v1.Clients
+	(*APIKeys)(nil),                 // 15: chancery.v1.APIKeys
+	(*Users)(nil),                   // 16: chancery.v1.Users
+	(*Client)(nil),                  // 17: chancery.v1.Client
+	(*APIKey)(nil),                  // 18: chancery.v1.APIKey
+	(*User)(nil),                    // 19: chancery.v1.User
+	(*Provider)(nil),                // 20: chancery.v1.Provider
+	(*Introspection)(nil),           // 21: chancery.v1.Introspection
+	(*ClaimMapping)(nil),            // 22: chancery.v1.ClaimMapping
+	(*PassportKeys)(nil),            // 23: chancery.v1.PassportKeys
+	(*SigningKeys)(nil),             // 24: chancery.v1.SigningKeys
+	(*Trust)(nil),                   // 25: chancery.v1.Trust
+	(*Authority)(nil),               // 26: chancery.v1.Authority
+	(*RevokedCertificate)(nil),      // 27: chancery.v1.RevokedCertificate
+	(*Revocations)(nil),             // 28: chancery.v1.Revocations
+	(*Revocation)(nil),              // 29: chancery.v1.Revocation
+	(*Revision)(nil),                // 30: chancery.v1.Revision
+	(*JoinWithTokenRequest)(nil),    // 31: chancery.v1.JoinWithTokenRequest
+	(*ChallengeConsulRequest)(nil),  // 32: chancery.v1.ChallengeConsulRequest
+	(*ChallengeConsulResponse)(nil), // 33: chancery.v1.ChallengeConsulResponse
+	(*JoinWithConsulRequest)(nil),   // 34: chancery.v1.JoinWithConsulRequest
+	(*EnrollRequest)(nil),           // 35: chancery.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 36: chancery.v1.EnrollResponse
+	(*ReportRequest)(nil),           // 37: chancery.v1.ReportRequest
+	(*TypeStatus)(nil),              // 38: chancery.v1.TypeStatus
+	(*ReportResponse)(nil),          // 39: chancery.v1.ReportResponse
+	nil,                             // 40: chancery.v1.Policy.DataEntry
+	nil,                             // 41: chancery.v1.RoutePolicy.BindEntry
+	nil,                             // 42: chancery.v1.Revision.DigestsEntry
+	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 44: google.protobuf.Timestamp
 }
 var file_chancery_proto_depIdxs = []int32{
-	5,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
-	6,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	40, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
-	4,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
-	37, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
+	8,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
+	9,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
+	43, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
+	7,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
+	40, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
 	3,  // 5: chancery.v1.Policy.decisions:type_name -> chancery.v1.Decisions
-	0,  // 6: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
-	40, // 7: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
-	7,  // 8: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
-	38, // 9: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
-	8,  // 10: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
-	40, // 11: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
-	9,  // 12: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
-	11, // 13: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
-	12, // 14: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
-	13, // 15: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
-	14, // 16: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
-	15, // 17: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
-	16, // 18: chancery.v1.Users.users:type_name -> chancery.v1.User
-	41, // 19: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
-	19, // 20: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	40, // 21: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	41, // 22: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	41, // 23: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
-	18, // 24: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
-	40, // 25: chancery.v1.Provider.max_token_lifetime:type_name -> google.protobuf.Duration
-	40, // 26: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
-	23, // 27: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
-	24, // 28: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	41, // 29: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	26, // 30: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
-	41, // 31: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	41, // 32: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
-	39, // 33: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	32, // 34: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	40, // 35: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	32, // 36: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	22, // 37: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	35, // 38: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	41, // 39: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	41, // 40: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	41, // 41: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	1,  // 42: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	32, // 43: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	34, // 44: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	28, // 45: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	29, // 46: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	31, // 47: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	33, // 48: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	36, // 49: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	33, // 50: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	30, // 51: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	33, // 52: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	48, // [48:53] is the sub-list for method output_type
-	43, // [43:48] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	4,  // 6: chancery.v1.Policy.rego:type_name -> chancery.v1.Rego
+	0,  // 7: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
+	5,  // 8: chancery.v1.Rego.modules:type_name -> chancery.v1.RegoModule
+	43, // 9: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	10, // 10: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
+	41, // 11: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
+	6,  // 12: chancery.v1.RoutePolicy.rego:type_name -> chancery.v1.RegoRule
+	11, // 13: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
+	43, // 14: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
+	12, // 15: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
+	14, // 16: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
+	15, // 17: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
+	16, // 18: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
+	17, // 19: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
+	18, // 20: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
+	19, // 21: chancery.v1.Users.users:type_name -> chancery.v1.User
+	44, // 22: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
+	22, // 23: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
+	43, // 24: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	44, // 25: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	44, // 26: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	21, // 27: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
+	43, // 28: chancery.v1.Provider.max_token_lifetime:type_name -> google.protobuf.Duration
+	43, // 29: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	26, // 30: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	27, // 31: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	44, // 32: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	29, // 33: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
+	44, // 34: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	44, // 35: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
+	42, // 36: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	35, // 37: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	43, // 38: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	35, // 39: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	25, // 40: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	38, // 41: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	44, // 42: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	44, // 43: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	44, // 44: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	1,  // 45: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	35, // 46: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	37, // 47: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	31, // 48: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	32, // 49: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	34, // 50: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	36, // 51: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	39, // 52: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	36, // 53: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	33, // 54: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	36, // 55: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	51, // [51:56] is the sub-list for method output_type
+	46, // [46:51] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
@@ -3337,12 +3544,12 @@ func file_chancery_proto_init() {
 	if File_chancery_proto != nil {
 		return
 	}
-	file_chancery_proto_msgTypes[8].OneofWrappers = []any{
+	file_chancery_proto_msgTypes[11].OneofWrappers = []any{
 		(*Accounts_Clients)(nil),
 		(*Accounts_ApiKeys)(nil),
 		(*Accounts_Users)(nil),
 	}
-	file_chancery_proto_msgTypes[24].OneofWrappers = []any{
+	file_chancery_proto_msgTypes[27].OneofWrappers = []any{
 		(*Revocation_Subject)(nil),
 		(*Revocation_Token)(nil),
 		(*Revocation_Client)(nil),
@@ -3354,7 +3561,7 @@ func file_chancery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chancery_proto_rawDesc), len(file_chancery_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
