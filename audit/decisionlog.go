@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,9 @@ type DecisionLogConfig struct {
 	MaxRecords, MaxBytes int
 	// Wait is how long a record that is required may take. Default 50ms.
 	Wait time.Duration
+	// Failing is called when the sink begins to fail, and, with nil, when it is well
+	// again. Nil calls nobody.
+	Failing func(error)
 }
 
 // DecisionLog writes decisions to a sink, which [DecisionLog.Run] must be
@@ -75,6 +79,9 @@ func NewDecisionLog(c DecisionLogConfig) (*DecisionLog, error) {
 	}
 	c.MaxRecords, c.MaxBytes = cmp.Or(c.MaxRecords, 8192), cmp.Or(c.MaxBytes, 16<<20)
 	c.Wait = cmp.Or(c.Wait, 50*time.Millisecond)
+	if c.Failing == nil {
+		c.Failing = func(error) {}
+	}
 	l := &DecisionLog{
 		config: c, log: c.Logger.With("component", "audit"), queue: newQueue(c.MaxRecords, c.MaxBytes),
 		begin: time.Now().Add(-time.Nanosecond),
@@ -151,6 +158,25 @@ func (l *DecisionLog) Run(ctx context.Context) error {
 		return err
 	case <-timeout.C:
 		return errors.New("decision log: the last decisions were not written in time")
+	}
+}
+
+// Start has l run until finish is called, which waits for the last line. A nil log
+// writes none.
+func (l *DecisionLog) Start() (finish func()) {
+	if l == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := l.Run(ctx); err != nil {
+			l.log.Error("decision log ended badly", "err", err)
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
 	}
 }
 

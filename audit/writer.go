@@ -91,6 +91,7 @@ func (w *writer) append(durably bool) error {
 	w.metrics.duration.Observe((time.Since(w.begin) - begin).Seconds())
 	failed := err != nil
 	if w.failing.Swap(failed) != failed {
+		w.config.Failing(err)
 		if failed {
 			w.log.Error("decisions cannot be recorded", "err", err)
 		} else {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
-	"github.com/chancery-mesh/chancery/sidecar"
+	"github.com/chancery-mesh/chancery/extauthz/decisions"
 )
 
 // What an agent decides can be asked for at its socket, and is in its log, also
@@ -31,31 +31,31 @@ func TestDecisionsAreTold(t *testing.T) {
 	eventually(t, "the policy is there", func() error { return is(e.knows("orders"), known) })
 
 	dir := a.config.StateDir
-	all, err := sidecar.FetchDecisions(t.Context(), dir, 100, false)
+	all, err := decisions.Last(t.Context(), dir, 100, false)
 	check(t, err)
 	if len(all) == 0 || all[0].Reason != "credential_missing" || all[0].Policy != "gateway/public" || len(all[0].Trace) < 2 {
 		t.Fatalf("decisions are %+v", all)
 	}
-	denied, err := sidecar.FetchDecisions(t.Context(), dir, 1, true)
+	denied, err := decisions.Last(t.Context(), dir, 1, true)
 	check(t, err)
 	if len(denied) != 1 || denied[0].ID != all[0].ID {
 		t.Errorf("the last denial is %+v", denied)
 	}
-	one, err := sidecar.FetchDecision(t.Context(), dir, all[0].ID)
+	one, err := decisions.Find(t.Context(), dir, all[0].ID)
 	if err != nil || one.ID != all[0].ID || one.Status != 401 {
 		t.Errorf("the decision is %+v, %v", one, err)
 	}
-	if _, err := sidecar.FetchDecision(t.Context(), dir, "no/such"); !errors.Is(err, sidecar.ErrNotFound) {
+	if _, err := decisions.Find(t.Context(), dir, "no/such"); !errors.Is(err, decisions.ErrNotFound) {
 		t.Errorf("another one: %v", err)
 	}
 
-	supposed, err := sidecar.ExplainRequest(t.Context(), dir, &extauthz.Hypothesis{Method: "GET", Target: "/orders", Headers: []extauthz.HypotheticalHeader{
+	supposed, err := decisions.Suppose(t.Context(), dir, &extauthz.Hypothesis{Method: "GET", Target: "/orders", Headers: []extauthz.HypotheticalHeader{
 		{Name: "authorization", Value: "Bearer a.b.c"}, {Name: "authorization", Value: "Bearer d.e.f"},
 	}})
 	if err != nil || !supposed.Hypothetical || supposed.Reason != "credential_ambiguous" || supposed.Route != "orders" {
 		t.Errorf("supposed %+v, %v", supposed, err)
 	}
-	if again, err := sidecar.FetchDecisions(t.Context(), dir, 100, false); err != nil || len(again) != len(all) {
+	if again, err := decisions.Last(t.Context(), dir, 100, false); err != nil || len(again) != len(all) {
 		t.Errorf("%d decisions, then %d, %v", len(all), len(again), err)
 	}
 
@@ -74,25 +74,5 @@ func TestDecisionsAreTold(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "decisions.key")); err != nil || info.Mode() != 0o600 || info.Size() != 32 {
 		t.Errorf("the key: %v, %v", info, err)
-	}
-}
-
-// Hashes stay the same from one start to the next, and a key that others can
-// read, or that is too short, is no key.
-func TestDecisionKey(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "decisions.key")
-	key, err := sidecar.ReadDecisionKey(path)
-	check(t, err)
-	if again, err := sidecar.ReadDecisionKey(path); err != nil || string(again) != string(key) || len(key) != 32 {
-		t.Errorf("%x, then %x, %v", key, again, err)
-	}
-	check(t, os.Chmod(path, 0o644))
-	if _, err := sidecar.ReadDecisionKey(path); err == nil {
-		t.Error("others can read it")
-	}
-	check(t, errors.Join(os.Chmod(path, 0o600), os.Truncate(path, 31)))
-	if _, err := sidecar.ReadDecisionKey(path); err == nil {
-		t.Error("it is short")
 	}
 }

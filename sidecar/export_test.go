@@ -145,6 +145,3 @@ func (l *LastGood) Load() string {
 	}
 	return ""
 }
-
-// ReadDecisionKey is readDecisionKey.
-var ReadDecisionKey = readDecisionKey

@@ -144,10 +144,9 @@ type Agent struct {
 	revocations *revocations
 	contact     *contact
 	problems    *problems
-	// keeper keeps decisions, in the log, nil if there is none, and the ring.
+	// keeper keeps decisions, in the log as well, which is nil if there is none.
 	keeper      *decisions.Keeper
 	decisionLog *audit.DecisionLog
-	ring        *audit.Ring
 	// certificates are a gateway's own, workload serves a service's application;
 	// nil elsewhere.
 	certificates *certificates
@@ -164,7 +163,7 @@ func New(c Config) (*Agent, error) {
 	if err := c.complete(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld(), ring: audit.NewRing(0, 0)}
+	a := &Agent{config: c, log: c.Logger.With("component", "sidecar"), held: newHeld()}
 	a.found.Store(len(c.EnvoyCommand) > 0)
 	a.metrics = newMetrics(func() bool { _, ok := a.book.connected(); return ok })
 	a.book = newBook(a.log, a.metrics.nacks)
@@ -177,7 +176,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if a.decisionLog, err = newDecisionLog(c); err != nil {
+	if a.decisionLog, err = a.newDecisionLog(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.pdp = &pdp{

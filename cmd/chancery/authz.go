@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 )
@@ -22,6 +24,8 @@ type authzFlags struct {
 	drain                           time.Duration
 	documents                       documentsFlags
 	rego                            regoFlags
+	required                        bool
+	decisionLogFlags
 	logFlags
 }
 
@@ -66,6 +70,8 @@ for Passports. So it listens on loopback or a Unix socket, unless
 	flags.DurationVar(&f.drain, "drain-time", 5*time.Second, "longest wait for checks under way at shutdown")
 	f.documents.add(cmd)
 	f.rego.add(cmd)
+	f.decisionLogFlags.add(cmd)
+	flags.BoolVar(&f.required, "decision-log-required", false, "with --rego or --bundle: answer nothing that is not recorded on disk, but for a 503; documents say so themselves")
 	f.logFlags.add(cmd)
 	cmd.MarkFlagsOneRequired("documents", "rego", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("documents", "rego", "bundle")
@@ -79,7 +85,7 @@ for Passports. So it listens on loopback or a Unix socket, unless
 		cmd.MarkFlagsMutuallyExclusive("documents", name)
 	}
 	for _, name := range []string{
-		"query", "v0-compatible", "timeout", "skip-request-body-parse", "proto-descriptor", "allow-ambiguous-paths", "status-on-error",
+		"decision-log-required", "query", "v0-compatible", "timeout", "skip-request-body-parse", "proto-descriptor", "allow-ambiguous-paths", "status-on-error",
 	} {
 		cmd.MarkFlagsMutuallyExclusive("documents", name)
 	}
@@ -95,8 +101,15 @@ func (f *authzFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--socket-mode %q: write an octal number such as 0660", f.socketMode)
 	}
+	if err := makeStateDir(f.state); err != nil {
+		return err
+	}
 	metrics := newMetricsRegistry()
-	source, err := f.open(logger, metrics)
+	kept, err := f.keep(f.state, logger, metrics)
+	if err != nil {
+		return err
+	}
+	source, decider, err := f.open(kept, logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -111,13 +124,21 @@ func (f *authzFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	extauthz.SpareGC()
-	return runWithHTTP(cmd.Context(), server.Run, f.http, server.Handler())
+	run := func(ctx context.Context) error { return kept.serve(ctx, f.state, decider, server.Run) }
+	return runWithHTTP(cmd.Context(), run, f.http, server.Handler())
 }
 
-// open opens what decides.
-func (f *authzFlags) open(logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
+// open opens what decides. The server can explain, and is nil where nothing can.
+func (f *authzFlags) open(kept *keptDecisions, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, *extauthz.Server, error) {
 	if f.documents.dir != "" {
-		return f.documents.open(f.state, logger, metrics)
+		source, err := f.documents.open(f.state, kept, logger, metrics)
+		return source, source.Server, err
 	}
-	return f.rego.open(f.state, logger, metrics)
+	var how extauthz.Recording
+	if f.required {
+		how.Mode = audit.Required
+	}
+	record := func(d *audit.Decision) error { return kept.RecordAs(d, how) }
+	source, err := f.rego.open(f.state, record, logger, metrics)
+	return source, nil, err
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/extauthz"
-	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 	"github.com/chancery-mesh/chancery/extauthz/introspection"
 	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/extauthz/standalone"
@@ -44,30 +43,27 @@ type fromDocuments struct {
 	signer *passport.Signer
 }
 
-func (f *documentsFlags) open(state string, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
+func (f *documentsFlags) open(state string, kept *keptDecisions, logger *slog.Logger, metrics prometheus.Registerer) (d fromDocuments, err error) {
 	signer, err := readSigner(f.passportKey)
 	if err != nil {
-		return nil, err
-	}
-	keys, err := keysDir(state)
-	if err != nil {
-		return nil, err
+		return d, err
 	}
 	introspector, err := introspection.New(introspection.Config{
 		Secret: introspection.Secrets(f.secrets), Logger: logger, Registerer: metrics,
 	})
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	server, err := extauthz.New(extauthz.Config{
 		Logger: logger, Registerer: metrics, Signer: func() *passport.Signer { return signer }, Introspector: introspector,
+		Record: kept.Record,
 	})
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	pdp, err := standalone.New(standalone.Config{
 		Documents: f.dir, Gateway: f.gateway, Server: server, Mints: signer != nil, Logger: logger, Registerer: metrics,
-		Providers: provider.Config{Dir: keys, Logger: logger, Registerer: metrics},
+		Providers: provider.Config{Dir: state, Logger: logger, Registerer: metrics},
 	})
 	return fromDocuments{pdp, server, signer}, err
 }
@@ -126,15 +122,15 @@ func (d fromDocuments) Handle(mux *http.ServeMux) {
 	})
 }
 
-// keysDir makes the directory for the last good keys of identity providers.
-func keysDir(state string) (string, error) {
+// makeStateDir makes a state directory, if there is to be one.
+func makeStateDir(state string) error {
 	if state == "" {
-		return "", nil
+		return nil
 	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		return "", fmt.Errorf("--state: %w", err)
+		return fmt.Errorf("--state: %w", err)
 	}
-	return state, nil
+	return nil
 }
 
 var errNotReady = errors.New("no valid documents yet")

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 	"github.com/chancery-mesh/chancery/extauthz/opaenvoy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/bundle"
@@ -57,7 +58,7 @@ func (d fromRego) Run(ctx context.Context) error { return d.run(ctx) }
 // Handle implements [endpoint.Source].
 func (fromRego) Handle(*http.ServeMux) {}
 
-func (f *regoFlags) open(state string, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
+func (f *regoFlags) open(state string, record func(*audit.Decision) error, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
 	input := f.input
 	if f.protos != "" {
 		var err error
@@ -66,7 +67,7 @@ func (f *regoFlags) open(state string, logger *slog.Logger, metrics prometheus.R
 		}
 	}
 	server, err := opaenvoy.New(opaenvoy.Config{
-		Input: input, StatusOnError: f.statusOnError, Logger: logger, Registerer: metrics,
+		Input: input, StatusOnError: f.statusOnError, Logger: logger, Registerer: metrics, Record: record,
 	})
 	if err != nil {
 		return nil, err

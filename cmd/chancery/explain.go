@@ -18,7 +18,6 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/trial"
 	"github.com/chancery-mesh/chancery/passport"
-	"github.com/chancery-mesh/chancery/sidecar"
 )
 
 // explainFlags are the flags of explain.
@@ -92,9 +91,9 @@ Exit codes: 0, also where a decision is a denial; 1 when there is no answer.`,
 
 // find explains a decision that was made.
 func (f *explainFlags) find(cmd *cobra.Command, id string) error {
-	d, err := sidecar.FetchDecision(cmd.Context(), f.state, id)
+	d, err := decisions.Find(cmd.Context(), f.state, id)
 	switch {
-	case errors.Is(err, sidecar.ErrNotFound):
+	case errors.Is(err, decisions.ErrNotFound):
 		return &faultError{
 			err:  fmt.Errorf("the agent remembers no decision %q", id),
 			hint: "another agent may have made it, or it is too long ago: look for the ID in the decision logs",
@@ -114,7 +113,7 @@ func (f *explainFlags) suppose(cmd *cobra.Command, url string) error {
 	if f.documents != "" {
 		return f.supposeByDocuments(cmd, h)
 	}
-	d, err := sidecar.ExplainRequest(cmd.Context(), f.state, h)
+	d, err := decisions.Suppose(cmd.Context(), f.state, h)
 	if err != nil {
 		return agentFault(err, f.state)
 	}
@@ -162,7 +161,7 @@ func agentFault(err error, state string) error {
 }
 
 func (f *explainFlags) list(cmd *cobra.Command) error {
-	found, err := sidecar.FetchDecisions(cmd.Context(), f.state, f.last, !f.all)
+	found, err := decisions.Last(cmd.Context(), f.state, f.last, !f.all)
 	if err != nil {
 		return agentFault(err, f.state)
 	}

@@ -49,13 +49,31 @@ func New(c Config) *Keeper { return &Keeper{config: c} }
 // recorded as it must be.
 func (k *Keeper) Record(r *extauthz.Record) error {
 	e, err := k.Explain(r)
+	return k.keep(&e, r.Recording.Mode, err)
+}
+
+// RecordAs records a decision of something else, which there is no more to tell
+// of, as a policy would want it.
+func (k *Keeper) RecordAs(d *audit.Decision, how extauthz.Recording) error {
+	e := audit.Explained{Decision: *d}
+	by, err := k.redactorOf(how.Redaction)
 	if err == nil {
-		err = k.log(&e.Decision, r.Recording.Mode)
+		by.Apply(&e.Decision)
+	} else {
+		e.Decision = audit.Decision{Time: d.Time, ID: d.ID}
+	}
+	return k.keep(&e, how.Mode, err)
+}
+
+// keep logs and remembers a decision, unless err says that it is not redacted.
+func (k *Keeper) keep(e *audit.Explained, mode audit.Mode, err error) error {
+	if err == nil {
+		err = k.log(&e.Decision, mode)
 	}
 	if err != nil {
 		e.Decision.Decision, e.Status, e.Reason = audit.Deny, 503, audit.ReasonUnavailable
 	}
-	k.config.Ring.Add(&e)
+	k.config.Ring.Add(e)
 	return err
 }
 

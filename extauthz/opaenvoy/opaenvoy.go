@@ -34,6 +34,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 )
 
@@ -49,6 +50,9 @@ type Config struct {
 	// Registerer gets the metrics chancery_checks_total and
 	// chancery_check_duration_seconds; nil for none.
 	Registerer prometheus.Registerer
+	// Record gets every decision before it is answered. After an error the answer
+	// is 503. Nil records none.
+	Record func(*audit.Decision) error
 }
 
 // Server implements Envoy's Authorization service, safe for concurrent use.
@@ -57,6 +61,7 @@ type Server struct {
 	statusOnError typev3.StatusCode
 	logger        *slog.Logger
 	metrics       *metrics
+	record        func(*audit.Decision) error
 	query         atomic.Pointer[rego.Query]
 }
 
@@ -75,7 +80,11 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return &Server{input: c.Input, statusOnError: status, logger: c.Logger.With("component", "opaenvoy"), metrics: m}, nil
+	s := &Server{input: c.Input, statusOnError: status, logger: c.Logger.With("component", "opaenvoy"), metrics: m, record: c.Record}
+	if s.record == nil {
+		s.record = func(*audit.Decision) error { return nil }
+	}
+	return s, nil
 }
 
 // Register makes s the Authorization service of a gRPC server.
@@ -109,6 +118,9 @@ type check struct {
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	begin := time.Now()
 	c := s.decide(ctx, req, begin)
+	if err := s.record(c.decision(req, begin)); err != nil {
+		s.refuse(c, err)
+	}
 	c.describe()
 	s.metrics.observe(c, time.Since(begin))
 	s.log(ctx, c)
@@ -171,6 +183,8 @@ func (s *Server) refuse(c *check, err error) {
 	switch {
 	case errors.Is(err, errNoPolicy):
 		c.reason = "no_state"
+	case errors.Is(err, audit.ErrUnavailable):
+		c.reason, status = audit.ReasonUnavailable, typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, ErrAmbiguousPath):
 		c.reason, status = "path_ambiguous", typev3.StatusCode_BadRequest
 	case errors.Is(err, ErrBadRequest):
@@ -205,6 +219,21 @@ func (c *check) describe() {
 	if _, taken := fields["reason"]; !taken {
 		fields["reason"] = structpb.NewStringValue(c.reason)
 	}
+}
+
+// decision is c for the decision log. It names no user: only the policy knows.
+func (c *check) decision(req *authv3.CheckRequest, begin time.Time) *audit.Decision {
+	attributes := req.GetAttributes()
+	d := &audit.Decision{
+		Time: begin, ID: c.id, Decision: audit.Deny, Status: int(c.response.GetDeniedResponse().GetStatus().GetCode()), Reason: c.reason,
+		Revision: c.revision, Method: attributes.GetRequest().GetHttp().GetMethod(), Path: attributes.GetRequest().GetHttp().GetPath(),
+		Caller: attributes.GetSource().GetPrincipal(), IP: attributes.GetSource().GetAddress().GetSocketAddress().GetAddress(),
+		RequestID: c.request, Microseconds: time.Since(begin).Microseconds(),
+	}
+	if c.allowed() {
+		d.Decision, d.Status = audit.Allow, 200
+	}
+	return d
 }
 
 // requestID returns the ID that Envoy gave the request, for the log.
