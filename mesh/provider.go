@@ -63,6 +63,8 @@ func (s scope) introspection(form *providerForm) *Introspection {
 func (s scope) url(path, text string, form *providerForm) {
 	u, err := url.Parse(text)
 	switch {
+	case err != nil && strings.Contains(text, "@"): // there may be a password in it
+		s.fault(path, "is no URL: write one such as https://idp.example/realms/shop")
 	case err != nil || u.Host == "" || u.Opaque != "":
 		s.fault(path, "%q is no URL: write one such as https://idp.example/realms/shop", text)
 	case u.User != nil:
