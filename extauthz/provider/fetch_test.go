@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/MicahParks/jwkset"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/chancery-mesh/chancery/extauthz/provider"
 	"github.com/chancery-mesh/chancery/internal/idptest"
@@ -123,6 +124,9 @@ func TestKeysThatCannotBeFetched(t *testing.T) {
 			r.until("it failed", func() bool { return r.status().Error != "" })
 			if took := time.Since(began); took > 8*time.Second {
 				t.Errorf("it took %v", took)
+			}
+			if n, err := testutil.GatherAndCount(r.metrics, "chancery_provider_keys_failures_total"); err != nil || n != 1 {
+				t.Errorf("no metric to alert on: %v", err)
 			}
 			if p := r.get("fake"); len(p.GetJwks()) != 0 || p.GetUsableUntil() != nil {
 				t.Errorf("provider %v", p)

@@ -2,8 +2,11 @@ package provider_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -148,6 +151,35 @@ func TestRotation(t *testing.T) {
 	r.until("the old ones are gone", func() bool {
 		return errors.Is(r.refuses("fake", old), credential.UnknownKey) && errors.Is(r.refuses("fake", fresh), credential.UnknownKey)
 	})
+}
+
+// Row K01 of the attack catalogue: tokens with unknown keys ask nobody, and push
+// no good key out.
+func TestFloodOfUnknownKeys(t *testing.T) {
+	t.Parallel()
+	idp := idptest.NewFake(t)
+	d := idp.Document()
+	d.Refresh = time.Hour
+	r := start(t, provider.Config{}, d)
+	v, err := credential.NewVerifier(r.withKeys("fake"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, good := credential.NewCache(1024), idp.ClientToken(t, idptest.JWT)
+	_, rest, _ := strings.Cut(good, ".")
+	for i := range 50_000 {
+		header := fmt.Sprintf(`{"alg":"ES256","typ":"at+jwt","kid":%q}`, rand.Text())
+		token := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + rest
+		if _, err := cache.Verify(v, token, time.Now(), nil); !errors.Is(err, credential.UnknownKey) {
+			t.Fatalf("token %d: %v", i, err)
+		}
+	}
+	if _, err := cache.Verify(v, good, time.Now(), nil); err != nil {
+		t.Errorf("a good token: %v", err)
+	}
+	if n := idp.Asked(idptest.Keys); n != 1 {
+		t.Errorf("keys were fetched %d times", n)
+	}
 }
 
 // What has not changed is neither sent again nor told again.

@@ -17,7 +17,7 @@ import (
 
 func TestFake(t *testing.T) {
 	t.Parallel()
-	contract(t, idptest.NewFake(t), introspectsJWTs|namesClients)
+	contract(t, idptest.NewFake(t), all)
 }
 
 func TestOIDCProvider(t *testing.T) {
@@ -27,7 +27,7 @@ func TestOIDCProvider(t *testing.T) {
 
 func TestKeycloak(t *testing.T) {
 	t.Parallel()
-	contract(t, idptest.StartKeycloak(t), introspectsJWTs|namesClients)
+	contract(t, idptest.StartKeycloak(t), all)
 }
 
 // abilities are what not every provider has.
@@ -39,6 +39,11 @@ const (
 	// namesClients says that it answers with a `sub` about a client's own
 	// opaque token.
 	namesClients
+	// bindsTokens says that its ID tokens name the access token that they came
+	// with (at_hash).
+	bindsTokens
+
+	all = introspectsJWTs | namesClients | bindsTokens
 )
 
 // rig is what keeps keys and asks, for one provider.
@@ -114,6 +119,7 @@ func contract(t *testing.T, idp idptest.Provider, can abilities) {
 	r.introspects(tokens, can)
 	r.hangs()
 	r.rotates()
+	decides(t, idp, can)
 }
 
 // isUser checks an identity of the user.
