@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/MicahParks/jwkset"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/golang-jwt/jwt/v5"
@@ -59,24 +58,10 @@ var secrets = sync.OnceValues(func() (*ecdsa.PrivateKey, *passport.Signer) {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	idp, signer := secrets()
-	jwk, err := jwkset.NewJWKFromKey(&idp.PublicKey, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: "k1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwks, err := json.Marshal(jwkset.JWKSMarshal{Keys: []jwkset.JWKMarshal{jwk.Marshal()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	passportKeys, err := json.Marshal(passport.KeySet{signer.KeyID(): {
-		Owner: gatewayID, Public: signer.Public(), Until: time.Now().Add(time.Hour), Providers: []string{"staff"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &fixture{
+	f := &fixture{
 		idp: idp, signer: signer,
 		provider: &chancerypb.Provider{
-			Name: "staff", Issuer: "https://idp.test", Audiences: []string{"shop-api"}, Jwks: jwks,
+			Name: "staff", Issuer: "https://idp.test", Audiences: []string{"shop-api"}, Jwks: publicKeys(t, idp),
 			Claims:      &chancerypb.ClaimMapping{Tenant: "tenant"},
 			UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
 		},
@@ -102,11 +87,25 @@ func newFixture(t testing.TB) *fixture {
 				{Name: "nobody", Path: "/nobody", Allow: "true"},
 			},
 		},
-		keys:     &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys},
+		keys:     &chancerypb.PassportKeys{Gateway: "public", SpiffeId: gatewayID},
 		accounts: []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
 		trust:    &trust{authorities: []string{authorityID}},
 		revoked:  &revocation.Index{},
 	}
+	f.keys.Jwks = f.passportKeys(t, "staff")
+	return f
+}
+
+// passportKeys returns the gateway's keys, for users that some vouch for.
+func (f *fixture) passportKeys(t testing.TB, providers ...string) []byte {
+	t.Helper()
+	keys, err := json.Marshal(passport.KeySet{f.signer.KeyID(): {
+		Owner: gatewayID, Public: f.signer.Public(), Until: time.Now().Add(time.Hour), Providers: providers,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 // token demands an access token of a provider.
