@@ -91,7 +91,7 @@ const (
 
 // clip cuts what is too long.
 func (d *Decision) clip() {
-	d.Path = truncate(withoutTokens(withoutQuery(d.Path)), maxPath)
+	d.Path = truncate(WithoutTokens(withoutQuery(d.Path)), maxPath)
 	for _, s := range d.texts() {
 		if len(*s) > maxField {
 			*s = truncate(*s, maxField)
@@ -154,16 +154,21 @@ func withoutQuery(path string) string {
 	return path
 }
 
-// withoutTokens hides JWTs that stand in a path, where they do not belong. All
-// begin with the JSON of their header in base64.
-func withoutTokens(path string) string {
-	const jwt = "eyJ"
-	if !strings.Contains(path, jwt) {
+// What JWTs begin with, the JSON of their header in base64, and API keys.
+const (
+	jwtPrefix    = "eyJ"
+	apiKeyPrefix = "chk_"
+)
+
+// WithoutTokens hides tokens and keys that stand in a path, where they do not
+// belong.
+func WithoutTokens(path string) string {
+	if !strings.Contains(path, jwtPrefix) && !strings.Contains(path, apiKeyPrefix) {
 		return path
 	}
 	segments := strings.Split(path, "/")
 	for i, s := range segments {
-		if strings.Contains(s, jwt) && strings.Contains(s, ".") {
+		if strings.Contains(s, jwtPrefix) && strings.Contains(s, ".") || strings.Contains(s, apiKeyPrefix) {
 			segments[i] = "(token)"
 		}
 	}

@@ -155,7 +155,7 @@ func TestNoPathHasAQueryOrAToken(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "decisions.jsonl")
 	record(t, path, &audit.Decision{Path: "/a?token=secret"}, &audit.Decision{Path: "/b#secret?x"}, &audit.Decision{Path: "?secret"},
-		&audit.Decision{Path: "/reset/eyJhbGciOiJub25lIn0.secret.secret/now"}, &audit.Decision{Path: "/heyJude/eyJ"})
+		&audit.Decision{Path: "/reset/eyJhbGciOiJub25lIn0.secret.secret/now"}, &audit.Decision{Path: "/heyJude/eyJ"}, &audit.Decision{Path: "/keys/chk_0123456789_secret_00"})
 	raw, err := os.ReadFile(path)
 	if err != nil || bytes.Contains(raw, []byte("secret")) {
 		t.Errorf("%s, %v", raw, err)
@@ -164,7 +164,7 @@ func TestNoPathHasAQueryOrAToken(t *testing.T) {
 	for _, line := range decisions(t, path) {
 		paths = append(paths, line.Path)
 	}
-	if diff := cmp.Diff([]string{"/a", "/b", "", "/reset/(token)/now", "/heyJude/eyJ"}, paths); diff != "" {
+	if diff := cmp.Diff([]string{"/a", "/b", "", "/reset/(token)/now", "/heyJude/eyJ", "/keys/(token)"}, paths); diff != "" {
 		t.Error(diff)
 	}
 }

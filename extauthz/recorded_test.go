@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
@@ -28,8 +30,9 @@ type recorded struct {
 	ring *audit.Ring
 	// lines are of the decision log, once it was stopped; log is what the server
 	// said.
-	lines func() string
-	log   *bytes.Buffer
+	lines   func() string
+	log     *bytes.Buffer
+	metrics *prometheus.Registry
 }
 
 // runLog runs a decision log until stop is called, or the test ends.
@@ -53,13 +56,17 @@ func runLog(t testing.TB, sink audit.Sink) (log *audit.DecisionLog, stop func())
 
 func (f *fixture) recorded(t *testing.T, state *extauthz.State, key []byte) *recorded {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "decisions.jsonl")
+	return f.recordedIn(t, filepath.Join(t.TempDir(), "decisions.jsonl"), state, key)
+}
+
+func (f *fixture) recordedIn(t *testing.T, path string, state *extauthz.State, key []byte) *recorded {
+	t.Helper()
 	sink, err := audit.NewFile(audit.FileConfig{Path: path, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log, stop := runLog(t, sink)
-	r := &recorded{ring: audit.NewRing(0, 0), log: &bytes.Buffer{}}
+	r := &recorded{ring: audit.NewRing(0, 0), log: &bytes.Buffer{}, metrics: prometheus.NewRegistry()}
 	r.lines = func() string {
 		stop()
 		text, err := os.ReadFile(path)
@@ -69,9 +76,10 @@ func (f *fixture) recorded(t *testing.T, state *extauthz.State, key []byte) *rec
 		return string(text)
 	}
 	r.Server, err = extauthz.New(extauthz.Config{
-		Logger: slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Signer: func() *passport.Signer { return f.signer },
-		Record: decisions.New(decisions.Config{Log: log, Ring: r.ring, Key: key}).Record,
+		Logger:     slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: r.metrics,
+		Signer:     func() *passport.Signer { return f.signer },
+		Record:     decisions.New(decisions.Config{Log: log, Ring: r.ring, Key: key}).Record,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +186,81 @@ func or(s, otherwise string) string {
 	return s
 }
 
+// A02: of all that requests come with, and of what they leave with, no secret is
+// in a record, in memory, in what the server says, or in a metric; nor of what
+// stands where it does not belong.
+func TestNoSecretIsTold(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, map[string]*chancerypb.Authentication{
+		"any":  anyOf(&chancerypb.Credentials{AccessToken: "staff"}, &chancerypb.Credentials{ApiKey: true}, &chancerypb.Credentials{Basic: "till"}),
+		"both": anyOf(&chancerypb.Credentials{AccessToken: "staff", IdToken: "staff"}),
+	})
+	for _, route := range e.gateway.Routes {
+		route.Path += "/**"
+		route.Allow = `request.path in ['/any', '/both'] && !('x' in request.headers['x-session']) && request.query == {}`
+	}
+	state, err := newState(e.gateway, e.keysOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := e.recorded(t, state, nil)
+	token, id, key := e.token(t, nil), e.idToken(t, nil), apiKeys()[keyOfWeb]
+	secrets := []string{"eyJ", key, key[15:47], apiKeys()[keyDisabled], "hunter2", basic("carol", "hunter2!")[6:], basic("carol", "hunter3!")[6:], "s3cret"}
+	var calls []call
+	for _, path := range []string{"", "/no", "/" + token, "/" + key, "?access_token=" + token, "?q=s3cret"} {
+		for _, headers := range [][]string{
+			{"authorization", "Bearer " + token},
+			{"authorization", "Bearer " + token[:len(token)-4] + "AAAA"},
+			{"authorization", "Bearer " + token + " " + token},
+			{"authorization", token},
+			{"x-api-key", key},
+			{"x-api-key", key[:52] + "0"},
+			{"x-api-key", apiKeys()[keyDisabled]},
+			{"authorization", basic("carol", "hunter2!")},
+			{"authorization", basic("carol", "hunter3!")},
+			{"x-id-token", id},
+			{"authorization", "Bearer " + token, "x-id-token", id},
+			{"authorization", "Bearer " + token, "authorization", basic("carol", "hunter2!")},
+		} {
+			for _, route := range []string{"any", "both"} {
+				c := e.at(route, append(headers, "cookie", "s3cret", "x-session", "s3cret")...)
+				c.path += path
+				calls = append(calls, c)
+			}
+		}
+	}
+	for _, c := range calls {
+		response, _ := check(t, r.Server, c.request())
+		if headers := response.GetOkResponse().GetHeaders(); len(headers) > 0 {
+			secrets = append(secrets, headers[0].GetHeader().GetValue())
+		}
+	}
+	kept := r.ring.Last(10000, nil)
+	all, err := json.Marshal(kept)
+	if err != nil || len(kept) != len(calls) {
+		t.Fatalf("kept %d of %d, %v", len(kept), len(calls), err)
+	}
+	lines := r.lines()
+	if n := strings.Count(lines, "\n"); n != len(calls) {
+		t.Errorf("%d lines for %d calls", n, len(calls))
+	}
+	var metrics strings.Builder
+	families, err := r.metrics.Gather()
+	for _, m := range families {
+		fmt.Fprintln(&metrics, m)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for where, text := range map[string]string{"log": lines, "memory": string(all), "server's log": r.log.String(), "metrics": metrics.String()} {
+		for _, secret := range secrets {
+			if at := strings.Index(text, secret); at >= 0 {
+				t.Errorf("%.20q is in the %s: …%s…", secret, where, text[max(at-100, 0):min(at+100, len(text))])
+			}
+		}
+	}
+}
+
 // What a rule read is told where it did not allow, but for what may hold secrets.
 func TestValuesAreRecorded(t *testing.T) {
 	t.Parallel()
@@ -254,6 +337,68 @@ func TestRequiredLog(t *testing.T) {
 		if e := broken.ring.Last(1, nil)[0]; e.Decision.Decision != audit.Deny || e.Reason != audit.ReasonUnavailable || e.Status != 503 {
 			t.Errorf("kept %+v", e)
 		}
+	}
+}
+
+// T17: on a full disk nobody is let in whose record is not on it, and everybody is
+// answered within a second; ten seconds after there is room, they are let in
+// again.
+func TestRequiredLogOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Skipf("mounting needs root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	path, ballast := filepath.Join(dir, "decisions.jsonl"), filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 400<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t)
+	f.gateway.Decisions = &chancerypb.Decisions{Log: chancerypb.Decisions_REQUIRED}
+	r := f.recordedIn(t, path, f.gatewayState(t), nil)
+	allowed := map[string]bool{}
+	ask := func() bool {
+		begin := time.Now()
+		response, o := check(t, r.Server, f.atGateway(t).request())
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		if o.status == 200 {
+			allowed[response.GetDynamicMetadata().GetFields()["decision"].GetStringValue()] = true
+		} else if o.reason != audit.ReasonUnavailable {
+			t.Errorf("answered %+v", o)
+		}
+		return o.status == 200
+	}
+	refused := 0
+	for range 1000 {
+		if !ask() {
+			refused++
+		}
+	}
+	if refused < 500 || len(allowed) == 0 {
+		t.Errorf("%d allowed, %d refused", len(allowed), refused)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); !ask(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("not let in again after ten seconds")
+		}
+	}
+	for raw := range strings.Lines(r.lines()) {
+		var d audit.Decision
+		if err := json.Unmarshal([]byte(raw), &d); err != nil {
+			t.Fatalf("line %q: %v", raw, err)
+		}
+		if d.Decision == audit.Allow {
+			delete(allowed, d.ID)
+		}
+	}
+	if len(allowed) > 0 {
+		t.Errorf("%d were let in without a record", len(allowed))
 	}
 }
 

@@ -179,5 +179,5 @@ func (r *redactor) value(e *audit.Explained, v policy.Value) string {
 	if rule != audit.Keep {
 		return notKept
 	}
-	return v.Text
+	return audit.WithoutTokens(v.Text)
 }
