@@ -1,15 +1,20 @@
 package envoy
 
 import (
+	"cmp"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // accessLogFields are what a request leaves behind. No query and no header that
 // may carry a credential is among them; who it was for comes from the answer
-// of ext_authz. The path is the one that the upstream saw.
+// of ext_authz, as does the decision's ID, which leads to why it was made. The
+// path is the one that the upstream saw.
 var accessLogFields = map[string]string{
 	"time":           "%START_TIME%",
 	"request_id":     "%REQ(X-REQUEST-ID)%",
@@ -32,15 +37,23 @@ var accessLogFields = map[string]string{
 	"user":           "%DYNAMIC_METADATA(" + MetadataNamespace + ":user)%",
 	"tenant":         "%DYNAMIC_METADATA(" + MetadataNamespace + ":tenant)%",
 	"client":         "%DYNAMIC_METADATA(" + MetadataNamespace + ":client)%",
+	"plan":           "%DYNAMIC_METADATA(" + MetadataNamespace + ":plan)%",
+	"decision":       "%DYNAMIC_METADATA(" + MetadataNamespace + ":decision)%",
 	"caller":         "%DYNAMIC_METADATA(" + MetadataNamespace + ":caller)%",
 	"reason":         "%DYNAMIC_METADATA(" + MetadataNamespace + ":reason)%",
 }
 
-// accessLog writes one JSON object for each request to standard output.
-func accessLog(listener string) []*accesslogv3.AccessLog {
+// accessLog writes one JSON object for each request to standard output, without
+// what the decision log does not tell as it is either.
+func accessLog(listener string, redact mesh.Redaction) []*accesslogv3.AccessLog {
 	fields := map[string]*structpb.Value{"listener": structpb.NewStringValue(listener)}
+	hidden := map[string]string{
+		"user": redact.User, "tenant": redact.Tenant, "client": redact.Client, "path": redact.Path,
+	}
 	for name, format := range accessLogFields {
-		fields[name] = structpb.NewStringValue(format)
+		if cmp.Or(hidden[name], "keep") == "keep" {
+			fields[name] = structpb.NewStringValue(format)
+		}
 	}
 	return []*accesslogv3.AccessLog{{
 		Name: "envoy.access_loggers.stdout",

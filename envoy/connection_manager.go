@@ -25,7 +25,7 @@ const (
 // connectionManager returns what all listeners have in common: strict HTTP,
 // bounded in time and size, the path untouched, and the headers removed that
 // the other side may not set.
-func connectionManager(name string, never []*matcherv3.StringMatcher, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
+func connectionManager(name string, redact mesh.Redaction, never []*matcherv3.StringMatcher, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: name,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
@@ -33,7 +33,7 @@ func connectionManager(name string, never []*matcherv3.StringMatcher, filters ..
 			RouteConfigName: name,
 		}},
 		HttpFilters: append(filters, routerFilter()),
-		AccessLog:   accessLog(name),
+		AccessLog:   accessLog(name, redact),
 
 		EarlyHeaderMutationExtensions: early(never),
 		InternalAddressConfig:         nobodyInternal(),

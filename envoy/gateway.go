@@ -36,7 +36,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) []Resource {
 
 	document := mesh.DocumentID{Kind: mesh.KindGateway, Name: g.Name}
 	var rs resources
-	rs.addListener(listener(ListenerGateway, g.Listen, filterChain("clients", clientTLS(g.TLS), edge(g))), document)
+	rs.addListener(listener(ListenerGateway, g.Listen, filterChain("clients", clientTLS(g.TLS), edge(g))), document, documentOfMesh(m))
 	rs.addRoutes(&routev3.RouteConfiguration{
 		Name:         ListenerGateway,
 		VirtualHosts: []*routev3.VirtualHost{host},
@@ -49,7 +49,7 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) []Resource {
 
 // edge trusts nothing that clients say about themselves.
 func edge(g *mesh.Gateway) *hcmv3.HttpConnectionManager {
-	manager := connectionManager(ListenerGateway, neverFromOutside,
+	manager := connectionManager(ListenerGateway, g.Decisions.Redact, neverFromOutside,
 		answerFilter(),
 		peerLimitFilter(g.PeerLimit),
 		authzFilter(),

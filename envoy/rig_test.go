@@ -1,6 +1,8 @@
 package envoy_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"io"
 	"net/http"
@@ -176,4 +178,43 @@ func await(t *testing.T, what string, try func() bool) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
+}
+
+// overHTTP2 is a client that speaks HTTP/2 in the clear.
+var overHTTP2 = func() *http.Client {
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Timeout: client.Timeout, Transport: &http.Transport{DisableCompression: true, Protocols: protocols}}
+}()
+
+// sendBody sends a POST request. Of one that is too large, the answer may come
+// before all is sent.
+func sendBody(t *testing.T, client *http.Client, url string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+func newSigningKey(t *testing.T) ed25519.PrivateKey {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

@@ -30,7 +30,7 @@ func Sidecar(m *mesh.Mesh, s *mesh.Service) []Resource {
 	rs.addRoutes(inboundRoutes(m, s), documentOf(s), documentOfMesh(m))
 
 	up := newUpstreams(m)
-	rs.addListener(outbound(), documentOf(s))
+	rs.addListener(outbound(m), documentOf(s), documentOfMesh(m))
 	rs.addRoutes(outboundRoutes(up, s), up.documents(documentOf(s))...)
 	up.addTo(&rs)
 	return rs.sorted()
@@ -38,8 +38,8 @@ func Sidecar(m *mesh.Mesh, s *mesh.Service) []Resource {
 
 // outbound takes the application's own calls. The application forwards what it
 // was given: Passport, correlation ID and where the request came from.
-func outbound() *listenerv3.Listener {
-	manager := connectionManager(ListenerOutbound, neverBelieved, answerFilter())
+func outbound(m *mesh.Mesh) *listenerv3.Listener {
+	manager := connectionManager(ListenerOutbound, m.Decisions.Redact, neverBelieved, answerFilter())
 	return listener(ListenerOutbound, DefaultOutbound, filterChain("application", nil, manager))
 }
 
