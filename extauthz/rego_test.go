@@ -124,10 +124,10 @@ func TestRegoDecides(t *testing.T) {
 			ask(f.service, row.rule, row.allow)
 			service := f.atService(t)
 			service.path = "/orders/1?x=y"
-			if _, got := check(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got != row.want {
+			if got := inTime(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got != row.want {
 				t.Errorf("gateway: got %+v, want %+v", got, row.want)
 			}
-			if _, got := check(t, f.server(t, f.serviceState(t)), service.request()); got != row.want {
+			if got := inTime(t, f.server(t, f.serviceState(t)), service.request()); got != row.want {
 				t.Errorf("service: got %+v, want %+v", got, row.want)
 			}
 		})
@@ -139,7 +139,7 @@ func TestRegoWithoutCondition(t *testing.T) {
 	for rule, want := range map[string]string{"yes": "allowed", "no": "policy_denied"} {
 		f := newFixture(t)
 		ask(f.gateway, rule, "")
-		if _, got := check(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != want {
+		if got := inTime(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != want {
 			t.Errorf("%s: got %+v", rule, got)
 		}
 	}
@@ -151,11 +151,11 @@ func TestRegoSeesIdentity(t *testing.T) {
 	f := newFixture(t)
 	ask(f.gateway, "at_gateway", "true")
 	ask(f.service, "at_service", "true")
-	if _, got := check(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != "allowed" {
+	if got := inTime(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != "allowed" {
 		t.Errorf("gateway: %+v", got)
 	}
 	service := f.atService(t).header("txn-token", f.passport(t, func(p *passport.Passport) { p.Bound = map[string]string{"order": "1"} }))
-	if _, got := check(t, f.server(t, f.serviceState(t)), service.request()); got.reason != "allowed" {
+	if got := inTime(t, f.server(t, f.serviceState(t)), service.request()); got.reason != "allowed" {
 		t.Errorf("service: %+v", got)
 	}
 }
@@ -173,7 +173,7 @@ func TestRegoTakesNothingFromClients(t *testing.T) {
 		"user":   f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{"sub": `nobody" or true`})),
 		"client": f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{"client_id": `x","user":{"id":"nobody"},"y":"`})),
 	} {
-		if _, got := check(t, s, c.request()); got.reason != "policy_denied" {
+		if got := inTime(t, s, c.request()); got.reason != "policy_denied" {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -212,7 +212,7 @@ func TestRegoReadsBodies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, got := check(t, s, row.request); got != row.want {
+			if got := inTime(t, s, row.request); got != row.want {
 				t.Errorf("got %+v, want %+v", got, row.want)
 			}
 		})
@@ -279,7 +279,7 @@ func TestRegoV0(t *testing.T) {
 	f := newFixture(t)
 	ask(f.gateway, "yes", "")
 	f.gateway.Rego[0].V0, f.gateway.Rego[0].Modules[0].Text = true, "package shop\n\nyes { input.identity.user.id == \"alice\" }\n"
-	if _, got := check(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != "allowed" {
+	if got := inTime(t, f.server(t, f.gatewayState(t)), f.atGateway(t).request()); got.reason != "allowed" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -43,7 +43,7 @@ func (f *regoFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.input.SkipBody, "skip-request-body-parse", false, "leave out input.parsed_body and input.truncated_body")
 	flags.StringVar(&f.protos, "proto-descriptor", "", "file of descriptors (protoc --include_imports --descriptor_set_out), to read the bodies of gRPC calls")
 	flags.BoolVar(&f.input.AmbiguousPaths, "allow-ambiguous-paths", false, "let the policy judge paths that servers read in different ways, rather than refuse them (400)")
-	flags.IntVar(&f.statusOnError, "status-on-error", 503, "status of the answer where the policy comes to no decision")
+	flags.IntVar(&f.statusOnError, "status-on-error", 403, "status of the answer where the policy comes to no decision")
 }
 
 // fromRego are decisions by policies.

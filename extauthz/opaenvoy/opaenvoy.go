@@ -42,7 +42,7 @@ import (
 type Config struct {
 	Input InputOptions
 	// StatusOnError is what clients get where the policy came to no decision;
-	// default 503. The plugin leaves it to Envoy, whose default is 403.
+	// default 403, as by default of Envoy, to which the plugin leaves it.
 	StatusOnError int
 	// Logger gets one record per check: denials at level info, what is allowed
 	// at level debug. Required.
@@ -72,7 +72,7 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		return nil, errors.New("opa-envoy server needs a logger")
 	}
-	status := typev3.StatusCode(cmp.Or(c.StatusOnError, int(typev3.StatusCode_ServiceUnavailable)))
+	status := typev3.StatusCode(cmp.Or(c.StatusOnError, int(typev3.StatusCode_Forbidden)))
 	if _, known := typev3.StatusCode_name[int32(status)]; !known || status < typev3.StatusCode_BadRequest {
 		return nil, fmt.Errorf("status on error %d: must be that of an error, 400 or more", status)
 	}
@@ -182,7 +182,7 @@ func (s *Server) refuse(c *check, err error) {
 	status := s.statusOnError
 	switch {
 	case errors.Is(err, errNoPolicy):
-		c.reason = "no_state"
+		c.reason, status = "no_state", typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, audit.ErrUnavailable):
 		c.reason, status = audit.ReasonUnavailable, typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, ErrAmbiguousPath):
@@ -194,7 +194,7 @@ func (s *Server) refuse(c *check, err error) {
 	case errors.Is(err, rego.ErrTimeout):
 		c.reason = "policy_timeout"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		c.reason = "cancelled"
+		c.reason, status = "cancelled", typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, errIllegal):
 		c.reason = "policy_illegal_decision"
 	default:

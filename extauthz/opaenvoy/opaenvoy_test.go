@@ -53,6 +53,9 @@ func serve(t testing.TB, s setup) (*opaenvoy.Server, *bytes.Buffer) {
 	if s.query == "" {
 		s.query = "data.envoy.authz.allow"
 	}
+	if s.options.Timeout == 0 {
+		s.options.Timeout = time.Minute // on a busy machine
+	}
 	query, err := policy.Prepare(t.Context(), s.query, s.options)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +100,7 @@ var (
 )
 
 func failed(reason string) outcome {
-	return outcome{codes.PermissionDenied, typev3.StatusCode_ServiceUnavailable, reason}
+	return outcome{codes.PermissionDenied, typev3.StatusCode_Forbidden, reason}
 }
 
 func products(authorization, body string) *authv3.CheckRequest {
@@ -218,7 +221,7 @@ func TestPluginDecisions(t *testing.T) {
 		"today's Rego denies, too": {setup{module: "package envoy.authz\ndefault allow := false\nallow if input.parsed_path[0] == \"x\""}, bob, denied},
 		"undefined":                {setup{module: "package envoy.authz\nallow if input.absent"}, bob, outcome{codes.PermissionDenied, typev3.StatusCode_Forbidden, "policy_undefined"}},
 		"rules that conflict":      {setup{module: "package envoy.authz\nallow := true if input.version\nallow := false if input.version"}, bob, failed("policy_error")},
-		"as Envoy does by default": {setup{module: "package envoy.authz\nallow := 1", config: opaenvoy.Config{StatusOnError: 403}}, bob, outcome{codes.PermissionDenied, typev3.StatusCode_Forbidden, "policy_illegal_decision"}},
+		"another status of errors": {setup{module: "package envoy.authz\nallow := 1", config: opaenvoy.Config{StatusOnError: 503}}, bob, outcome{codes.PermissionDenied, typev3.StatusCode_ServiceUnavailable, "policy_illegal_decision"}},
 		"empty request":            {setup{module: "package envoy.authz\nallow := true"}, &authv3.CheckRequest{}, allowed},
 		"source principal":         {setup{module: "package envoy.authz\nallow if input.source_principal == \"spiffe://a/b\""}, checkRequest(t, `{"attributes": {"source": {"principal": "spiffe://a/b"}}}`), allowed},
 	} {

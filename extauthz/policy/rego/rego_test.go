@@ -40,6 +40,9 @@ func compile(t *testing.T, source rego.Source, options rego.Options) (*rego.Quer
 	if err != nil {
 		return nil, err
 	}
+	if options.Timeout == 0 {
+		options.Timeout = time.Minute // on a busy machine
+	}
 	return policy.Prepare(t.Context(), query, options)
 }
 
