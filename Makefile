@@ -36,7 +36,7 @@ bench: build ## measure Consul write -> Envoy routes by it; the last line is JSO
 	scripts/with envoy consul -- env CHANCERY=bin/chancery SHOP=bin/shop go run ./bench
 
 bench-authz: ## what an authorization check costs, against servers that do nothing or little; the last line is JSON
-	go run ./bench/authz
+	scripts/with envoy -- go run ./bench/authz
 
 bench-rotation: build ## requests while certificates, authorities and keys rotate; the last line is JSON
 	@echo "a thousand agents renew at once:"

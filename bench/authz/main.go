@@ -44,7 +44,7 @@ func main() {
 func run(ctx context.Context) error {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds in which all servers take turns")
-	flag.DurationVar(&o.turn, "turn", time.Second, "length of a turn")
+	flag.DurationVar(&o.turn, "turn", 600*time.Millisecond, "length of a turn")
 	flag.BoolVar(&o.raw, "raw", false, "send headers raw, as Chancery tells its Envoys to, and not merged by name as others do")
 	flag.StringVar(&o.profiles, "profiles", "", "directory for a CPU profile of each server")
 	flag.StringVar(&o.only, "only", "", "measure these rows alone, separated by commas, with what they are compared with; no figures then")

@@ -43,6 +43,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/chancery-mesh/chancery/internal/jose"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -66,6 +67,8 @@ const (
 type Program struct {
 	program  cel.Program
 	readings []reading
+	// loops says that it may take long enough to be interrupted.
+	loops bool
 }
 
 // Compile compiles a rule, or says everything that is wrong with it.
@@ -100,7 +103,7 @@ func compile(source string, want *cel.Type, word string) (*Program, []mesh.Expre
 	if err != nil {
 		return nil, fault("%v", err)
 	}
-	return &Program{program, readings(ast)}, nil
+	return &Program{program, readings(ast), hasLoops(ast)}, nil
 }
 
 func fault(format string, args ...any) []mesh.ExpressionFault {
@@ -125,11 +128,22 @@ func (p *Program) Eval(ctx context.Context, in *Input) (bool, error) {
 	if p == nil || in == nil {
 		return false, errors.New("evaluate rule: no rule or no input")
 	}
-	v, _, err := p.program.ContextEval(ctx, in)
+	v, err := p.run(ctx, in)
 	if err != nil {
 		return false, failure("rule", err)
 	}
 	return v == types.True, nil
+}
+
+// run spares those that cannot take long CEL's watch over ctx, which costs as much
+// as they do.
+func (p *Program) run(ctx context.Context, in *Input) (v ref.Val, err error) {
+	if p.loops {
+		v, _, err = p.program.ContextEval(ctx, in)
+	} else {
+		v, _, err = p.program.Eval(in)
+	}
+	return v, err
 }
 
 // failure says how an expression failed, and nothing else: CEL's own words have
@@ -154,7 +168,7 @@ const maxBound = 256
 // Bind returns the text that the expression makes of in. A text that names
 // nothing, or that is long, is an error.
 func (p *Program) Bind(ctx context.Context, in *Input) (string, error) {
-	v, _, err := p.program.ContextEval(ctx, in)
+	v, err := p.run(ctx, in)
 	if err != nil {
 		return "", failure("binding", err)
 	}

@@ -36,6 +36,10 @@ func readings(a *cel.Ast) []reading {
 	return found
 }
 
+func hasLoops(a *cel.Ast) bool {
+	return len(ast.MatchDescendants(ast.NavigateAST(a.NativeRep()), ast.KindMatcher(ast.ComprehensionKind))) > 0
+}
+
 // ownVariables returns the names that loops declare.
 func ownVariables(root ast.NavigableExpr) []string {
 	var names []string
