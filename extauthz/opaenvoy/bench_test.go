@@ -120,7 +120,7 @@ func BenchmarkW1(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	query, err := policy.Prepare(b.Context(), "data.envoy.authz.allow", rego.Options{})
+	query, err := policy.Prepare(b.Context(), "data.envoy.authz.allow", rego.Options{Timeout: time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}
