@@ -140,7 +140,7 @@ var coverage = map[string]row{
 	"R03": by("extauthz/policy/rego.TestRefusedFunctions", "extauthz/policy/rego.TestEvaluationIsBounded", "extauthz/policy/rego.TestCancelledContextDenies", "extauthz/opaenvoy.TestTooLate"),
 	"R04": by("extauthz/opaenvoy.TestIllegalDecisions"),
 	"R05": by("extauthz.TestUndecidableIsDenied", "extauthz/opaenvoy.TestNothingToDecideBy"),
-	"R06": {why: "a decision point decides by documents, which have CEL, or by Rego alone: the two never judge one request, so they cannot disagree. CEL itself is held against the model of extauthz/model"},
+	"R06": by("extauthz.TestConditionsAndRegoDecideTheSame"),
 	"R07": by("sidecar.TestRevisionWaitsForAllItsParts", "extauthz.TestNoDecisionMixesTwoRevisions", "extauthz.TestEveryDecisionIsRecorded"),
 	"R08": by("extauthz/policy/bundle.TestOpenRefusesArchives", "extauthz/policy/bundle.TestOpenRefusesSignatures", "extauthz/policy/bundle.TestOpenBitFlips", "extauthz/policy/bundle.TestVersions"),
 	"R09": by("extauthz.TestExplain"),
