@@ -600,7 +600,7 @@ func rename(t *testing.T, from, to string) {
 // said before: the gateway cannot keep what was taken from it.
 func TestScopesFollowTheDocument(t *testing.T) {
 	t.Parallel()
-	docs := withProvider(down(t).URL)
+	docs := withProvider(down(t).URL, "claims: {tenant: tenant}\n")
 	docs["public"] += "tenants: [acme]\n"
 	r := start(t, docs)
 	if _, err := r.enroll(gateway, newTestKey(t).jwk); err != nil {

@@ -16,7 +16,7 @@ import (
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	idp := down(t)
-	docs := withProvider(idp.URL)
+	docs := withProvider(idp.URL, "claims: {tenant: tenant}\n")
 	docs["inventory"] = strings.Replace(inventoryYAML, "[orders]", "[public, orders, plaintext]", 1) +
 		"mtls: permissive\nplaintext: {from: [10.0.0.0/8], passport: true}\n"
 	docs["public"] += "tenants: [acme]\n"
@@ -28,7 +28,7 @@ func TestPolicies(t *testing.T) {
 			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute), Tenants: []string{"acme"}},
 			Providers:   []string{"staff"},
 			Accounts:    []string{"clients"},
-			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}}}},
+			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}, Tenant: true}}},
 		},
 		inventory: {
 			Name:        "service/inventory",
@@ -44,7 +44,7 @@ func TestPolicies(t *testing.T) {
 
 				Plaintext: true,
 
-				Authentication: &chancerypb.Authentication{},
+				Authentication: &chancerypb.Authentication{Tenant: true},
 			}},
 		},
 	}

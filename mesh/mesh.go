@@ -212,11 +212,17 @@ type GatewayRoute struct {
 	MaxBody uint32
 }
 
-// ID identifies the route to those who enforce and decide it: its name, and
-// what it matches. A name alone may move to other requests from one version of
-// the document to the next, and so would a decision that is asked for by the
-// old and made by the new.
-func (r GatewayRoute) ID() string { return r.Name + " " + r.Match.String() }
+// ID identifies the route to those who enforce and decide it: its name, what it
+// matches, and where it leads. A name alone may move to other requests, or to
+// another service, from one version of the document to the next, and so would a
+// decision that is asked for by the old and made by the new.
+func (r GatewayRoute) ID() string {
+	id := r.Name + " " + r.Match.String() + " to " + r.To
+	if !r.Rewrite.IsZero() {
+		id += r.Rewrite.String()
+	}
+	return id
+}
 
 // Match selects requests.
 type Match struct {
@@ -308,7 +314,7 @@ type Route struct {
 	MaxBody uint32
 }
 
-// ID identifies the route as [GatewayRoute.ID] does.
+// ID identifies the route as [GatewayRoute.ID] does: it leads to the service.
 func (r Route) ID() string { return r.Name + " " + r.Match.String() }
 
 // Retries says when the caller's Envoy tries again.

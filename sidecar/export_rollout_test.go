@@ -26,3 +26,6 @@ func (r Rollout) Next(ctx context.Context) string {
 		return next.id
 	}
 }
+
+// Union is union.
+var Union = union

@@ -3,11 +3,8 @@ package sidecar
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/revocation"
@@ -203,35 +200,4 @@ func (p *pdp) compiled(r *xds.Resource, m *chancerypb.Policy) (*extauthz.Rules, 
 		p.judged = map[string]*extauthz.Rules{r.Version: rules}
 	}
 	return rules, err
-}
-
-// union returns policy with the routes that only before has. A credential that
-// policy no longer takes is not taken for those either.
-func union(before, policy *chancerypb.Policy) *chancerypb.Policy {
-	if before == nil || policy == nil {
-		return policy
-	}
-	both := proto.CloneOf(policy)
-	known := map[string]bool{}
-	for _, route := range policy.GetRoutes() {
-		known[route.GetName()] = true
-	}
-	for _, route := range before.GetRoutes() {
-		if !known[route.GetName()] && takes(policy, route) {
-			both.Routes = append(both.Routes, route)
-		}
-	}
-	return both
-}
-
-// takes reports whether all credentials of a route are such as policy takes.
-func takes(policy *chancerypb.Policy, route *chancerypb.RoutePolicy) bool {
-	for _, c := range route.GetAuthentication().GetAnyOf() {
-		for _, provider := range []string{c.GetAccessToken(), c.GetIdToken()} {
-			if provider != "" && !slices.Contains(policy.GetProviders(), provider) {
-				return false
-			}
-		}
-	}
-	return true
 }

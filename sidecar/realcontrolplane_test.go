@@ -187,15 +187,15 @@ func (m *realMesh) ask(a *realAgent, header, value string) (reason, passport str
 	source := &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 		SocketAddress: &corev3.SocketAddress{Address: "192.0.2.1"},
 	}}}
-	route := "orders"
+	route := "orders /orders/{id} to orders"
 	if a == m.side {
-		route = "get"
+		route = "get /orders/{id}"
 		c := m.edge.Identity().Certificate
 		first, _, _ := strings.Cut(c.PEM, "-----END CERTIFICATE-----\n")
 		source.Principal, source.Certificate = c.SPIFFEID, url.PathEscape(first+"-----END CERTIFICATE-----\n")
 	}
 	resp, err := authv3.NewAuthorizationClient(a.conn).Check(m.t.Context(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source: source, ContextExtensions: map[string]string{envoy.ContextPolicy: a.config.Identity.String(), envoy.ContextRoute: route + " /orders/{id}"},
+		Source: source, ContextExtensions: map[string]string{envoy.ContextPolicy: a.config.Identity.String(), envoy.ContextRoute: route},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: http.MethodGet, Path: "/orders/1", Host: "shop.example", HeaderMap: &corev3.HeaderMap{Headers: headers},
 		}},

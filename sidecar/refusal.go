@@ -80,6 +80,10 @@ func (o *rollout) takeBack(target *localRevision) {
 		return
 	}
 	target.withdrawn = true
+	// What Envoy holds decides again; it may have taken some of the target.
+	if err := o.pdp.widen(target.policy(), o.settled.policy()); err != nil {
+		o.log.Error("policy not taken back", "revision", target.id, "err", err)
+	}
 	generation := acknowledged
 	if o.settled == o.proven {
 		generation = promoted

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -18,9 +19,15 @@ const clientsName = "clients"
 // made or revoked sends the others of its shard again, and no more.
 const shards = 32
 
-func usersName(document string) string { return "users/" + document }
+// UsersName is that of the Accounts resource of a Users document.
+func UsersName(document string) string { return "users/" + document }
 
-func shardName(i int) string { return fmt.Sprintf("apikeys/%02d", i) }
+// IsKeysName reports whether an Accounts resource has API keys in it.
+func IsKeysName(name string) bool { return strings.HasPrefix(name, keysPrefix) }
+
+const keysPrefix = "apikeys/"
+
+func shardName(i int) string { return fmt.Sprintf(keysPrefix+"%02d", i) }
 
 func shardOf(key string) string {
 	h := fnv.New32a()
@@ -46,7 +53,7 @@ func Accounts(m *mesh.Mesh) map[string]*chancerypb.Accounts {
 		shard.ApiKeys = append(shard.ApiKeys, apiKey(k, m.Client(k.Client)))
 	}
 	for _, u := range m.Users {
-		all[usersName(u.Name)] = &chancerypb.Accounts{Of: &chancerypb.Accounts_Users{Users: users(u)}}
+		all[UsersName(u.Name)] = &chancerypb.Accounts{Of: &chancerypb.Accounts_Users{Users: users(u)}}
 	}
 	return all
 }

@@ -159,7 +159,7 @@ func sources(g *mesh.Gateway) (providers, accounts []string) {
 				provider[name] = true
 			}
 			if c.Basic != "" {
-				account[usersName(c.Basic)] = true
+				account[UsersName(c.Basic)] = true
 			}
 			for i := 0; c.APIKey && i < shards; i++ {
 				account[shardName(i)] = true
