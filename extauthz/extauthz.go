@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/wire"
@@ -111,9 +112,17 @@ func New(c Config) (*Server, error) {
 		s.signer = func() *passport.Signer { return nil }
 	}
 	if s.record == nil {
-		s.record = func(*Record) error { return nil }
+		s.record = recordNowhere
 	}
 	return s, nil
+}
+
+// recordNowhere is for who keeps no decisions, which not every policy bears.
+func recordNowhere(r *Record) error {
+	if r.Recording.Mode == audit.Required {
+		return audit.ErrUnavailable
+	}
+	return nil
 }
 
 // DocumentOptions judge what package mesh cannot judge of documents.

@@ -158,3 +158,19 @@ func (c call) hypothesis() *extauthz.Hypothesis {
 	}
 	return h
 }
+
+// A question about tomorrow must not let in today.
+func TestExplainRemembersNoToken(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.server(t, f.gatewayState(t))
+	tomorrow := time.Now().Add(24 * time.Hour)
+	token := f.token(t, map[string]any{"nbf": tomorrow.Add(-time.Hour).Unix(), "exp": tomorrow.Add(time.Hour).Unix()})
+	s.Explain(t.Context(), &extauthz.Hypothesis{
+		Method: "GET", Target: "/orders/1", Time: tomorrow,
+		Headers: []extauthz.HypotheticalHeader{{Name: "authorization", Value: "Bearer " + token}},
+	})
+	if _, got := check(t, s, f.atGateway(t).authorization("Bearer "+token).request()); got.reason != "token_not_yet_valid" {
+		t.Errorf("today: %+v", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
+	"github.com/chancery-mesh/chancery/mesh"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
@@ -68,6 +69,11 @@ func (a *authentication) isMetBy(p *passport.Passport) bool {
 	shown := credential.ParseKind(p.Authn)
 	for i := range a.alternatives {
 		one := &a.alternatives[i]
+		// A Passport does not tell which Users document knew a password that came
+		// with a token.
+		if one.users != "" && one.source != mesh.SourceUsers(one.users) {
+			continue
+		}
 		if shown.Has(one.kinds) && (one.namesNobody() || one.source == p.Provider) {
 			return true
 		}

@@ -67,10 +67,9 @@ func TestRolesThatShareMuch(t *testing.T) {
 func TestFaultsAreBounded(t *testing.T) {
 	t.Parallel()
 	text := "kind: Data\nname: many\nvalues: {list: [" + strings.Repeat(".nan, ", 150_000) + "]}\n"
-	begin := time.Now()
 	_, err := mesh.Parse("data.yaml", []byte(text)).Compile(mesh.Options{})
-	if took := time.Since(begin); err == nil || strings.Count(err.Error(), "\n") > 1100 || took > 10*time.Second {
-		t.Errorf("%d bytes of faults after %v", len(err.Error()), took)
+	if err == nil || strings.Count(err.Error(), "\n") > 1100 {
+		t.Errorf("faults are %.1000v", err)
 	}
 }
 

@@ -172,16 +172,24 @@ func (s scope) credentials(path string, form credentialsForm) Credentials {
 		s.idTokens(path+".idToken", c)
 	}
 	if c.Basic != "" {
-		s.reference(path+".basic", c.Basic, KindUsers)
-		if c.AccessToken != "" {
-			s.fault(path+".basic", "cannot be together with accessToken, which is in the same header: remove one, or write both below anyOf")
-		}
+		s.basic(path+".basic", c)
 	}
 	if rule := form.ClientCertificate; rule != nil {
 		c.Certificate = &CertificateRule{Names: texts(rule.Names), Subjects: rule.Subjects}
 		s.certificateRule(path+".clientCertificate", rule)
 	}
 	return c
+}
+
+func (s scope) basic(path string, c Credentials) {
+	s.reference(path, c.Basic, KindUsers)
+	_, isService := s.document.form.(*serviceForm)
+	switch {
+	case c.AccessToken != "":
+		s.fault(path, "cannot be together with accessToken, which is in the same header: remove one, or write both below anyOf")
+	case c.IDToken != "" && isService:
+		s.fault(path, "cannot be demanded beside idToken by a service, since a Passport tells who vouches for its user, and not who knew a password besides: demand both at the gateway")
+	}
 }
 
 // certificateRule checks that certificates are there at gateways, and that only

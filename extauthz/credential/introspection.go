@@ -66,12 +66,27 @@ func (i *Introspection) Identity(answer []byte, now time.Time) (*Identity, error
 	return id, nil
 }
 
+// until returns when a token is accepted no more, zero where its provider does
+// not tell. One that only tells when it was issued ends when what would revoke it
+// does.
 func (i *Introspection) until(claims jose.Object, now time.Time) (time.Time, error) {
-	if _, ends := claims["exp"]; !ends {
-		return time.Time{}, i.verifier.checkBegin(claims, now)
+	v := i.verifier
+	if _, ends := claims["exp"]; ends {
+		expires, err := v.checkTimes(claims, now)
+		return expires.Add(v.skew), err
 	}
-	expires, err := i.verifier.checkTimes(claims, now)
-	return expires.Add(i.verifier.skew), err
+	if err := v.checkBegin(claims, now); err != nil {
+		return time.Time{}, err
+	}
+	issued, told, _ := claims.Time("iat") // checkBegin refused what is none
+	if !told || v.maxLifetime == 0 {
+		return time.Time{}, nil
+	}
+	until := issued.Add(v.maxLifetime + v.skew)
+	if now.After(until) {
+		return until, TooLong
+	}
+	return until, nil
 }
 
 // isAccessToken wants to see that it is one: providers tell of refresh tokens as

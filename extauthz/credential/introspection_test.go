@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -95,5 +96,25 @@ func TestIntrospectionRefuses(t *testing.T) {
 	}
 	if _, err := credential.NewIntrospection(&chancerypb.Provider{Name: "staff", Issuer: "https://idp.test/"}); err == nil {
 		t.Error("without audiences: accepted")
+	}
+}
+
+// What tells of no end ends when what would revoke it does.
+func TestIntrospectedTokensWithoutEnd(t *testing.T) {
+	t.Parallel()
+	p := provider(t)
+	p.MaxTokenLifetime = durationpb.New(time.Hour)
+	i, err := credential.NewIntrospection(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for issued, want := range map[time.Time]error{
+		now.Add(-30 * time.Minute):    nil,
+		now.Add(-30 * 24 * time.Hour): credential.TooLong,
+	} {
+		id, err := i.Identity(fmt.Appendf(nil, `{"active":true,"token_type":"Bearer","aud":"shop-api","sub":"alice","iat":%d}`, issued.Unix()), now)
+		if !errors.Is(err, want) || want == nil && !id.ValidUntil.After(now) {
+			t.Errorf("issued at %v: %v, %v", issued, id, err)
+		}
 	}
 }

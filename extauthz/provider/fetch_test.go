@@ -357,3 +357,28 @@ func TestPublicKeys(t *testing.T) {
 		t.Error("a private half is passed on")
 	}
 }
+
+// An operator takes a host out of the document that was taken over.
+func TestKeysOfAHostThatIsNotNamedAnyMore(t *testing.T) {
+	t.Parallel()
+	idp := idptest.NewFake(t)
+	elsewhere := httptest.NewServer(idptest.Text(string(idp.JWKS())))
+	t.Cleanup(elsewhere.Close)
+	idp.Answer(idptest.Discovery, idptest.Text(fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, idp.URL, elsewhere.URL+"/keys")))
+	named := idp.Document()
+	named.JWKSHosts = []string{strings.TrimPrefix(elsewhere.URL, "http://")}
+	dir := t.TempDir()
+	r := start(t, provider.Config{Dir: dir}, named)
+	r.withKeys("fake")
+	token := idp.Login(t, idptest.User, idptest.JWT).Access
+	not := *named
+	not.JWKSHosts = nil
+	r.Use([]*mesh.IdentityProvider{&not})
+	if err := r.refuses("fake", token); err == nil {
+		t.Error("they are used")
+	}
+	r = start(t, provider.Config{Dir: dir}, &not)
+	if err := r.refuses("fake", token); err == nil {
+		t.Error("they are used after a restart")
+	}
+}

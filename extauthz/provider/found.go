@@ -22,6 +22,8 @@ import (
 // published is what a provider publishes, so far as it is needed.
 type published struct {
 	JWKS json.RawMessage `json:"jwks,omitempty"`
+	// KeysURL is where the keys are from.
+	KeysURL string `json:"jwksURI,omitempty"`
 	// Introspection is the endpoint where it is asked about tokens.
 	Introspection string `json:"introspection,omitempty"`
 	// problem is what is wrong beside that.
@@ -29,7 +31,7 @@ type published struct {
 }
 
 func (p published) equal(other published) bool {
-	return bytes.Equal(p.JWKS, other.JWKS) && p.Introspection == other.Introspection
+	return bytes.Equal(p.JWKS, other.JWKS) && p.KeysURL == other.KeysURL && p.Introspection == other.Introspection
 }
 
 // found is what was fetched of a provider, and is kept on disk.
@@ -120,9 +122,13 @@ func (f *found) check(d *mesh.IdentityProvider) (err error) {
 	if needsEndpoint(d) && checkEndpoint(f.Introspection, d) != nil {
 		f.Introspection = ""
 	}
-	if needsKeys(d) {
-		f.JWKS, _, err = publicKeys(f.JWKS)
+	if !needsKeys(d) {
+		return nil
 	}
+	if err := checkKeysURL(f.KeysURL, d); err != nil {
+		return err
+	}
+	f.JWKS, _, err = publicKeys(f.JWKS)
 	return err
 }
 

@@ -68,7 +68,7 @@ func (f *fetcher) ask(ctx context.Context) (p published, err error) {
 	if err == nil && changed {
 		f.jwks, f.refused, err = publicKeys(raw)
 	}
-	p.JWKS = f.jwks
+	p.JWKS, p.KeysURL = f.jwks, f.metadata.JWKSURI
 	return p, err
 }
 

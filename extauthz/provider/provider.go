@@ -137,11 +137,14 @@ func sameSource(a, b *mesh.IdentityProvider) bool {
 func isFetched(d *mesh.IdentityProvider) bool { return needsKeys(d) || needsEndpoint(d) }
 
 // anew returns the provider of a document that is fetched in another way than
-// before was, which may be nil. Keys of one issuer are nobody else's.
+// before was, which may be nil. Keys of one issuer are nobody else's, and those
+// of a host that the document no longer names are nobody's.
 func (k *Keyring) anew(before *provider, d *mesh.IdentityProvider) *provider {
 	p := &provider{refresh: make(chan chan<- struct{})}
 	if before != nil && before.document.Issuer == d.Issuer {
-		p.found = before.found
+		if p.found = before.found; p.found.check(d) != nil {
+			p.found = found{}
+		}
 	} else {
 		p.found = k.load(d)
 	}

@@ -1,6 +1,7 @@
 package standalone_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -66,11 +67,17 @@ type rig struct {
 
 func start(t *testing.T, gateway, text string) *rig {
 	t.Helper()
+	r := prepare(t, gateway, text, slog.New(slog.DiscardHandler))
+	r.run()
+	return r
+}
+
+func prepare(t *testing.T, gateway, text string, log *slog.Logger) *rig {
+	t.Helper()
 	r := &rig{T: t, dir: t.TempDir(), idp: idptest.NewFake(t)}
 	r.write(text)
-	log := slog.New(slog.DiscardHandler)
 	var err error
-	if r.server, err = extauthz.New(extauthz.Config{Logger: log}); err != nil {
+	if r.server, err = extauthz.New(extauthz.Config{Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
 	r.pdp, err = standalone.New(standalone.Config{
@@ -79,14 +86,17 @@ func start(t *testing.T, gateway, text string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+func (r *rig) run() {
 	done := make(chan error)
-	go func() { done <- r.pdp.Run(t.Context()) }()
-	t.Cleanup(func() {
+	go func() { done <- r.pdp.Run(r.Context()) }()
+	r.Cleanup(func() {
 		if err := <-done; err != nil {
-			t.Error(err)
+			r.Error(err)
 		}
 	})
-	return r
 }
 
 func (r *rig) write(text string) {
@@ -178,5 +188,55 @@ func TestChoosesTheGateway(t *testing.T) {
 				t.Error("it decides")
 			}
 		})
+	}
+}
+
+// called has told of each message in the log.
+type called struct {
+	slog.Handler
+	at func(message string)
+}
+
+func (h called) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h called) Handle(_ context.Context, r slog.Record) error {
+	h.at(r.Message)
+	return nil
+}
+
+// Neither revision lets a token in: the first for its rule, the second for its
+// audience.
+func TestNoDecisionIsOfTwoRevisions(t *testing.T) {
+	t.Parallel()
+	first := strings.Replace(documents, "'sales' in user.groups", "'nobody' in user.groups", 1)
+	second := strings.Replace(strings.Replace(documents, "audiences: [shop-api]", "audiences: [other-api]", 1),
+		"    allow: \"'sales' in user.groups\"\n", "", 1)
+	statuses := make(chan int, 100)
+	var r *rig
+	var token string
+	log := slog.New(called{slog.DiscardHandler, func(message string) {
+		if message == "documents decided by" { // what is fetched comes after
+			statuses <- r.status("GET", "/orders/7", token)
+		}
+	}})
+	r = prepare(t, "", first, log)
+	token = r.idp.Login(t, idptest.User, idptest.JWT).Access
+	r.run()
+	<-statuses
+	r.until("there are keys", func() bool { return r.status("GET", "/orders/7", token) == 403 })
+	r.write(second)
+	if got := <-statuses; got != 401 {
+		t.Errorf("as soon as the second is decided by: %d", got)
+	}
+}
+
+func TestRequiredLogThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	r := start(t, "", strings.Replace(documents, "trustDomain: shop.example", "trustDomain: shop.example\ndecisions: {log: required}", 1))
+	token := r.idp.Login(t, idptest.User, idptest.JWT).Access
+	r.until("it decides", r.pdp.Ready)
+	r.until("there are keys", func() bool { return r.status("GET", "/orders/7", "x") == 503 })
+	if got := r.status("GET", "/orders/7", token); got != 503 {
+		t.Errorf("a token: %d, and nowhere is a record", got)
 	}
 }
