@@ -23,14 +23,14 @@ type reading struct {
 func readings(a *cel.Ast) []reading {
 	var found []reading
 	native := a.NativeRep()
-	root := ast.NavigateAST(native)
-	own := ownVariables(root)
-	for _, e := range ast.MatchDescendants(root, ast.AllMatcher()) {
+	whole := ast.NavigateAST(native)
+	own := ownVariables(whole)
+	for _, e := range ast.MatchDescendants(whole, ast.AllMatcher()) {
 		path := pathOf(e)
 		if parent, ok := e.Parent(); path == nil || ok && pathOf(parent) != nil || slices.Contains(own, path[0]) {
 			continue // nothing, a part of a longer one, or made by the expression
 		}
-		at := native.SourceInfo().GetStartLocation(e.ID())
+		at := native.SourceInfo().GetStartLocation(root(e).ID())
 		found = append(found, reading{path, max(at.Line(), 1), max(at.Column(), 0) + 1})
 	}
 	return found
@@ -41,9 +41,9 @@ func hasLoops(a *cel.Ast) bool {
 }
 
 // ownVariables returns the names that loops declare.
-func ownVariables(root ast.NavigableExpr) []string {
+func ownVariables(whole ast.NavigableExpr) []string {
 	var names []string
-	for _, e := range ast.MatchDescendants(root, ast.KindMatcher(ast.ComprehensionKind)) {
+	for _, e := range ast.MatchDescendants(whole, ast.KindMatcher(ast.ComprehensionKind)) {
 		loop := e.AsComprehension()
 		names = append(names, loop.IterVar(), loop.IterVar2(), loop.AccuVar())
 	}
@@ -74,6 +74,17 @@ func longer(operand ast.Expr, name string) []string {
 		return append(path, name)
 	}
 	return nil
+}
+
+// root returns the variable that a chain of selections begins with.
+func root(e ast.Expr) ast.Expr {
+	switch e.Kind() {
+	case ast.SelectKind:
+		return root(e.AsSelect().Operand())
+	case ast.CallKind:
+		return root(e.AsCall().Args()[0])
+	}
+	return e
 }
 
 // Check returns what is wrong with a rule: beside what [Compile] finds, that it

@@ -32,25 +32,25 @@ func TestCheckFaultsWhatIsNeverThere(t *testing.T) {
 		source string
 		want   []mesh.ExpressionFault
 	}{
-		{gateway, `passport.bound.order == params.id`, one(1, 15, noPassport)},
-		{gateway, `!has(passport.bound)`, one(1, 5, noPassport)},
-		{gateway, `caller.name == 'web'`, one(1, 7, noCaller)},
+		{gateway, `passport.bound.order == params.id`, one(1, 1, noPassport)},
+		{gateway, `!has(passport.bound)`, one(1, 6, noPassport)},
+		{gateway, `caller.name == 'web'`, one(1, 1, noCaller)},
 		{gateway, `client.owner == 'a' && client.plan == 'b'`, nil},
 		{service, `passport.bound.order == params.id && caller.name == 'web'`, nil},
-		{service, `client.plan == 'pro'`, one(1, 7, "client.plan is known at gateways alone: decide by it there")},
-		{service, "user.id == 'a' &&\n  request.body.amount < 100", one(2, 15, noBody)},
-		{service, `has(request.body)`, one(1, 4, noBody)},
+		{service, `client.plan == 'pro'`, one(1, 1, "client.plan is known at gateways alone: decide by it there")},
+		{service, "user.id == 'a' &&\n  request.body.amount < 100", one(2, 3, noBody)},
+		{service, `has(request.body)`, one(1, 5, noBody)},
 		{withBody, `request.body.amount < 100`, nil},
 		{service, `data.limits.amount > 1 && data['limits'].amount > 1`, nil},
-		{service, `data.limit.amount > 1`, one(1, 11, `data set "limit" is not listed: add it to data in the document`)},
-		{service, `data['li-mit'].amount > 1`, one(1, 15, `data set "li-mit" is not listed: add it to data in the document`)},
+		{service, `data.limit.amount > 1`, one(1, 1, `data set "limit" is not listed: add it to data in the document`)},
+		{service, `data['li-mit'].amount > 1`, one(1, 1, `data set "li-mit" is not listed: add it to data in the document`)},
 		{service, `data[tenant].amount > 1`, nil},
 		{mesh.Expression{}, `data[tenant].amount > 1`, one(1, 1, noData)},
-		{mesh.Expression{}, `data.limits.amount > 1`, one(1, 12, noData)},
-		{service, `params.id == params.order`, one(1, 20, "{order} is not in match.path: write it there")},
-		{service, `params['order'] == 'a' || size(params) > 1`, one(1, 7, "{order} is not in match.path: write it there")},
+		{mesh.Expression{}, `data.limits.amount > 1`, one(1, 1, noData)},
+		{service, `params.id == params.order`, one(1, 14, "{order} is not in match.path: write it there")},
+		{service, `params['order'] == 'a' || size(params) > 1`, one(1, 1, "{order} is not in match.path: write it there")},
 		{gateway, `user.groups.exists(caller, caller == 'a')`, nil},
-		{gateway, `caller.id == 'x' && passport.bound.a == 'x'`, append(one(1, 7, noCaller), one(1, 35, noPassport)...)},
+		{gateway, `caller.id == 'x' && passport.bound.a == 'x'`, append(one(1, 1, noCaller), one(1, 21, noPassport)...)},
 	} {
 		row.where.Source = row.source
 		got := policy.Check(row.where)
@@ -59,7 +59,7 @@ func TestCheckFaultsWhatIsNeverThere(t *testing.T) {
 		}
 	}
 	gateway.Source = "string(request.body.order)"
-	if diff := cmp.Diff(one(1, 20, noBody), policy.CheckBinding(gateway)); diff != "" {
+	if diff := cmp.Diff(one(1, 8, noBody), policy.CheckBinding(gateway)); diff != "" {
 		t.Errorf("binding (-want +got):\n%s", diff)
 	}
 }
