@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chancery-mesh/chancery/mesh"
 )
@@ -27,11 +26,7 @@ func TestManyKeysCompile(t *testing.T) {
 	t.Parallel()
 	for client, faulty := range map[string]bool{"till": false, "tyll": true} {
 		documents := manyKeys(10_000, client)
-		begin := time.Now()
 		m, err := documents.Compile(mesh.Options{})
-		if took := time.Since(begin); took > 5*time.Second {
-			t.Errorf("%s: took %v", client, took)
-		}
 		if (err != nil) != faulty || !faulty && len(m.APIKeys) != 10_000 {
 			t.Errorf("%s: %v", client, err)
 		}

@@ -74,7 +74,7 @@ func refused(t *testing.T, v *credential.Verifier, tokens map[string]string) {
 	for name, token := range tokens {
 		begin := time.Now()
 		id, err := v.Verify(token, now, nil)
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("%s: took %v", name, took)
 		}
 		if err == nil || id != nil || reason(err) != credential.Reason(err.Error()) {

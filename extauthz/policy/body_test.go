@@ -91,12 +91,12 @@ func TestBodyIsReadOnce(t *testing.T) {
 	}
 	begin := time.Now()
 	allowed, err := eval(t, `user.groups.all(g, request.body.lines[0].n == 1 && request.headers.x[0] == 'a' && !(g in request.query))`, in)
-	if took := time.Since(begin); !allowed || err != nil || calls != 1 || took > 2*time.Second {
+	if took := time.Since(begin); !allowed || err != nil || calls != 1 || took > 20*time.Second {
 		t.Errorf("= %v, %v, after %v and %d looks at headers", allowed, err, took, calls)
 	}
 	begin = time.Now()
 	allowed, err = eval(t, `request.body.lines.all(l, l.n == 1)`, in)
-	if took := time.Since(begin); allowed || err == nil || !strings.Contains(err.Error(), "limit") || took > time.Second {
+	if took := time.Since(begin); allowed || err == nil || !strings.Contains(err.Error(), "limit") || took > 10*time.Second {
 		t.Errorf("= %v, %v, after %v", allowed, err, took)
 	}
 }

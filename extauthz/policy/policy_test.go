@@ -243,7 +243,7 @@ func TestCostIsBoundedAtRunTime(t *testing.T) {
 	if allowed || err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("= %v, %v", allowed, err)
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -279,7 +279,7 @@ func TestEvaluationIsBounded(t *testing.T) {
 			if got != nil || !errors.Is(err, rego.ErrTimeout) {
 				t.Errorf("= %v, %v", got, err)
 			}
-			if took := time.Since(begin); took > time.Second {
+			if took := time.Since(begin); took > 10*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})
