@@ -58,11 +58,27 @@ func early(headers []*matcherv3.StringMatcher) []*corev3.TypedExtensionConfig {
 	}}
 }
 
-// answerFilter removes headers from answers, local ones too.
+// answerFilter removes headers from answers, local ones too, and what
+// [trailerFilter] does.
 func answerFilter() *hcmv3.HttpFilter {
-	return httpFilter("envoy.filters.http.header_mutation", &headermutationv3.HeaderMutation{
-		Mutations: &headermutationv3.Mutations{ResponseMutations: remove(neverAnswered)},
-	})
+	mutations := trailerMutations()
+	mutations.ResponseMutations = remove(neverAnswered)
+	return mutationFilter(mutations)
+}
+
+// trailerFilter removes what comes after the body of a request, since no policy
+// sees it: a Passport there might be taken for one that was verified. Who passes
+// on requests may discard it (RFC 9110 section 6.5.1), and gRPC has none.
+func trailerFilter() *hcmv3.HttpFilter { return mutationFilter(trailerMutations()) }
+
+func trailerMutations() *headermutationv3.Mutations {
+	return &headermutationv3.Mutations{
+		RequestTrailersMutations: remove([]*matcherv3.StringMatcher{expression(".*")}), ResponseTrailersMutations: remove(neverAnswered),
+	}
+}
+
+func mutationFilter(mutations *headermutationv3.Mutations) *hcmv3.HttpFilter {
+	return httpFilter("envoy.filters.http.header_mutation", &headermutationv3.HeaderMutation{Mutations: mutations})
 }
 
 func remove(headers []*matcherv3.StringMatcher) []*mutationv3.HeaderMutation {

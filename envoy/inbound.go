@@ -33,7 +33,7 @@ func inbound(m *mesh.Mesh, s *mesh.Service) *listenerv3.Listener {
 }
 
 func inboundManager(m *mesh.Mesh, never []*matcherv3.StringMatcher) *hcmv3.HttpConnectionManager {
-	manager := connectionManager(ListenerInbound, m.Decisions.Redact, never, authzFilter(), callersFilter(), routeLimitFilter())
+	manager := connectionManager(ListenerInbound, m.Decisions.Redact, never, trailerFilter(), authzFilter(), callersFilter(), routeLimitFilter())
 	manager.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 	manager.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	manager.LocalReplyConfig = unreachedReplies()

@@ -302,3 +302,32 @@ func TestHTTP2StreamsAreBounded(t *testing.T) {
 		t.Errorf("%d requests of one connection at once", n)
 	}
 }
+
+// Attack row H01 by HTTP/2: what comes after a body says nothing of the user
+// either.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	e := start(t, "plain")
+	user := "authorization: Bearer " + e.token()
+	var trailers http.Header
+	e.upstream.Handle(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		trailers = r.Trailer.Clone()
+	})
+	c := e.h2(t)
+	before := e.seen()
+	_ = c.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: block(":method: POST", ":scheme: http", ":authority: api.test", ":path: /svc-a/x", user,
+			"trailer: txn-token, x-forwarded-client-cert, x-envoy-internal, x-kept"), EndHeaders: true,
+	})
+	_ = c.WriteData(1, false, []byte("a"))
+	_ = c.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: block("txn-token: x", "x-forwarded-client-cert: x", "x-envoy-internal: true", "x-kept: y"), EndHeaders: true, EndStream: true,
+	})
+	e.judge("H01 trailers", before, c.status(1), safe{allowed: true, user: "alice", refused: clientErrors})
+	for name, lines := range trailers {
+		if lines != nil { // Go has those that the request declares
+			t.Errorf("H01: the service got the trailer %s: %s", name, lines)
+		}
+	}
+}
