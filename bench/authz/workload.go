@@ -244,7 +244,8 @@ func browser() [][2]string {
 		{"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"},
 		{"accept", "application/json, text/plain, */*"},
 		{"accept-language", "en-GB,en;q=0.8,de;q=0.5"},
-		{"accept-encoding", "gzip, deflate, br, zstd"},
+		{"cookie", "session=3f1b6a52d90c4e7f8a61; consent=necessary.statistics.2026-10-02; theme=dark; " +
+			"basket=8d2e0c1744af4b6f9d5e21; ab=checkout-b.search-a.menu-c; tz=Europe%2FBerlin; lang=en-GB; seen=17643"},
 	}
 }
 
