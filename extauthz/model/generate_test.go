@@ -53,10 +53,10 @@ func (g generator) documents(now time.Time) *documents {
 		}
 		d.apiKeys = append(d.apiKeys, k)
 	}
-	if g.chance(2) {
+	if !g.chance(3) {
 		d.roles = []role{
 			{name: "clerk", groups: some(g, "sales", "support"), permissions: some(g, "orders.read", "orders.write")},
-			{name: "boss", groups: some(g, "admins", "sales"), includes: some(g, "clerk"), permissions: some(g, "orders.delete")},
+			{name: "boss", groups: some(g, "admins", "sales"), includes: pick(g, nil, []string{"clerk"}, []string{"clerk"}), permissions: some(g, "orders.delete")},
 		}
 	}
 	if g.chance(2) {
@@ -134,7 +134,7 @@ func (g generator) credentials(d *documents, gateway bool) (c credentials) {
 		} else if g.chance(4) {
 			c.basic = pick(g, "people", "people", "people", "people", "people", "machines")
 		}
-		if p.clients != nil && g.chance(4) {
+		if p.clients != nil && (gateway || c.basic == "") && g.chance(4) {
 			c.idToken = p.name
 		}
 		c.apiKey, c.certificate = g.chance(6), g.chance(6)
@@ -206,7 +206,7 @@ func (g generator) gateway(d *documents) gateway {
 		}
 		at := place{true, r.body, gw.data, r.path}
 		if g.chance(2) {
-			r.allow = new(g.rule(at))
+			r.allow = new(g.rule(at, tableRules...))
 		}
 		if g.chance(4) {
 			r.bind = map[string]binding{"order": g.binding(at)}
@@ -242,6 +242,11 @@ func (g generator) service(d *documents) service {
 	}
 	return s
 }
+
+// tableRules are more likely than others, since hardly a user is in the table.
+var tableRules = slices.Repeat(slices.DeleteFunc(slices.Clone(rules), func(r rule) bool {
+	return !strings.Contains(r.source, "permissions") && !strings.Contains(r.source, "roles")
+}), 3)
 
 // serviceRules are more likely at services, which alone have what they read.
 var serviceRules = slices.Repeat(slices.DeleteFunc(slices.Clone(rules), func(r rule) bool {
