@@ -24,7 +24,7 @@ import (
 // or refused them.
 func settled(ts *testscript.TestScript, _ bool, args []string) {
 	client := controlplane.NewAdminClient(ts.MkAbs(args[0]))
-	deadline := time.Now().Add(time.Minute) // scrypt takes its time under the race detector
+	deadline := time.Now().Add(5 * time.Minute) // scrypt takes its time under the race detector
 	for {
 		status, err := client.Status(context.Background())
 		if err == nil && (status.Authority != nil || len(status.Documents.Faults) > 0) {
