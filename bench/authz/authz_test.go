@@ -52,7 +52,7 @@ func TestServersAnswerRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows := all.only("transport,floor-w1,floor-w2,w1,w2,w3,w3-repeat")
+		rows := all.only("transport,floor-w2,w1,w2,w3-repeat")
 		err = errors.Join(b.run(t.Context(), rows), b.close())
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -320,7 +321,8 @@ func (e echo) Answer(_ context.Context, r *wire.Request) *wire.Response {
 	if r.Fault != nil {
 		return &wire.Response{Body: r.Fault.Error()}
 	}
-	return &wire.Response{Status: 403, Body: r.Path, Message: e.message}
+	told := wire.Pair{Name: "told", Value: fmt.Sprint(r.Source.Principal, r.Body, len(r.Headers), len(r.Merged), len(r.Extensions))}
+	return &wire.Response{Status: 403, Body: r.Path, Set: []wire.Pair{told}, Message: e.message}
 }
 
 func serve(t *testing.T, c wire.Checker, more ...grpc.ServerOption) *grpc.ClientConn {
@@ -372,6 +374,26 @@ func TestServer(t *testing.T) {
 	if err := conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, broken, &raw); err != nil ||
 		raw.GetDeniedResponse().GetBody() == "" || raw.GetDeniedResponse().GetStatus().GetCode() != 503 {
 		t.Errorf("got %v, %v", &raw, err)
+	}
+}
+
+// Nothing of a request is left in the next.
+func TestServerForgets(t *testing.T) {
+	t.Parallel()
+	client := authv3.NewAuthorizationClient(serve(t, echo{}))
+	empty := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{}}
+	for range 100 {
+		if _, err := client.Check(t.Context(), full()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.Check(t.Context(), empty)
+		if err != nil {
+			t.Fatal(err)
+		}
+		denied := got.GetDeniedResponse()
+		if told := denied.GetHeaders()[0].GetHeader().GetValue(); denied.GetBody() != "" || told != "0 0 0" {
+			t.Fatalf("got %q, %q", denied.GetBody(), told)
+		}
 	}
 }
 
