@@ -218,13 +218,13 @@ func TestGatewayRoutes(t *testing.T) {
 		status               int
 		received, route      string
 	}{
-		{"rewrites", "GET", "/v1/orders/orders?q=/../x", 200, "/orders?q=/../x", "orders /v1/{service}/**"},
-		{"binds variables", "DELETE", "/v1/orders/orders/7", 200, "/orders/7", "orders /v1/{service}/**"},
+		{"rewrites", "GET", "/v1/orders/orders?q=/../x", 200, "/orders?q=/../x", "orders /v1/{service}/** to {service}/**"},
+		{"binds variables", "DELETE", "/v1/orders/orders/7", 200, "/orders/7", "orders /v1/{service}/** to {service}/**"},
 		{"keeps to the method", "POST", "/v1/orders/orders", 404, "", ""},
 		{"refuses routes for others", "GET", "/v1/orders/internal", 404, "", ""},
 		{"does not try the next route", "GET", "/v1/orders", 404, "", ""},
-		{"takes the next route for what is no service", "GET", "/v1/payments", 200, "/orders/payments", "rest /v1/**"},
-		{"rewrites the root", "GET", "/v1", 200, "/orders", "rest /v1/**"},
+		{"takes the next route for what is no service", "GET", "/v1/payments", 200, "/orders/payments", "rest /v1/** to orders/orders/**"},
+		{"rewrites the root", "GET", "/v1", 200, "/orders", "rest /v1/** to orders/orders/**"},
 		{"has an end", "GET", "/v1/a/b", 404, "", ""},
 		{"has an end beside all routes", "GET", "/v2", 404, "", ""},
 	}
