@@ -145,14 +145,10 @@ func (s *Server) Answer(ctx context.Context, r *wire.Request) *wire.Response {
 	return d.response()
 }
 
-// Check answers a request that is decoded.
-func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	data, err := proto.Marshal(req)
-	if err != nil {
-		return nil, fmt.Errorf("check: %w", err)
-	}
+// Check is [Server.Answer] for those who have messages.
+func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	response := &authv3.CheckResponse{}
-	return response, proto.Unmarshal(s.Answer(ctx, wire.ParseRequest(data)).Append(nil), response)
+	return response, proto.Unmarshal(s.Answer(ctx, wire.FromMessage(m)).Append(nil), response)
 }
 
 func (s *Server) decide(ctx context.Context, r *wire.Request) *decision {

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
 	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
@@ -48,23 +51,33 @@ func (s *Server) Explain(ctx context.Context, h *Hypothesis) *Record {
 	if !h.Time.IsZero() {
 		d.Time = h.Time
 	}
-	r := h.request()
-	if state := s.state.Load(); state != nil && h.Caller != "" && !strings.Contains(h.Caller, "://") {
-		r.Source.Principal = "spiffe://" + state.trustDomain + "/" + h.Caller
+	trustDomain := ""
+	if state := s.state.Load(); state != nil {
+		trustDomain = state.trustDomain
 	}
-	s.conclude(ctx, &check{decision: d, hypothesis: h}, r)
+	s.conclude(ctx, &check{decision: d, hypothesis: h}, h.request(trustDomain))
 	return &d.Record
 }
 
-func (h *Hypothesis) request() *wire.Request {
-	r := &wire.Request{
-		HTTP: true, Method: h.Method, Host: h.Host, Path: h.Target, RawBody: string(h.Body), Size: int64(len(h.Body)),
-		Source: wire.Peer{Address: h.IP, Principal: h.Caller, Certificate: url.PathEscape(h.Certificate)},
+// request is what Envoy would send.
+func (h *Hypothesis) request(trustDomain string) *wire.Request {
+	caller := h.Caller
+	if caller != "" && !strings.Contains(caller, "://") {
+		caller = "spiffe://" + trustDomain + "/" + caller
+	}
+	http := &authv3.AttributeContext_HttpRequest{
+		Method: h.Method, Host: h.Host, Path: h.Target, RawBody: h.Body, Size: int64(len(h.Body)), HeaderMap: &corev3.HeaderMap{},
 	}
 	for _, header := range h.Headers {
-		r.Headers = append(r.Headers, wire.Pair(header))
+		http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: header.Name, RawValue: []byte(header.Value)})
 	}
-	return r
+	return wire.FromMessage(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source: &authv3.AttributeContext_Peer{
+			Address:   &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: h.IP}}},
+			Principal: caller, Certificate: url.PathEscape(h.Certificate),
+		},
+		Request: &authv3.AttributeContext_Request{Http: http},
+	}})
 }
 
 // errNotAsked says that an identity provider was not to be asked.

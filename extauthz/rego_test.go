@@ -145,6 +145,24 @@ func TestRegoWithoutCondition(t *testing.T) {
 	}
 }
 
+// What is explained is decided as it would be.
+func TestRegoIsExplained(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ask(f.gateway, "request", "true")
+	h := extauthz.Hypothesis{Method: "GET", Target: "/orders/1?x=y", IP: "192.0.2.1", Headers: []extauthz.HypotheticalHeader{
+		{Name: "authorization", Value: "Bearer " + f.token(t, nil)}, {Name: "x-request-id", Value: "req-1"},
+	}}
+	s := f.server(t, f.gatewayState(t))
+	if r := s.Explain(t.Context(), &h); !r.Allowed() {
+		t.Errorf("%s: %v", r.Reason, r.Cause)
+	}
+	h.Target = "/orders/2?x=y"
+	if r := s.Explain(t.Context(), &h); r.Reason != "policy_denied" {
+		t.Errorf("%s: %v", r.Reason, r.Cause)
+	}
+}
+
 // Policies see what conditions see, and of a service what its Passport says.
 func TestRegoSeesIdentity(t *testing.T) {
 	t.Parallel()

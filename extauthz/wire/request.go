@@ -52,6 +52,15 @@ func ParseRequest(data []byte) *Request {
 	return r
 }
 
+// FromMessage is [ParseRequest] of a message that Envoy might have sent.
+func FromMessage(m *authv3.CheckRequest) *Request {
+	data, err := proto.Marshal(m)
+	if err != nil {
+		return &Request{Fault: errMalformed}
+	}
+	return ParseRequest(data)
+}
+
 func (r *Request) parse(data []byte) {
 	r.whole = string(data)
 	r.Headers, r.Extensions = r.headers[:0], r.extensions[:0]

@@ -157,6 +157,18 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
+func TestFromMessage(t *testing.T) {
+	t.Parallel()
+	m := full()
+	if diff := difference(wire.FromMessage(m), m); diff != "" {
+		t.Errorf("(-protobuf +wire):\n%s", diff)
+	}
+	m.Attributes.Request.Http.Path = "\xff"
+	if r := wire.FromMessage(m); r.Fault == nil {
+		t.Error("accepted what is not UTF-8")
+	}
+}
+
 // nest encodes a message in fields of the given numbers, the outermost first.
 func nest(content []byte, numbers ...protowire.Number) []byte {
 	for _, number := range slices.Backward(numbers) {
