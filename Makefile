@@ -24,7 +24,7 @@ build: ## build bin/chancery and bin/shop
 
 test: ## run the tests with a real Envoy, and a Consul that is there already
 	$(if $(RACE),,@echo 'chancery: no C compiler, so no race detector: apt-get install gcc' >&2)
-	scripts/with envoy consul? -- go test $(RACE) $(PACKAGES)
+	scripts/with envoy consul? -- go test $(RACE) -timeout 30m $(PACKAGES)
 
 demo: build ## run the shop through real Envoys; REGISTRY=consul, KEEP=1
 	scripts/with envoy $(filter consul,$(REGISTRY)) -- env CHANCERY=bin/chancery bin/shop demo --registry $(REGISTRY) $(if $(KEEP),--keep)
