@@ -46,7 +46,7 @@ func (c *Cache) Verify(v *Verifier, token string, now time.Time, peer *Certifica
 	id, err := v.verify(token, now)
 	switch {
 	case errors.Is(err, BadSignature):
-		c.forged.Put(key, struct{}{}, now.Add(rememberForged), sha256.Size, now)
+		c.forged.Put(key, struct{}{}, earlier(now.Add(rememberForged), id.ValidUntil), sha256.Size, now)
 		return nil, err
 	case err != nil:
 		return nil, err
