@@ -286,7 +286,7 @@ func TestSavedKeysThatAreNotUsed(t *testing.T) {
 	jwks := string(idp.JWKS())
 	idp.Answer(idptest.Discovery, http.NotFound)
 	saved := func(issuer string, at time.Time, jwks string) string {
-		data, err := json.Marshal(map[string]any{"issuer": issuer, "fetchedAt": at, "jwks": json.RawMessage(jwks)})
+		data, err := json.Marshal(map[string]any{"issuer": issuer, "fetchedAt": at, "jwks": json.RawMessage(jwks), "jwksURI": idp.URL + idptest.Keys})
 		if err != nil {
 			t.Fatal(err)
 		}
