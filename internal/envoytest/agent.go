@@ -38,6 +38,10 @@ type Agent struct {
 	cache  cachev3.SnapshotCache
 	server *grpc.Server
 
+	// deciding is held while check runs, and mu is not: check may take a lock that
+	// others hold while they ask for Checks.
+	deciding sync.Mutex
+
 	mu        sync.Mutex
 	version   int
 	resources map[string]map[string]types.Resource // by type URL and name
@@ -161,10 +165,13 @@ func (a *Agent) Checks() []*authv3.CheckRequest {
 
 // Check implements the Authorization service.
 func (a *Agent) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	a.deciding.Lock()
+	defer a.deciding.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.checks = append(a.checks, r)
-	if response := a.check(r); response != nil {
+	check := a.check
+	a.mu.Unlock()
+	if response := check(r); response != nil {
 		return response, nil
 	}
 	return Deny(403), nil
