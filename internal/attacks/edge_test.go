@@ -246,6 +246,19 @@ func (e *edge) seen() seen {
 	return seen{len(e.upstream.Received()), len(e.agent.Checks()), len(e.records)}
 }
 
+// settled is seen when nothing more comes: what breaks off within its body Envoy
+// refuses while its check may still be on its way.
+func (e *edge) settled() seen {
+	for last := e.seen(); ; {
+		time.Sleep(50 * time.Millisecond)
+		now := e.seen()
+		if now == last {
+			return now
+		}
+		last = now
+	}
+}
+
 // safe is what may come of an attack.
 type safe struct {
 	// refused are statuses with which nothing gets through; 0 is a connection that

@@ -49,14 +49,14 @@ func TestSmuggling(t *testing.T) {
 		"chunk size too large": {[]string{"Transfer-Encoding: chunked"}, "10000000000000000\r\n\r\n" + smuggled},
 		"chunk without CR":     {[]string{"Transfer-Encoding: chunked"}, "0\n\n" + smuggled},
 	} {
-		before := e.seen()
+		before := e.settled()
 		statuses := e.exchange("POST /svc-a/x HTTP/1.1\r\nHost: api.test\r\n" + strings.Join(r.headers, "\r\n") + "\r\n\r\n" + r.body + "\r\n\r\n")
 		if len(statuses) > 0 && statuses[0] != 400 && statuses[0] != 401 && statuses[0] != 501 {
 			t.Errorf("F01 %s: %v", name, statuses)
 		}
 		// What comes after is a request of its own, on which nobody relies, or none
 		// at all: of each one that the service got there was a check.
-		after := e.seen()
+		after := e.settled()
 		if received := after.received - before.received; received > 0 && (after.checks-before.checks != len(statuses) || received != len(statuses)-1) {
 			t.Errorf("F01 %s: %v, the service saw %d of %d checked", name, statuses, received, after.checks-before.checks)
 		}

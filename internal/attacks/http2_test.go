@@ -188,7 +188,7 @@ func refusedAll(t *testing.T, e *edge, requests map[string][]string, data ...str
 		})
 	}
 	wg.Wait()
-	after := e.seen()
+	after := e.settled()
 	if after.received != before.received || after.checks-before.checks != after.records-before.records {
 		t.Errorf("F02: %+v, then %+v: the service saw %+v", before, after, e.upstream.Received()[before.received:])
 	}

@@ -90,5 +90,6 @@ func (e *edge) exchange(text string) (statuses []int) {
 // good shows that the gateway still serves who is in order.
 func (e *edge) good(t *testing.T) {
 	t.Helper()
-	e.attack("afterwards", raw{target: "/svc-a/orders", token: e.token()}, safe{allowed: true, user: "alice"})
+	before := e.settled()
+	e.judge("afterwards", before, e.send(raw{target: "/svc-a/orders", token: e.token()}), safe{allowed: true, user: "alice"})
 }
