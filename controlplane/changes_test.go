@@ -13,6 +13,7 @@ import (
 // documents.
 func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 	t.Parallel()
+	idp := down(t)
 	replace := func(file, old, text string) map[string]string {
 		docs := shop()
 		if !strings.Contains(docs[file], old) {
@@ -25,6 +26,11 @@ func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 		docs[file] = text
 		return docs
 	}
+	withRego := func(allow string) map[string]string {
+		docs := withProvider(idp.URL)
+		docs["public"] = strings.Replace(docs["public"], "rewrite: /**", "rewrite: /**\n    rego: {module: orders, query: data.orders.allow}", 1)
+		return with(docs, "rego", "kind: Rego\nname: orders\nmodules: [orders.rego]\ntexts: ['package orders\n\nallow := "+allow+"']\n")
+	}
 	tests := map[string]map[string]string{
 		"the life of Passports":     replace("mesh", "trustDomain", "passport: {lifetime: 30s}\ntrustDomain"),
 		"where a gateway listens":   replace("public", "8080", "8081"),
@@ -36,18 +42,24 @@ func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 		"a service becomes gateway": with(replace("inventory", "callers: [orders]", "callers: [orders, edge]"), "edge", strings.NewReplacer("public", "edge", "8080", "8083").Replace(publicYAML)),
 		"a breaker":                 with(shop(), "inventory", strings.Replace(inventoryYAML, `allow: "true"`, `allow: "true", circuitBreaker: {maxRequests: 2}`, 1)),
 		"a route":                   with(shop(), "orders", ordersYAML+"  - {name: one, match: {path: '/orders/{id}'}, allow: 'true'}\n"),
+		"the life of certificates":  replace("mesh", "trustDomain", "certificates: {lifetime: 1h}\ntrustDomain"),
+		"what is recorded":          replace("mesh", "trustDomain", "decisions: {log: off}\ntrustDomain"),
+		"roles":                     with(shop(), "roles", "kind: Roles\nname: all\nroles: [{name: clerk, groups: [sales]}]\n"),
+		"a Rego policy":             withRego("false"),
 		"an expression":             replace("orders", `allow: "true"`, `allow: "false"`),
 	}
-	// The name edge is a service's at first.
-	before := shop()
-	before["edge"] = "kind: Service\nname: edge\nuses: [inventory]\n"
+	// What it is before the change, if not the shop. The name edge is a service's at
+	// first.
+	befores := map[string]map[string]string{
+		"a service becomes gateway": with(maps.Clone(tests["a service becomes gateway"]), "edge", "kind: Service\nname: edge\nuses: [inventory]\n"),
+		"a Rego policy":             withRego("true"),
+	}
 	for name, docs := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			first := shop()
-			if name == "a service becomes gateway" {
-				first = maps.Clone(before)
-				first["inventory"] = docs["inventory"]
+			first := befores[name]
+			if first == nil {
+				first = shop()
 			}
 			r := start(t, first)
 			r.until("it has begun", func() bool { return r.log.has("documents served") })

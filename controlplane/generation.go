@@ -140,7 +140,10 @@ func translated(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, polic
 // meshes with equal inputs make equal views. Whether a caller is a gateway or a
 // service is among them: a gateway that may call a service is in its Gateways.
 func inputs(m *mesh.Mesh, id identity.ID) []any {
-	in := []any{m.Name, m.TrustDomain, m.PassportLifetime, m.Roles, m.Data}
+	// All but what there may be much of, so that nothing is forgotten.
+	rest := *m
+	rest.Gateways, rest.Services, rest.Clients, rest.APIKeys, rest.Users = nil, nil, nil, nil, nil
+	in := []any{rest}
 	if id.Role == identity.RoleGateway {
 		in = append(in, m.Gateway(id.Name))
 		for _, s := range m.Services {
