@@ -272,8 +272,7 @@ func TestLogin(t *testing.T) {
 		"id token says less": {e.at("both", "authorization", "Bearer "+e.token(t, map[string]any{"acr": "gold"}), "x-id-token", e.idToken(t, map[string]any{"acr": "bronze"})), outcome{401, "login_too_weak", stepUp + `, acr_values="gold"`}},
 		"bad token first":    {at("acr", map[string]any{"exp": 1}), outcome{401, "token_expired", invalid}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(name, func(t *testing.T) { // at once: logins grow old
 			response, got := check(t, s, row.call.request())
 			if got != row.want {
 				t.Errorf("got %+v, want %+v", got, row.want)
