@@ -45,6 +45,7 @@ func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 		"the life of certificates":  replace("mesh", "trustDomain", "certificates: {lifetime: 1h}\ntrustDomain"),
 		"what is recorded":          replace("mesh", "trustDomain", "decisions: {log: off}\ntrustDomain"),
 		"roles":                     with(shop(), "roles", "kind: Roles\nname: all\nroles: [{name: clerk, groups: [sales]}]\n"),
+		"an identity provider":      withProvider(idp.URL, "clockSkew: 5s\n"),
 		"a Rego policy":             withRego("false"),
 		"an expression":             replace("orders", `allow: "true"`, `allow: "false"`),
 	}
@@ -52,6 +53,7 @@ func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 	// first.
 	befores := map[string]map[string]string{
 		"a service becomes gateway": with(maps.Clone(tests["a service becomes gateway"]), "edge", "kind: Service\nname: edge\nuses: [inventory]\n"),
+		"an identity provider":      withProvider(idp.URL),
 		"a Rego policy":             withRego("true"),
 	}
 	for name, docs := range tests {

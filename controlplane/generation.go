@@ -84,7 +84,7 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 	}
 	g.needs = map[string][]string{
 		resource.EndpointType: envoy.EndpointNames(resources),
-		providerType:          p.GetProviders(),
+		providerType:          translate.ProviderNames(p),
 		accountsType:          p.GetAccounts(),
 		passportKeysType:      p.GetGateways(),
 	}
@@ -132,6 +132,12 @@ func translated(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, polic
 		s := m.Service(id.Name)
 		resources, p = envoy.Sidecar(m, s), translate.Service(m, s)
 		documents = append(documents, mesh.DocumentID{Kind: mesh.KindService, Name: id.Name})
+	}
+	for _, name := range translate.ProviderNames(p) {
+		documents = append(documents, mesh.DocumentID{Kind: mesh.KindIdentityProvider, Name: name})
+	}
+	for _, r := range p.GetRego() {
+		documents = append(documents, mesh.DocumentID{Kind: mesh.KindRego, Name: r.GetName()})
 	}
 	return resources, envoy.Resource{TypeURL: policyType, Name: p.GetName(), Message: p, Documents: documents}
 }

@@ -26,9 +26,12 @@ func TestPolicies(t *testing.T) {
 			Name:        "gateway/public",
 			TrustDomain: "shop.example",
 			Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute), Tenants: []string{"acme"}},
-			Providers:   []string{"staff"},
-			Accounts:    []string{"clients"},
-			Routes:      []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}, Tenant: true}}},
+			Providers: []*chancerypb.Provider{{
+				Name: "staff", Issuer: idp.URL, Audiences: []string{"shop-api"},
+				Claims: &chancerypb.ClaimMapping{User: "sub", Groups: "groups", Tenant: "tenant"}, ClockSkew: durationpb.New(30 * time.Second), MaxTokenLifetime: durationpb.New(24 * time.Hour),
+			}},
+			Accounts: []string{"clients"},
+			Routes:   []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}, Tenant: true}}},
 		},
 		inventory: {
 			Name:        "service/inventory",

@@ -85,7 +85,7 @@ func newEdge(t testing.TB, routes map[string]*chancerypb.Authentication) *edge {
 			Introspection: &chancerypb.Introspection{Client: "chancery", Secret: "legacy"},
 		},
 	}
-	e.gateway.Providers = []string{"staff", "partners", "legacy"}
+	e.gateway.Providers = named("staff", "partners", "legacy")
 	e.gateway.Accounts = []string{"clients", "apikeys/00", "users/till"}
 	e.gateway.Routes = nil
 	for name, a := range routes {

@@ -14,6 +14,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -66,7 +67,7 @@ func newFixture(t testing.TB) *fixture {
 			UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
 		},
 		gateway: &chancerypb.Policy{
-			Name: "gateway/public", TrustDomain: domain, Providers: []string{"staff"},
+			Name: "gateway/public", TrustDomain: domain, Providers: named("staff"),
 			Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
 			Routes: []*chancerypb.RoutePolicy{
 				{Name: "orders", Path: "/orders/**", Authentication: token("staff")},
@@ -113,9 +114,31 @@ func token(provider string) *chancerypb.Authentication {
 	return &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: provider}}}
 }
 
-// newState compiles a policy and applies it with keys.
+// named returns providers that nothing is known of but their names.
+func named(names ...string) (list []*chancerypb.Provider) {
+	for _, name := range names {
+		list = append(list, &chancerypb.Provider{Name: name})
+	}
+	return list
+}
+
+// described returns a policy that says of its providers what list does.
+func described(p *chancerypb.Policy, list ...*chancerypb.Provider) *chancerypb.Policy {
+	p = proto.CloneOf(p)
+	for i, provider := range p.GetProviders() {
+		for _, known := range list {
+			if known.GetName() == provider.GetName() {
+				p.Providers[i] = known
+			}
+		}
+	}
+	return p
+}
+
+// newState compiles a policy and applies it with keys, whose providers are as the
+// documents say.
 func newState(p *chancerypb.Policy, k extauthz.Keys) (*extauthz.State, error) {
-	rules, err := extauthz.Compile(p)
+	rules, err := extauthz.Compile(described(p, k.Providers...))
 	if err != nil {
 		return nil, err
 	}

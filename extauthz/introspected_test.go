@@ -58,6 +58,7 @@ func TestOpaqueTokens(t *testing.T) {
 	t.Parallel()
 	f, idp, s := asking(t, true)
 	f.provider.Introspection.Cache = durationpb.New(30e9)
+	s.SetState(f.gatewayState(t))
 	c := f.atGateway(t)
 	idp.Activate("opaque-1", map[string]any{
 		"sub": "alice", "aud": "shop-api", "tenant": "acme", "client_id": "web", "groups": []string{"sales"}, "scope": "read",

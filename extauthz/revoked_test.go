@@ -127,7 +127,7 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 			if strings.HasPrefix(row.call.policy, "service/") {
 				policy = f.service
 			}
-			rules, err := extauthz.Compile(policy)
+			rules, err := extauthz.Compile(described(policy, f.provider))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -236,7 +236,7 @@ func TestRecordNamesTheRevocation(t *testing.T) {
 func TestWhatAnyEntryMeansIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	gateway, err := extauthz.Compile(f.gateway)
+	gateway, err := extauthz.Compile(described(f.gateway, f.provider))
 	if err != nil {
 		t.Fatal(err)
 	}

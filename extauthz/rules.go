@@ -37,9 +37,10 @@ type Rules struct {
 	// need not name one.
 	order         []*route
 	matchesRoutes bool
-	// gateways are those whose Passports a service takes, and providers those
-	// whose tokens a gateway takes.
-	gateways, providers []string
+	// gateways are those whose Passports a service takes.
+	gateways []string
+	// providers are those whose tokens a gateway takes, by name.
+	providers map[string]*chancerypb.Provider
 
 	// lifetime of the Passports that a gateway mints, zero if it mints none, and
 	// the tenants whose users it lets in; none is any.
@@ -95,7 +96,7 @@ func (r *route) destination(params map[string]string) string {
 func Compile(p *chancerypb.Policy) (*Rules, error) {
 	r := &Rules{
 		name: p.GetName(), trustDomain: p.GetTrustDomain(), routes: make(map[string]*route),
-		gateways: p.GetGateways(), providers: p.GetProviders(), clearPassport: p.GetClearPassport(),
+		gateways: p.GetGateways(), providers: make(map[string]*chancerypb.Provider), clearPassport: p.GetClearPassport(),
 		denyStatus: int(p.GetDenyStatus()), maxStaleness: p.GetMaxStaleness().AsDuration(),
 		matchesRoutes: p.GetMatchRoutes(),
 	}
@@ -116,6 +117,9 @@ func Compile(p *chancerypb.Policy) (*Rules, error) {
 	}
 	if r.maxStaleness < 0 {
 		return nil, fmt.Errorf("policy %q: maximal staleness must not be negative", r.name)
+	}
+	for _, provider := range p.GetProviders() {
+		r.providers[provider.GetName()] = provider
 	}
 	if r.tables, err = tablesOf(p); err == nil {
 		r.recording, err = recordingOf(p.GetDecisions())
@@ -227,7 +231,7 @@ func compiledRule(p *policy.Program, faults []mesh.ExpressionFault) (*policy.Pro
 func (r *Rules) compileGatewayRoute(compiled *route, rp *chancerypb.RoutePolicy) error {
 	for _, one := range compiled.auth.alternatives {
 		for _, provider := range []string{one.accessToken, one.idToken} {
-			if provider != "" && !slices.Contains(r.providers, provider) {
+			if provider != "" && r.providers[provider] == nil {
 				return fmt.Errorf("provider %q is not one of the policy's", provider)
 			}
 		}

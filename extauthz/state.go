@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/identity"
@@ -78,6 +80,8 @@ type Keys struct {
 	// Providers of tokens, Accounts of documents, and Passports of gateways.
 	// Those that the policy does not refer to are ignored; those that it refers
 	// to and that are missing are not known yet, and what needs them is denied.
+	// Of providers only what they serve counts: the policy itself says what their
+	// tokens must be like.
 	Providers []*chancerypb.Provider
 	Accounts  []*chancerypb.Accounts
 	Passports []*chancerypb.PassportKeys
@@ -116,16 +120,32 @@ func (r *Rules) With(k Keys) (*State, error) {
 
 // addProviders takes the keys of the providers that the rules name.
 func (s *State) addProviders(list []*chancerypb.Provider) error {
-	s.providers = make(map[string]*provider, len(list))
-	var errs []error
+	served := make(map[string]*chancerypb.Provider, len(list))
 	for _, p := range list {
-		if slices.Contains(s.Rules.providers, p.GetName()) {
-			known, err := newProvider(p)
-			errs = append(errs, err)
-			s.providers[p.GetName()] = known
-		}
+		served[p.GetName()] = p
+	}
+	s.providers = make(map[string]*provider, len(s.Rules.providers))
+	var errs []error
+	for name, said := range s.Rules.providers {
+		known, err := newProvider(withServed(said, served[name]))
+		errs = append(errs, err)
+		s.providers[name] = known
 	}
 	return errors.Join(errs...)
+}
+
+// withServed adds to what documents say of a provider what it serves itself, if
+// that is known. What another issuer of that name served is not that.
+func withServed(said, served *chancerypb.Provider) *chancerypb.Provider {
+	p := proto.CloneOf(said)
+	if served.GetIssuer() != p.GetIssuer() {
+		served = nil
+	}
+	p.Jwks, p.FetchedAt, p.UsableUntil = served.GetJwks(), served.GetFetchedAt(), served.GetUsableUntil()
+	if i := p.GetIntrospection(); i.GetEndpoint() == "" && i != nil {
+		i.Endpoint = served.GetIntrospection().GetEndpoint()
+	}
+	return p
 }
 
 func newProvider(p *chancerypb.Provider) (*provider, error) {

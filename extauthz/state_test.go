@@ -63,6 +63,38 @@ func TestNewStateRefuses(t *testing.T) {
 	}
 }
 
+// What tokens must be like is in the policy; a provider's keys, which come on
+// their own way, say nothing of it, and those of another issuer are none.
+func TestPolicyDescribesProviders(t *testing.T) {
+	t.Parallel()
+	ok, noKeys := outcome{200, "allowed", ""}, outcome{503, "no_keys", ""}
+	for name, row := range map[string]struct {
+		served func(p *chancerypb.Provider)
+		want   outcome
+	}{
+		"the same":       {func(*chancerypb.Provider) {}, ok},
+		"an older one":   {func(p *chancerypb.Provider) { p.Audiences, p.Claims = []string{"other"}, nil }, ok},
+		"another issuer": {func(p *chancerypb.Provider) { p.Issuer = "https://old.test" }, noKeys},
+		"another's keys": {func(p *chancerypb.Provider) { p.Name = "partners" }, noKeys},
+	} {
+		f := newFixture(t)
+		rules, err := extauthz.Compile(described(f.gateway, f.provider))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := f.keysOf()
+		keys.Providers = []*chancerypb.Provider{proto.CloneOf(f.provider)}
+		row.served(keys.Providers[0])
+		state, err := rules.With(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := check(t, f.server(t, state), f.atGateway(t).request()); got != row.want {
+			t.Errorf("%s: %+v, want %+v", name, got, row.want)
+		}
+	}
+}
+
 func TestNewStateIgnoresWhatIsNotReferredTo(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

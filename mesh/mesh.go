@@ -372,6 +372,11 @@ func (m *Mesh) Service(name string) *Service {
 	return lookUp(m.Services, name, func(s *Service) string { return s.Name })
 }
 
+// Provider returns the identity provider of that name, or nil.
+func (m *Mesh) Provider(name string) *IdentityProvider {
+	return lookUp(m.Providers, name, func(p *IdentityProvider) string { return p.Name })
+}
+
 // Client returns the client of that id, or nil.
 func (m *Mesh) Client(id string) *Client {
 	return lookUp(m.Clients, id, func(c *Client) string { return c.ID })

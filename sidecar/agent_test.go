@@ -122,7 +122,7 @@ func view(t *testing.T, services ...string) []*xds.Resource {
 		Name:        public.String(),
 		TrustDomain: trustDomain,
 		Minting:     &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
-		Providers:   []string{"staff"},
+		Providers:   []*chancerypb.Provider{{Name: "staff", Issuer: "https://idp.example"}},
 	}
 	routes := &routev3.RouteConfiguration{Name: envoy.ListenerGateway}
 	resources := []*xds.Resource{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/xds"
@@ -71,7 +72,7 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 func findNeeds(sets map[string]set) map[string][]string {
 	needs := map[string][]string{resource.EndpointType: endpointNames(sets[resource.ClusterType])}
 	for _, p := range decodeAll[*chancerypb.Policy](sets[policyType]) {
-		needs[providerType] = append(needs[providerType], p.GetProviders()...)
+		needs[providerType] = append(needs[providerType], translate.ProviderNames(p)...)
 		needs[accountsType] = append(needs[accountsType], p.GetAccounts()...)
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
 		if gateway, ok := strings.CutPrefix(p.GetName(), string(identity.RoleGateway)+"/"); ok {

@@ -37,7 +37,7 @@ func takes(policy *chancerypb.Policy, route *chancerypb.RoutePolicy) bool {
 }
 
 func takesCredentials(policy *chancerypb.Policy, c *chancerypb.Credentials) bool {
-	providers, accounts := policy.GetProviders(), policy.GetAccounts()
+	providers, accounts := translate.ProviderNames(policy), policy.GetAccounts()
 	switch {
 	case c.GetAccessToken() != "" && !slices.Contains(providers, c.GetAccessToken()),
 		c.GetIdToken() != "" && !slices.Contains(providers, c.GetIdToken()),

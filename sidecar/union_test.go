@@ -26,7 +26,7 @@ func TestUnionOfPolicies(t *testing.T) {
 	asks := &chancerypb.RegoRule{Module: "orders", Query: "data.orders.allow"}
 	anybody := &chancerypb.Authentication{Anonymous: true}
 	after := &chancerypb.Policy{
-		Name: "gateway/public", TrustDomain: "shop.example", Providers: []string{"staff"},
+		Name: "gateway/public", TrustDomain: "shop.example", Providers: []*chancerypb.Provider{{Name: "staff"}},
 		Accounts: []string{"clients", "users/keepers", "apikeys/00"},
 		Routes: []*chancerypb.RoutePolicy{
 			{Name: "shared", Path: "/shared", Authentication: by(&chancerypb.Credentials{AccessToken: "staff"})},

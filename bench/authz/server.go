@@ -198,8 +198,7 @@ func (w *world) state(name string) (*extauthz.State, error) {
 	}
 	return rules.With(extauthz.Keys{
 		Providers: []*chancerypb.Provider{{
-			Name: provider, Issuer: issuer, Audiences: []string{audience}, Jwks: jwks,
-			Claims: &chancerypb.ClaimMapping{Tenant: "tenant"}, UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
+			Name: provider, Issuer: issuer, Jwks: jwks, UsableUntil: timestamppb.New(time.Now().Add(time.Hour)),
 		}},
 		Accounts:  []*chancerypb.Accounts{{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}}},
 		Passports: []*chancerypb.PassportKeys{{Gateway: "public", SpiffeId: gatewayID, Jwks: passportKeys}},
@@ -212,8 +211,10 @@ func (w *world) state(name string) (*extauthz.State, error) {
 func (w *world) gatewayPolicy() *chancerypb.Policy {
 	token := &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: provider}}, Tenant: true}
 	return &chancerypb.Policy{
-		Name: "gateway/public", TrustDomain: domain, Providers: []string{provider},
-		Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
+		Name: "gateway/public", TrustDomain: domain, Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
+		Providers: []*chancerypb.Provider{{
+			Name: provider, Issuer: issuer, Audiences: []string{audience}, Claims: &chancerypb.ClaimMapping{Tenant: "tenant"},
+		}},
 		Routes: []*chancerypb.RoutePolicy{
 			{Name: "read-order", Method: "GET", Path: "/orders/{id}", Authentication: token, Allow: `'sales' in user.groups`},
 			{Name: "create-order", Method: "POST", Path: "/orders", Authentication: token, Allow: `'sales-admin' in user.groups`},

@@ -60,10 +60,10 @@ func (m *model) provider(name string) provider {
 }
 
 func (m *model) verifyToken(kind string, c *call, p provider, introspect bool, t *token) (*identity, refusal) {
-	keys, known := m.keys[p.name]
+	keys := m.keys[p.name]
 	opaque := p.opaque && kind == "access_token"
 	switch {
-	case !known, len(keys) == 0 && !opaque:
+	case len(keys) == 0 && !opaque:
 		return nil, down("no_keys")
 	case !opaque && !c.now.Before(m.usable[p.name]):
 		return nil, down("keys_stale")

@@ -363,11 +363,10 @@ func (m *model) choose(d demand, shown map[string]*header, certificate bool) (*c
 }
 
 // isIssuer reports whether the token that is shown, access tokens before ID
-// tokens, says that it is of a provider that is known.
+// tokens, says that it is of a provider.
 func (m *model) isIssuer(provider string, shown map[string]*header) bool {
 	h := cmp.Or(shown["access_token"], shown["id_token"])
-	_, known := m.keys[provider]
-	return known && h != nil && h.token != nil && h.token.damage != notAToken && h.token.claims["iss"] == m.provider(provider).issuer
+	return h != nil && h.token != nil && h.token.damage != notAToken && h.token.claims["iss"] == m.provider(provider).issuer
 }
 
 // gatewayDecides is what a gateway answers.

@@ -171,7 +171,7 @@ func choose(m *mesh.Mesh, name string) (*mesh.Gateway, error) {
 }
 
 func providersOf(m *mesh.Mesh, g *mesh.Gateway) []*mesh.IdentityProvider {
-	named := translate.Gateway(m, g).GetProviders()
+	named := translate.ProviderNames(translate.Gateway(m, g))
 	return slices.DeleteFunc(slices.Clone(m.Providers), func(d *mesh.IdentityProvider) bool {
 		return !slices.Contains(named, d.Name)
 	})
@@ -195,30 +195,11 @@ func (p *PDP) decideBy(m *mesh.Mesh, g *mesh.Gateway) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.providers
-	p.providers = map[string]*chancerypb.Provider{}
-	for _, d := range providersOf(m, g) {
-		p.providers[d.Name] = withKeysOf(translate.Provider(d), before[d.Name])
-	}
 	if err := p.apply(rules, accounts); err != nil {
-		p.providers = before
 		return err
 	}
 	p.rules, p.accounts, p.domain, p.gateway = rules, accounts, m.TrustDomain, g
 	return nil
-}
-
-// withKeysOf adds to what a document says now what was fetched of the same
-// issuer, so that no decision is by new rules and what an older document said.
-func withKeysOf(now, held *chancerypb.Provider) *chancerypb.Provider {
-	if held.GetIssuer() != now.GetIssuer() {
-		return now
-	}
-	now.Jwks, now.FetchedAt, now.UsableUntil = held.GetJwks(), held.GetFetchedAt(), held.GetUsableUntil()
-	if i := now.GetIntrospection(); i.GetEndpoint() == "" && i != nil {
-		i.Endpoint = held.GetIntrospection().GetEndpoint()
-	}
-	return now
 }
 
 // providerChanged takes what is known of an identity provider; nil if it is

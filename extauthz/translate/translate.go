@@ -28,7 +28,11 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 		Tenants:          g.Tenants,
 		RefuseSelfSigned: g.Profile == mesh.ProfilePublic,
 	}
-	p.Providers, p.Accounts = sources(g)
+	providers, accounts := sources(g)
+	p.Accounts = accounts
+	for _, name := range providers {
+		p.Providers = append(p.Providers, Provider(m.Provider(name)))
+	}
 	p.Decisions = decisions(g.Decisions)
 	for _, r := range g.Routes {
 		p.Routes = append(p.Routes, &chancerypb.RoutePolicy{
@@ -147,6 +151,15 @@ func authentication(a mesh.Authentication) *chancerypb.Authentication {
 		out.AnyOf = append(out.AnyOf, all)
 	}
 	return out
+}
+
+// ProviderNames returns the names of the providers of a policy.
+func ProviderNames(p *chancerypb.Policy) []string {
+	var names []string
+	for _, provider := range p.GetProviders() {
+		names = append(names, provider.GetName())
+	}
+	return names
 }
 
 // sources returns the names of the Provider and of the Accounts resources that

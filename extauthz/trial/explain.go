@@ -71,7 +71,7 @@ func (d *Documents) policy(ctx context.Context) (*chancerypb.Policy, extauthz.Ke
 		policy := translate.Gateway(d.Mesh, g)
 		keys.Accounts = slices.Collect(maps.Values(translate.Accounts(d.Mesh)))
 		var err error
-		keys.Providers, err = fetch(ctx, d.Mesh, policy.GetProviders())
+		keys.Providers, err = fetch(ctx, d.Mesh, translate.ProviderNames(policy))
 		return policy, keys, err
 	}
 	if s := d.Mesh.Service(d.Service); s != nil {

@@ -72,7 +72,7 @@ const readsAll = `request.headers['authorization'][0] == 'x' || request.query['q
 
 func (x *telltale) gateway() *chancerypb.Policy {
 	p := &chancerypb.Policy{
-		Name: "gateway/public", TrustDomain: trustDomain, Providers: []string{"fake", "opaque"},
+		Name: "gateway/public", TrustDomain: trustDomain, Providers: x.providers(),
 		Minting: &chancerypb.Minting{Lifetime: durationpb.New(time.Minute)},
 	}
 	for path, demanded := range map[string]*chancerypb.Credentials{
@@ -132,14 +132,18 @@ func startTelltale(t *testing.T) *telltale {
 	return x
 }
 
-func (x *telltale) keys(accounts ...*chancerypb.Accounts) extauthz.Keys {
+func (x *telltale) providers() []*chancerypb.Provider {
 	fake := translate.Provider(x.idp.Document())
 	fake.Jwks, fake.UsableUntil = x.idp.JWKS(), timestamppb.New(time.Now().Add(time.Hour))
 	fake.Introspection.Endpoint = x.idp.URL + idptest.Introspection
 	opaque := translate.Provider(x.idp.Document())
 	opaque.Name, opaque.Opaque, opaque.Introspection = "opaque", true, fake.GetIntrospection()
+	return []*chancerypb.Provider{fake, opaque}
+}
+
+func (x *telltale) keys(accounts ...*chancerypb.Accounts) extauthz.Keys {
 	accounts = append(accounts, &chancerypb.Accounts{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{}}})
-	return extauthz.Keys{Providers: []*chancerypb.Provider{fake, opaque}, Accounts: accounts, Revocations: &revocation.Index{}}
+	return extauthz.Keys{Providers: x.providers(), Accounts: accounts, Revocations: &revocation.Index{}}
 }
 
 // check decides about a request to a route, keeps all that is told of it, and

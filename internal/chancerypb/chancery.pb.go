@@ -147,8 +147,11 @@ type Policy struct {
 	// Names of the gateways whose Passports this service takes. Names the
 	// PassportKeys resources to subscribe to.
 	Gateways []string `protobuf:"bytes,5,rep,name=gateways,proto3" json:"gateways,omitempty"`
-	// Names of the Provider resources to subscribe to.
-	Providers []string `protobuf:"bytes,6,rep,name=providers,proto3" json:"providers,omitempty"`
+	// The identity providers whose tokens a gateway takes, as documents describe
+	// them. Their names are those of the Provider resources to subscribe to, of
+	// which only what the provider serves itself counts: what documents say of
+	// tokens, and what they demand, are of one revision.
+	Providers []*Provider `protobuf:"bytes,22,rep,name=providers,proto3" json:"providers,omitempty"`
 	// Passports are taken on connections in the clear as well; services only.
 	ClearPassport bool `protobuf:"varint,7,opt,name=clear_passport,json=clearPassport,proto3" json:"clear_passport,omitempty"`
 	// Names of the Accounts resources to subscribe to; gateways only.
@@ -238,7 +241,7 @@ func (x *Policy) GetGateways() []string {
 	return nil
 }
 
-func (x *Policy) GetProviders() []string {
+func (x *Policy) GetProviders() []*Provider {
 	if x != nil {
 		return x.Providers
 	}
@@ -1592,7 +1595,8 @@ func (x *User) GetDisabled() bool {
 	return false
 }
 
-// Provider is one IdentityProvider document with the keys that it serves.
+// Provider is one IdentityProvider document, with what the provider serves
+// itself: its keys, and the endpoints that are discovered.
 type Provider struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3154,14 +3158,14 @@ var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x05\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
 	"\aminting\x18\x03 \x01(\v2\x14.chancery.v1.MintingR\aminting\x120\n" +
 	"\x06routes\x18\x04 \x03(\v2\x18.chancery.v1.RoutePolicyR\x06routes\x12\x1a\n" +
-	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x1c\n" +
-	"\tproviders\x18\x06 \x03(\tR\tproviders\x12%\n" +
+	"\bgateways\x18\x05 \x03(\tR\bgateways\x123\n" +
+	"\tproviders\x18\x16 \x03(\v2\x15.chancery.v1.ProviderR\tproviders\x12%\n" +
 	"\x0eclear_passport\x18\a \x01(\bR\rclearPassport\x12\x1a\n" +
 	"\baccounts\x18\b \x03(\tR\baccounts\x12\x1f\n" +
 	"\vdeny_status\x18\t \x01(\rR\n" +
@@ -3175,7 +3179,7 @@ const file_chancery_proto_rawDesc = "" +
 	"\x04rego\x18\x15 \x03(\v2\x11.chancery.v1.RegoR\x04rego\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01J\x04\b\x06\x10\a\"\xd0\x01\n" +
 	"\tDecisions\x12,\n" +
 	"\x03log\x18\x01 \x01(\x0e2\x1a.chancery.v1.Decisions.LogR\x03log\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
@@ -3478,65 +3482,66 @@ var file_chancery_proto_goTypes = []any{
 var file_chancery_proto_depIdxs = []int32{
 	8,  // 0: chancery.v1.Policy.minting:type_name -> chancery.v1.Minting
 	9,  // 1: chancery.v1.Policy.routes:type_name -> chancery.v1.RoutePolicy
-	43, // 2: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
-	7,  // 3: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
-	40, // 4: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
-	3,  // 5: chancery.v1.Policy.decisions:type_name -> chancery.v1.Decisions
-	4,  // 6: chancery.v1.Policy.rego:type_name -> chancery.v1.Rego
-	0,  // 7: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
-	5,  // 8: chancery.v1.Rego.modules:type_name -> chancery.v1.RegoModule
-	43, // 9: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
-	10, // 10: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
-	41, // 11: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
-	6,  // 12: chancery.v1.RoutePolicy.rego:type_name -> chancery.v1.RegoRule
-	11, // 13: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
-	43, // 14: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
-	12, // 15: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
-	14, // 16: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
-	15, // 17: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
-	16, // 18: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
-	17, // 19: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
-	18, // 20: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
-	19, // 21: chancery.v1.Users.users:type_name -> chancery.v1.User
-	44, // 22: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
-	22, // 23: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
-	43, // 24: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
-	44, // 25: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
-	44, // 26: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
-	21, // 27: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
-	43, // 28: chancery.v1.Provider.max_token_lifetime:type_name -> google.protobuf.Duration
-	43, // 29: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
-	26, // 30: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
-	27, // 31: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
-	44, // 32: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
-	29, // 33: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
-	44, // 34: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	44, // 35: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
-	42, // 36: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
-	35, // 37: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	43, // 38: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
-	35, // 39: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
-	25, // 40: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
-	38, // 41: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
-	44, // 42: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
-	44, // 43: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
-	44, // 44: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
-	1,  // 45: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
-	35, // 46: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
-	37, // 47: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
-	31, // 48: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
-	32, // 49: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
-	34, // 50: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
-	36, // 51: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
-	39, // 52: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
-	36, // 53: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
-	33, // 54: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
-	36, // 55: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
-	51, // [51:56] is the sub-list for method output_type
-	46, // [46:51] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	20, // 2: chancery.v1.Policy.providers:type_name -> chancery.v1.Provider
+	43, // 3: chancery.v1.Policy.max_staleness:type_name -> google.protobuf.Duration
+	7,  // 4: chancery.v1.Policy.roles:type_name -> chancery.v1.Role
+	40, // 5: chancery.v1.Policy.data:type_name -> chancery.v1.Policy.DataEntry
+	3,  // 6: chancery.v1.Policy.decisions:type_name -> chancery.v1.Decisions
+	4,  // 7: chancery.v1.Policy.rego:type_name -> chancery.v1.Rego
+	0,  // 8: chancery.v1.Decisions.log:type_name -> chancery.v1.Decisions.Log
+	5,  // 9: chancery.v1.Rego.modules:type_name -> chancery.v1.RegoModule
+	43, // 10: chancery.v1.Minting.lifetime:type_name -> google.protobuf.Duration
+	10, // 11: chancery.v1.RoutePolicy.authentication:type_name -> chancery.v1.Authentication
+	41, // 12: chancery.v1.RoutePolicy.bind:type_name -> chancery.v1.RoutePolicy.BindEntry
+	6,  // 13: chancery.v1.RoutePolicy.rego:type_name -> chancery.v1.RegoRule
+	11, // 14: chancery.v1.Authentication.any_of:type_name -> chancery.v1.Credentials
+	43, // 15: chancery.v1.Authentication.max_age:type_name -> google.protobuf.Duration
+	12, // 16: chancery.v1.Credentials.certificate:type_name -> chancery.v1.CertificateRule
+	14, // 17: chancery.v1.Accounts.clients:type_name -> chancery.v1.Clients
+	15, // 18: chancery.v1.Accounts.api_keys:type_name -> chancery.v1.APIKeys
+	16, // 19: chancery.v1.Accounts.users:type_name -> chancery.v1.Users
+	17, // 20: chancery.v1.Clients.clients:type_name -> chancery.v1.Client
+	18, // 21: chancery.v1.APIKeys.api_keys:type_name -> chancery.v1.APIKey
+	19, // 22: chancery.v1.Users.users:type_name -> chancery.v1.User
+	44, // 23: chancery.v1.APIKey.expires:type_name -> google.protobuf.Timestamp
+	22, // 24: chancery.v1.Provider.claims:type_name -> chancery.v1.ClaimMapping
+	43, // 25: chancery.v1.Provider.clock_skew:type_name -> google.protobuf.Duration
+	44, // 26: chancery.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	44, // 27: chancery.v1.Provider.usable_until:type_name -> google.protobuf.Timestamp
+	21, // 28: chancery.v1.Provider.introspection:type_name -> chancery.v1.Introspection
+	43, // 29: chancery.v1.Provider.max_token_lifetime:type_name -> google.protobuf.Duration
+	43, // 30: chancery.v1.Introspection.cache:type_name -> google.protobuf.Duration
+	26, // 31: chancery.v1.Trust.authorities:type_name -> chancery.v1.Authority
+	27, // 32: chancery.v1.Trust.revoked:type_name -> chancery.v1.RevokedCertificate
+	44, // 33: chancery.v1.RevokedCertificate.expires:type_name -> google.protobuf.Timestamp
+	29, // 34: chancery.v1.Revocations.entries:type_name -> chancery.v1.Revocation
+	44, // 35: chancery.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	44, // 36: chancery.v1.Revocation.expires:type_name -> google.protobuf.Timestamp
+	42, // 37: chancery.v1.Revision.digests:type_name -> chancery.v1.Revision.DigestsEntry
+	35, // 38: chancery.v1.JoinWithTokenRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	43, // 39: chancery.v1.ChallengeConsulResponse.lifetime:type_name -> google.protobuf.Duration
+	35, // 40: chancery.v1.JoinWithConsulRequest.enroll:type_name -> chancery.v1.EnrollRequest
+	25, // 41: chancery.v1.EnrollResponse.trust:type_name -> chancery.v1.Trust
+	38, // 42: chancery.v1.ReportRequest.types:type_name -> chancery.v1.TypeStatus
+	44, // 43: chancery.v1.ReportRequest.svid_expires:type_name -> google.protobuf.Timestamp
+	44, // 44: chancery.v1.ReportRequest.svid_renews:type_name -> google.protobuf.Timestamp
+	44, // 45: chancery.v1.ReportRequest.now:type_name -> google.protobuf.Timestamp
+	1,  // 46: chancery.v1.TypeStatus.state:type_name -> chancery.v1.TypeStatus.State
+	35, // 47: chancery.v1.ControlPlane.Enroll:input_type -> chancery.v1.EnrollRequest
+	37, // 48: chancery.v1.ControlPlane.Report:input_type -> chancery.v1.ReportRequest
+	31, // 49: chancery.v1.Attestation.JoinWithToken:input_type -> chancery.v1.JoinWithTokenRequest
+	32, // 50: chancery.v1.Attestation.ChallengeConsul:input_type -> chancery.v1.ChallengeConsulRequest
+	34, // 51: chancery.v1.Attestation.JoinWithConsul:input_type -> chancery.v1.JoinWithConsulRequest
+	36, // 52: chancery.v1.ControlPlane.Enroll:output_type -> chancery.v1.EnrollResponse
+	39, // 53: chancery.v1.ControlPlane.Report:output_type -> chancery.v1.ReportResponse
+	36, // 54: chancery.v1.Attestation.JoinWithToken:output_type -> chancery.v1.EnrollResponse
+	33, // 55: chancery.v1.Attestation.ChallengeConsul:output_type -> chancery.v1.ChallengeConsulResponse
+	36, // 56: chancery.v1.Attestation.JoinWithConsul:output_type -> chancery.v1.EnrollResponse
+	52, // [52:57] is the sub-list for method output_type
+	47, // [47:52] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_chancery_proto_init() }
