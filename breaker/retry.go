@@ -52,7 +52,9 @@ func RetryPolicy(r *mesh.Retries) *routev3.RetryPolicy {
 				TypedConfig: previousHosts,
 			},
 		}},
-		HostSelectionRetryMaxAttempts: 3,
+		// Each is another draw from all instances: of two, three draws came too often
+		// to the one that was asked already.
+		HostSelectionRetryMaxAttempts: 16,
 	}
 	if slices.Contains(r.On, "connect-failure") {
 		policy.RetryOn += ",retriable-headers"
