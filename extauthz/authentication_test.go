@@ -43,7 +43,7 @@ func TestAlternatives(t *testing.T) {
 		sum := sha256.Sum256([]byte(token))
 		return base64.RawURLEncoding.EncodeToString(sum[:16])
 	}
-	good, other, partner := certificateOf(t, tillName), certificateOf(t, "spiffe://partner.example/other"), "Bearer "+e.ofPartners(t)
+	good, other, partner := certificateOf(t, tillName), certificateOf(t, "spiffe://partner.example/other"), "Bearer "+e.ofPartners(t, nil)
 	key := apiKeys()[keyOfWeb]
 	ok := outcome{200, "allowed", ""}
 	refused := func(reason, challenge string) outcome { return outcome{401, reason, challenge} }
@@ -161,7 +161,7 @@ func TestPassportsSayWhoVouches(t *testing.T) {
 		"chancery:users/till":   e.at("basic", "authorization", basic("carol", "hunter2!")),
 		"chancery:certificates": withCertificate,
 		"staff":                 e.at("issuers", "authorization", "Bearer "+e.token(t, nil)),
-		"partners":              e.at("issuers", "authorization", "Bearer "+e.ofPartners(t), "x-api-key", apiKeys()[keyOfWeb]),
+		"partners":              e.at("issuers", "authorization", "Bearer "+e.ofPartners(t, nil), "x-api-key", apiKeys()[keyOfWeb]),
 	} {
 		response, got := check(t, s, c.request())
 		if got.status != 200 {

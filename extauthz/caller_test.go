@@ -284,3 +284,61 @@ func TestGatewayLetsInItsTenants(t *testing.T) {
 		}
 	}
 }
+
+// C17: no identity provider speaks for the tenants of another, and conditions tell
+// whose users they let in.
+func TestProvidersSpeakForTheirTenants(t *testing.T) {
+	t.Parallel()
+	issuers := func() *chancerypb.Authentication {
+		return anyOf(&chancerypb.Credentials{AccessToken: "staff"}, &chancerypb.Credentials{AccessToken: "partners"}, &chancerypb.Credentials{Basic: "till"})
+	}
+	e := newEdge(t, map[string]*chancerypb.Authentication{"any": issuers(), "staff": issuers()})
+	for _, r := range e.gateway.Routes {
+		if r.Name == "staff" {
+			r.Allow = "user.provider == 'staff'"
+		}
+	}
+	e.provider.Tenants = []string{"acme"}
+	partners := e.otherProvider[0]
+	partners.Tenants, partners.Claims = []string{"globex", "umbrella"}, &chancerypb.ClaimMapping{Tenant: "tenant"}
+	s := e.serve(t)
+	staff := func(tenant any) string { return "Bearer " + e.token(t, map[string]any{"tenant": tenant}) }
+	ofPartners := func(tenant string) string {
+		return "Bearer " + e.ofPartners(t, map[string]any{"tenant": tenant, "groups": []string{"sales"}})
+	}
+	refused := outcome{403, "tenant_not_accepted", ""}
+	for name, row := range map[string]struct {
+		route, authorization string
+		want                 outcome
+	}{
+		"of staff":                     {"any", staff("acme"), outcome{200, "allowed", ""}},
+		"of partners":                  {"any", ofPartners("globex"), outcome{200, "allowed", ""}},
+		"of partners for acme":         {"any", ofPartners("acme"), refused},
+		"of staff for globex":          {"any", staff("globex"), refused},
+		"of staff for nobody":          {"any", staff(nil), refused},
+		"of partners for nobody":       {"any", "Bearer " + e.ofPartners(t, nil), refused},
+		"of no provider":               {"any", basic("carol", "hunter2!"), outcome{200, "allowed", ""}},
+		"condition of staff":           {"staff", staff("acme"), outcome{200, "allowed", ""}},
+		"condition of partners":        {"staff", ofPartners("globex"), outcome{403, "policy_denied", ""}},
+		"condition of a Users":         {"staff", basic("carol", "hunter2!"), outcome{403, "policy_denied", ""}},
+		"condition of the wrong right": {"staff", ofPartners("acme"), refused},
+	} {
+		if _, got := check(t, s, e.at(row.route, "authorization", row.authorization).request()); got != row.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, row.want)
+		}
+	}
+}
+
+func TestServiceKnowsProvider(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.keys.Jwks = f.passportKeys(t, "staff", "partners")
+	f.service.Routes[0].Allow = "user.provider == 'staff'"
+	s := f.server(t, f.serviceState(t))
+	for provider, want := range map[string]outcome{"staff": {200, "allowed", ""}, "partners": {403, "policy_denied", ""}} {
+		c := f.atService(t).header("txn-token", f.passport(t, func(p *passport.Passport) { p.Provider = provider }))
+		if _, got := check(t, s, c.request()); got != want {
+			t.Errorf("%s: got %+v, want %+v", provider, got, want)
+		}
+	}
+}

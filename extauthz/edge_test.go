@@ -174,12 +174,14 @@ func (e *edge) idToken(t testing.TB, change map[string]any) string {
 	return e.token(t, claims)
 }
 
-// ofPartners returns an access token of the other provider.
-func (e *edge) ofPartners(t testing.TB) string {
+// ofPartners returns an access token of the other provider, with claims added.
+func (e *edge) ofPartners(t testing.TB, more map[string]any) string {
 	t.Helper()
-	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
+	claims := jwt.MapClaims{
 		"iss": "https://partners.test", "aud": "shop-api", "sub": "pat", "exp": time.Now().Add(time.Minute).Unix(),
-	})
+	}
+	maps.Copy(claims, more)
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
 	token.Header["kid"] = "k1"
 	signed, err := token.SignedString(e.partners)
 	if err != nil {

@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
@@ -21,7 +22,7 @@ func (c *check) judgeGateway(ctx context.Context) verdict {
 		if v := c.accept(id); v != allowed {
 			return v
 		}
-		in.User, in.Tenant = userOf(id), id.Tenant
+		in.User, in.Tenant = userOf(id, c.source), id.Tenant
 		in.Client.ID = id.Client
 		in.Client.Owner, in.Client.Plan = c.state.accounts.clientOf(id.Client)
 	}
@@ -35,9 +36,10 @@ func (c *check) judgeGateway(ctx context.Context) verdict {
 	return c.mint(ctx, id, in)
 }
 
-func userOf(id *credential.Identity) policy.User {
+func userOf(id *credential.Identity, source string) policy.User {
 	return policy.User{
 		ID: id.User, Groups: id.Groups, Scopes: id.Scopes, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime,
+		Provider: source,
 	}
 }
 
@@ -46,7 +48,7 @@ func (c *check) accept(id *credential.Identity) verdict {
 	if v := c.checkLogin(id); v != allowed {
 		return v
 	}
-	if v := c.checkTenant(id.Tenant); v != allowed {
+	if v := c.checkTenant(id.Tenant, c.tenantsOfProvider()); v != allowed {
 		return v
 	}
 	return c.checkClient(id)
@@ -65,16 +67,27 @@ func (c *check) checkLogin(id *credential.Identity) verdict {
 	return c.conclude("login", id.ACR, v)
 }
 
-// checkTenant judges the tenant, which may be empty.
-func (c *check) checkTenant(tenant string) verdict {
+// checkTenant judges the tenant, which may be empty: it must be among those of the
+// gateway, and of who vouches for the user. None is any.
+func (c *check) checkTenant(tenant string, ofProvider []string) verdict {
 	if tenant == "" && c.rule.auth.tenant {
 		return c.conclude("tenant", "", tenantMissing)
 	}
-	if _, ok := c.state.tenants[tenant]; !ok && len(c.state.tenants) > 0 {
+	_, ok := c.state.tenants[tenant]
+	if !ok && len(c.state.tenants) > 0 || len(ofProvider) > 0 && !slices.Contains(ofProvider, tenant) {
 		return c.conclude("tenant", tenant, tenantForbidden)
 	}
 	c.note("tenant", tenant, outcomeOK)
 	return allowed
+}
+
+// tenantsOfProvider are those that the identity provider of the user may speak for.
+// Without it one issuer could name users of any.
+func (c *check) tenantsOfProvider() []string {
+	if p := c.state.providers[c.source]; p != nil {
+		return p.GetTenants()
+	}
+	return nil
 }
 
 // mint makes the Passport that the request goes on with.

@@ -44,6 +44,7 @@ var same = []struct {
 	{cel: `'seller' in user.roles && !('admin' in user.roles)`, rego: "\"seller\" in identity.user.roles\n not \"admin\" in identity.user.roles"},
 	{cel: `user.acr == 'gold' && 'mfa' in user.amr`, rego: "identity.user.acr == \"gold\"\n \"mfa\" in identity.user.amr"},
 	{cel: `now - user.auth_time < duration('5m')`, rego: `time.now_ns() - identity.user.auth_time < 300000000000`},
+	{cel: `user.provider == 'staff' && tenant != 'globex'`, rego: "identity.user.provider == \"staff\"\n identity.tenant != \"globex\""},
 	{cel: `request.path.startsWith('/orders/a')`, rego: `startswith(split(http.path, "?")[0], "/orders/a")`},
 	{cel: `request.path == '/orders/' + user.id`, rego: `split(http.path, "?")[0] == concat("/", ["/orders", identity.user.id])`},
 	{cel: `params.id in ['bob', 'Älice']`, rego: `input.parsed_path[1] in ["bob", "Älice"]`},

@@ -48,7 +48,7 @@ endless if {
 who := {"user": identity.user, "client": identity.client, "caller": identity.caller, "tenant": identity.tenant, "params": identity.params}
 
 at_gateway if {
-	identity.user == {"id": "alice", "groups": ["sales"], "roles": ["seller"], "permissions": ["sell"]}
+	identity.user == {"id": "alice", "groups": ["sales"], "roles": ["seller"], "permissions": ["sell"], "provider": "staff"}
 	identity.client == {"id": "web"}
 	identity.tenant == "acme"
 	not identity.params
@@ -57,7 +57,7 @@ at_gateway if {
 }
 
 at_service if {
-	identity.user == {"id": "alice", "groups": ["sales"], "roles": ["seller"], "permissions": ["sell"]}
+	identity.user == {"id": "alice", "groups": ["sales"], "roles": ["seller"], "permissions": ["sell"], "provider": "staff"}
 	identity.client == {"id": "web"}
 	identity.caller == {"id": "spiffe://shop.example/gateway/public", "role": "gateway", "name": "public"}
 	identity.tenant == "acme"

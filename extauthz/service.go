@@ -47,7 +47,7 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	if v := c.acceptPassport(p); v != allowed {
 		return v
 	}
-	in.User, in.Tenant, in.Client.ID, in.Bound = userOf(c.Identity), p.Tenant, p.Client, p.Bound
+	in.User, in.Tenant, in.Client.ID, in.Bound = userOf(c.Identity, p.Provider), p.Tenant, p.Client, p.Bound
 	return c.evaluate(ctx, in)
 }
 
@@ -60,7 +60,7 @@ func (c *check) acceptPassport(p *passport.Passport) verdict {
 	if v := c.checkLogin(c.Identity); v != allowed {
 		return v
 	}
-	return c.checkTenant(p.Tenant)
+	return c.checkTenant(p.Tenant, nil)
 }
 
 // isMetBy reports whether a Passport was minted for all credentials of one of

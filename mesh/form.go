@@ -67,6 +67,7 @@ type providerForm struct {
 	Issuer           string             `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
 	Audiences        []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
 	Claims           claimsForm         `yaml:"claims" doc:"The claims that the identity is read from."`
+	Tenants          []string           `yaml:"tenants" min:"1" max:"1000" doc:"Tenants that it may speak for: tokens of others are refused, and those of no tenant. Any, if not set."`
 	ClockSkew        duration           `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`
 	MaxTokenLifetime duration           `yaml:"maxTokenLifetime" default:"24h" min:"1m" max:"8760h" doc:"Tokens that live longer, from iat to exp, are refused, since a revocation is forgotten when no token can match it any more."`
 	Refresh          duration           `yaml:"refresh" default:"30s" min:"10s" max:"1h" doc:"How often the keys are fetched. Tokens by a new key are accepted, and by one that is gone refused, after so long. At most half of keysMaxAge."`

@@ -97,6 +97,8 @@ type IdentityProvider struct {
 	Refresh time.Duration
 	// MaxTokenLifetime bounds how long tokens live, from `iat` to `exp`.
 	MaxTokenLifetime time.Duration
+	// Tenants that it may speak for; empty is any, and users without one.
+	Tenants []string
 	// KeysMaxAge bounds the use of keys that could not be fetched again.
 	KeysMaxAge time.Duration
 	// JWKSHosts are hosts beside the issuer's where the keys may be.

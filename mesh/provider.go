@@ -18,6 +18,7 @@ func (s scope) provider(form *providerForm) *IdentityProvider {
 			User: string(form.Claims.User), Groups: string(form.Claims.Groups),
 			Tenant: string(form.Claims.Tenant), Client: string(form.Claims.Client),
 		},
+		Tenants:      form.Tenants,
 		ClockSkew:    form.ClockSkew.std(),
 		Refresh:      form.Refresh.std(),
 		KeysMaxAge:   form.KeysMaxAge.std(),
@@ -28,6 +29,9 @@ func (s scope) provider(form *providerForm) *IdentityProvider {
 	}
 	if form.Refresh > form.KeysMaxAge/2 {
 		s.fault("refresh", "must be at most half of keysMaxAge, %s, or one failure makes the keys useless", form.KeysMaxAge.std())
+	}
+	if form.Tenants != nil && form.Claims.Tenant == "" {
+		s.fault("tenants", "refuses all of its tokens, since none is of a tenant: write claims.tenant, the claim that has it")
 	}
 	for _, h := range form.JWKSHosts {
 		provider.JWKSHosts = append(provider.JWKSHosts, string(h))

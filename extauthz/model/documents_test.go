@@ -36,6 +36,7 @@ type provider struct {
 	user, groups, tenant string
 	client               string
 	opaque               bool
+	tenants              []string // nil is any
 }
 
 type users struct {
@@ -214,7 +215,7 @@ func (p provider) form() form {
 		"claims":        form{}.set("user", p.user).set("groups", p.groups).set("tenant", p.tenant).set("client", p.client),
 		"introspection": form{"client": "pdp", "secret": "pdp", "endpoint": p.issuer + "/introspect"},
 	}
-	f.set("maxTokenLifetime", p.longestLife)
+	f.set("maxTokenLifetime", p.longestLife).set("tenants", p.tenants)
 	if p.clients != nil {
 		f["idToken"] = form{"audiences": p.clients}
 	}

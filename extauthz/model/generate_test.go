@@ -75,6 +75,9 @@ func (g generator) provider(name string) provider {
 		skew:    pick(g, 0, 30*time.Second, 30*time.Second), user: pick(g, "", "", "", "email", "/who/id"),
 		longestLife: pick(g, 0, 0, 0, 2*time.Minute), groups: pick(g, "", "", "/realm/roles"), tenant: pick(g, "", "tenant", "tenant"), client: pick(g, "", "", "", "app"), opaque: g.chance(8),
 	}
+	if p.tenant != "" {
+		p.tenants = pick(g, nil, nil, []string{"acme"}, []string{"acme", "globex"}, []string{"globex"})
+	}
 	return p
 }
 

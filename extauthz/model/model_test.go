@@ -460,10 +460,11 @@ func (m *model) atGateway(c *call, o *outcome) (*identity, refusal) {
 	}
 	f := m.factsOf(c, params, r.body, m.gateway.data)
 	if who != nil {
-		if v := m.accept(c, d, r, params, who, o); v != none {
+		if v := m.accept(c, d, r, params, who, source, o); v != none {
 			return who, v
 		}
 		f.who(who)
+		f.provider = source
 		for _, registered := range m.clients {
 			if registered.id == who.client {
 				f.clientOwner, f.plan = registered.owner, registered.plan
@@ -485,12 +486,17 @@ func (m *model) isStale(bound time.Duration, now time.Time) bool {
 }
 
 // accept judges the login, the tenant and the client.
-func (m *model) accept(c *call, d demand, r *gatewayRoute, params map[string]string, who *identity, o *outcome) refusal {
+func (m *model) accept(c *call, d demand, r *gatewayRoute, params map[string]string, who *identity, source string, o *outcome) refusal {
 	if v := d.login(who.acr, who.amr, who.authTime, c.now); v != none {
 		return v
 	}
 	if v := m.tenant(d, who.tenant, m.gateway.tenants); v != none {
 		return v
+	}
+	for _, p := range m.providers {
+		if p.name == source && p.tenants != nil && !slices.Contains(p.tenants, who.tenant) {
+			return forbidden("tenant_not_accepted")
+		}
 	}
 	if m.unknown["clients"] {
 		return down("no_accounts")

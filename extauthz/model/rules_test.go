@@ -47,7 +47,7 @@ func or(a, b truth) truth { return not(and(not(a), not(b))) }
 
 // facts are what rules read. Empty strings, nil slices and nil maps are missing.
 type facts struct {
-	user, acr, tenant              string
+	user, acr, tenant, provider    string
 	groups, scopes, amr            []string
 	authTime                       time.Time
 	client, clientOwner, plan      string
@@ -158,6 +158,8 @@ var rules = []rule{
 	{"client.owner == 'ops'", func(f *facts) truth { return is(f.clientOwner, "ops") }},
 	{"'read' in user.scopes", func(f *facts) truth { return has(f.scopes, "read") }},
 	{"user.acr == 'high'", func(f *facts) truth { return is(f.acr, "high") }},
+	{"user.provider == 'staff'", func(f *facts) truth { return is(f.provider, "staff") }},
+	{"user.provider != 'chancery:api-keys'", func(f *facts) truth { return not(is(f.provider, "chancery:api-keys")) }},
 	{"'otp' in user.amr", func(f *facts) truth { return has(f.amr, "otp") }},
 	{"now - user.auth_time < duration('60s')", func(f *facts) truth {
 		if f.authTime.IsZero() {

@@ -70,7 +70,7 @@ func (m *model) atService(c *call, o *outcome) (*identity, refusal) {
 		return who, v
 	}
 	f.who(who)
-	f.bound = s.bound
+	f.bound, f.provider = s.bound, s.provider
 	return who, evaluate(&r.allow, f, c, r.body)
 }
 

@@ -57,6 +57,7 @@ var fields = map[string]map[string]*types.FieldType{
 		"acr":    field(cel.StringType, func(u *User) any { return text(u.ACR) }),
 		"amr":    field(cel.ListType(cel.StringType), func(u *User) any { return list(u.AMR) }),
 
+		"provider":    field(cel.StringType, func(u *User) any { return text(u.Provider) }),
 		"auth_time":   field(cel.TimestampType, func(u *User) any { return moment(u.AuthTime) }),
 		"roles":       field(cel.ListType(cel.StringType), once(func(u *User) *memo { return &u.roles }, (*User).readRoles)),
 		"permissions": field(cel.ListType(cel.StringType), once(func(u *User) *memo { return &u.permissions }, (*User).readPermissions)),

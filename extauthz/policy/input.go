@@ -34,6 +34,8 @@ type User struct {
 	ACR      string
 	AMR      []string
 	AuthTime time.Time
+	// Provider vouches for the user: an identity provider, or what stands for one.
+	Provider string
 
 	tables             *Tables
 	roles, permissions memo

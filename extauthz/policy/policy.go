@@ -1,8 +1,9 @@
 // Package policy runs the rules of documents: CEL expressions (`allow:`) over
 // what is known of a request.
 //
-//	user      id, groups, scopes; acr, amr and auth_time of the login; roles and
-//	          permissions, which the documents' tables give to groups
+//	user      id, groups, scopes; provider, who vouches for it; acr, amr and
+//	          auth_time of the login; roles and permissions, which the documents'
+//	          tables give to groups
 //	client    id; owner and plan of its document, at gateways
 //	caller    id (SPIFFE ID), name, role ("service" or "gateway"), in services
 //	tenant    string

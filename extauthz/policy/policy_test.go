@@ -17,7 +17,7 @@ func full() *policy.Input {
 	return &policy.Input{
 		User: policy.User{
 			ID: "alice", Groups: []string{"sales", "ops"}, Scopes: []string{"read"},
-			ACR: "gold", AMR: []string{"pwd", "mfa"}, AuthTime: time.Date(2026, 11, 22, 9, 50, 0, 0, time.UTC),
+			ACR: "gold", AMR: []string{"pwd", "mfa"}, Provider: "staff", AuthTime: time.Date(2026, 11, 22, 9, 50, 0, 0, time.UTC),
 		},
 		Client: policy.Client{ID: "web", Owner: "team-web", Plan: "pro"},
 		Caller: policy.Caller{ID: "spiffe://shop.example/gateway/public", Role: "gateway", Name: "public"},
@@ -88,6 +88,7 @@ func TestEval(t *testing.T) {
 		`has(user.groups) && has(client.id)`:                                                  true,
 
 		`user.acr == 'gold' && 'mfa' in user.amr && !('otp' in user.amr)`:                   true,
+		`user.provider == 'staff'`:                                                          true,
 		`now - user.auth_time < duration('15m')`:                                            true,
 		`now - user.auth_time < duration('5m')`:                                             false,
 		`user.roles == ['reader', 'seller']`:                                                true,
@@ -131,7 +132,7 @@ func TestMissingDenies(t *testing.T) {
 		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`,
 		`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
 		`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
-		`user.acr == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,
+		`user.acr == 'x'`, `user.provider == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,
 		`client.owner == 'x'`, `client.plan == 'x'`, `passport.bound.order == 'x'`, `'x' in passport.bound`,
 		`request.target == 'x'`, `request.body == 'x'`, `request.body.a == 'x'`, `request.body.a > 1`, `'a' in request.body`,
 		`data.limits.a == 1`, `data.limits == 1`, `cidr('10.0.0.0/8').containsIP(request.ip)`, `isIP(request.ip)`,
@@ -155,9 +156,9 @@ func TestMissingDenies(t *testing.T) {
 		`has(request.headers)`:                           false,
 		`has(request.query) && size(request.query) == 0`: true,
 
-		`has(user.acr) || has(user.amr) || has(user.auth_time) || has(user.roles) || has(user.permissions)`: false,
-		`has(client.owner) || has(client.plan) || has(passport.bound) || has(request.target)`:               false,
-		`has(request.body) || has(data.limits)`:                                                             false,
+		`has(user.acr) || has(user.provider) || has(user.amr) || has(user.auth_time) || has(user.roles) || has(user.permissions)`: false,
+		`has(client.owner) || has(client.plan) || has(passport.bound) || has(request.target)`:                                     false,
+		`has(request.body) || has(data.limits)`: false,
 	} {
 		if got, err := eval(t, source, empty); err != nil || got != want {
 			t.Errorf("%s = %v, %v, want %v", source, got, err, want)

@@ -207,6 +207,7 @@ func Provider(d *mesh.IdentityProvider) *chancerypb.Provider {
 		Claims: &chancerypb.ClaimMapping{
 			User: d.Claims.User, Groups: d.Claims.Groups, Tenant: d.Claims.Tenant, Client: d.Claims.Client,
 		},
+		Tenants:          d.Tenants,
 		ClockSkew:        durationpb.New(d.ClockSkew),
 		IdTokenAudiences: d.IDTokenAudiences,
 		Opaque:           d.Opaque,

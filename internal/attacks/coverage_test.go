@@ -77,7 +77,7 @@ var coverage = map[string]row{
 	"C14": by("extauthz/credential.TestNothingIsNormalized", "extauthz/credential.TestVerifyRefuses"),
 	"C15": by("extauthz/credential.TestVerifyRefuses"),
 	"C16": by("extauthz/credential.TestClaimPath"),
-	"C17": by("extauthz/credential.TestIssuersAreApart", "extauthz/credential.TestMatch", "extauthz.TestGatewayLetsInItsTenants", "extauthz/model.TestDifferential"),
+	"C17": by("extauthz/credential.TestIssuersAreApart", "extauthz/credential.TestMatch", "extauthz.TestProvidersSpeakForTheirTenants", "extauthz.TestGatewayLetsInItsTenants", "extauthz/model.TestDifferential"),
 	"C18": by("extauthz.TestIntrospection", "extauthz/credential.TestBoundToken", "extauthz/credential.TestIntrospectionRefuses", "extauthz/credential.TestVerifyRefuses"),
 	"K01": by("extauthz.TestFloods", "extauthz/provider.TestWhenKeysAreFetched"),
 	"K03": by("extauthz/provider.TestRotation"),

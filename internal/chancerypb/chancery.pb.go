@@ -1618,8 +1618,10 @@ type Provider struct {
 	Introspection *Introspection `protobuf:"bytes,11,opt,name=introspection,proto3" json:"introspection,omitempty"`
 	// Tokens that live longer are refused; zero has no end.
 	MaxTokenLifetime *durationpb.Duration `protobuf:"bytes,12,opt,name=max_token_lifetime,json=maxTokenLifetime,proto3" json:"max_token_lifetime,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Tenants that it may speak for; empty is any, and users without one.
+	Tenants       []string `protobuf:"bytes,13,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Provider) Reset() {
@@ -1732,6 +1734,13 @@ func (x *Provider) GetIntrospection() *Introspection {
 func (x *Provider) GetMaxTokenLifetime() *durationpb.Duration {
 	if x != nil {
 		return x.MaxTokenLifetime
+	}
+	return nil
+}
+
+func (x *Provider) GetTenants() []string {
+	if x != nil {
+		return x.Tenants
 	}
 	return nil
 }
@@ -3280,7 +3289,7 @@ const file_chancery_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x16\n" +
 	"\x06groups\x18\x03 \x03(\tR\x06groups\x12\x16\n" +
 	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x1a\n" +
-	"\bdisabled\x18\x05 \x01(\bR\bdisabled\"\xa0\x04\n" +
+	"\bdisabled\x18\x05 \x01(\bR\bdisabled\"\xba\x04\n" +
 	"\bProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x1c\n" +
@@ -3296,7 +3305,8 @@ const file_chancery_proto_rawDesc = "" +
 	"\x06opaque\x18\n" +
 	" \x01(\bR\x06opaque\x12@\n" +
 	"\rintrospection\x18\v \x01(\v2\x1a.chancery.v1.IntrospectionR\rintrospection\x12G\n" +
-	"\x12max_token_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10maxTokenLifetime\"\xc5\x01\n" +
+	"\x12max_token_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10maxTokenLifetime\x12\x18\n" +
+	"\atenants\x18\r \x03(\tR\atenants\"\xc5\x01\n" +
 	"\rIntrospection\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
