@@ -27,8 +27,7 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 	if c.state == nil {
 		return noState
 	}
-	c.Policy, c.Revision, c.denyStatus = c.state.name, c.state.revision, c.state.denyStatus
-	c.gateway, c.Recording = c.state.isGateway(), c.state.recording
+	c.decideBy(c.state)
 	if r.Fault != nil {
 		c.Cause = r.Fault
 		return malformedRequest
@@ -37,6 +36,7 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 		return incompleteRequest
 	}
 	c.whole, c.request = r, readRequest(r)
+	c.decideBy(c.state.of(c.request.route))
 	c.RequestID, c.IP = c.request.requestID(), c.request.ip
 	c.Method, c.Path = c.request.method, c.request.path
 	if c.isStale() {
@@ -51,6 +51,13 @@ func (c *check) judge(ctx context.Context, r *wire.Request) verdict {
 		return c.judgeGateway(ctx)
 	}
 	return c.judgeService(ctx)
+}
+
+// decideBy chooses what decides.
+func (c *check) decideBy(s *State) {
+	c.state = s
+	c.Policy, c.Revision, c.denyStatus = s.name, s.revision, s.denyStatus
+	c.gateway, c.Recording = s.isGateway(), s.recording
 }
 
 // match finds the route that Envoy says it matched, and matches once more: what

@@ -34,6 +34,28 @@ type State struct {
 	trust Trust
 	// revocations of credentials; nil while they are not known.
 	revocations *revocation.Index
+	// before decides about routes that only it has, nil for none.
+	before *State
+}
+
+// After returns s, but that the routes which only before has are decided by
+// before, wholly: requests may still come by them.
+func (s *State) After(before *Rules, k Keys) (*State, error) {
+	earlier, err := before.With(k)
+	if err != nil {
+		return nil, err
+	}
+	both := *s
+	both.before = earlier
+	return &both, nil
+}
+
+// of returns the state that decides about requests by a route.
+func (s *State) of(route string) *State {
+	if s.before == nil || s.routes[route] != nil || s.before.routes[route] == nil {
+		return s
+	}
+	return s.before
 }
 
 // provider is an identity provider with the keys that it is known to have.

@@ -1,6 +1,8 @@
 package extauthz_test
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/passport"
 )
 
 func TestNewStateRefuses(t *testing.T) {
@@ -106,5 +109,84 @@ func TestNewStateIgnoresWhatIsNotReferredTo(t *testing.T) {
 	foreign.Gateway, foreign.Jwks = "partner", []byte("{")
 	if _, err := newState(f.service, extauthz.Keys{Passports: []*chancerypb.PassportKeys{foreign, f.keys}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// While Envoy may still ask for routes of the policy before, these are decided by
+// it and all that belongs to it: no decision mixes two revisions.
+func TestRoutesOfThePolicyBefore(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const always = "package p\n\nallow if data.switch.open\n"
+	policy := func(open string, routes ...*chancerypb.RoutePolicy) *extauthz.Rules {
+		p := proto.CloneOf(f.gateway)
+		p.Routes, p.Data = routes, map[string][]byte{"switch": []byte(`{"open":` + open + `}`)}
+		p.Rego = []*chancerypb.Rego{{Name: "p", Modules: []*chancerypb.RegoModule{{File: "p.rego", Text: always}}}}
+		if open == "true" {
+			p.Roles = []*chancerypb.Role{{Name: "clerk", Groups: []string{"sales"}}}
+		}
+		rules, err := extauthz.Compile(described(p, f.provider))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules
+	}
+	route := func(name string, change func(*chancerypb.RoutePolicy)) *chancerypb.RoutePolicy {
+		r := &chancerypb.RoutePolicy{Name: name, Path: "/" + name, Authentication: token("staff")}
+		change(r)
+		return r
+	}
+	data := func(r *chancerypb.RoutePolicy) { r.Allow = "data.switch.open == true" }
+	rego := func(r *chancerypb.RoutePolicy) { r.Rego = &chancerypb.RegoRule{Module: "p", Query: "data.p.allow"} }
+	roles := func(r *chancerypb.RoutePolicy) { r.Allow = "'clerk' in user.roles" }
+	before := policy("false", route("shared", data), route("old-data", data), route("old-rego", rego), route("old-roles", roles))
+	rules := policy("true", route("shared", data), route("new", roles))
+	now, err := rules.With(f.keysOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := now.After(before, f.keysOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := before.With(f.keysOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct{ both, now, alone outcome }{
+		"shared":    {outcome{200, "allowed", ""}, outcome{200, "allowed", ""}, outcome{403, "policy_denied", ""}},
+		"new":       {outcome{200, "allowed", ""}, outcome{200, "allowed", ""}, outcome{503, "unknown_route", ""}},
+		"old-data":  {outcome{403, "policy_denied", ""}, outcome{503, "unknown_route", ""}, outcome{403, "policy_denied", ""}},
+		"old-rego":  {outcome{403, "policy_denied", ""}, outcome{503, "unknown_route", ""}, outcome{403, "policy_denied", ""}},
+		"old-roles": {outcome{403, "policy_denied", ""}, outcome{503, "unknown_route", ""}, outcome{403, "policy_denied", ""}},
+		"nowhere":   {outcome{503, "unknown_route", ""}, outcome{503, "unknown_route", ""}, outcome{503, "unknown_route", ""}},
+	} {
+		c := f.atGateway(t)
+		c.route, c.path = name, "/"+name
+		decide := func(state *extauthz.State, want outcome) (revision string) {
+			t.Helper()
+			s, err := extauthz.New(extauthz.Config{
+				Logger: slog.New(slog.DiscardHandler), Signer: func() *passport.Signer { return f.signer },
+				Record: func(r *extauthz.Record) error {
+					revision = r.Revision
+					return nil
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.SetState(state)
+			if _, got := check(t, s, c.request()); got != want {
+				t.Errorf("%s: %+v, want %+v", name, got, want)
+			}
+			return revision
+		}
+		got, revision, old := decide(both, row.both), decide(now, row.now), decide(alone, row.alone)
+		if strings.HasPrefix(name, "old") {
+			revision = old
+		}
+		if got != revision {
+			t.Errorf("%s: decided by revision %s, want %s", name, got, revision)
+		}
 	}
 }

@@ -26,6 +26,3 @@ func (r Rollout) Next(ctx context.Context) string {
 		return next.id
 	}
 }
-
-// Union is union.
-var Union = union

@@ -31,35 +31,34 @@ type pdp struct {
 	// there is none.
 	policy *chancerypb.Policy
 	rules  *extauthz.Rules
+	// before are rules for the routes that policy does not have, nil for none.
+	before *extauthz.Rules
 	// trust in the certificates of callers, nil while it is not known.
 	trust extauthz.Trust
 	// revocations of credentials, nil while they are not known.
 	revocations *revocation.Index
 }
 
-// widen decides by policy from now on, and still knows the routes that only
-// before has: Envoy may yet ask for them.
+// widen decides by policy from now on, and by before about the routes that only
+// before has: Envoy may yet ask for them. Each decision is of one of the two.
 func (p *pdp) widen(before, policy *chancerypb.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.decide(union(before, policy))
+	return p.decide(before, policy)
 }
 
 // narrow decides by policy alone.
 func (p *pdp) narrow(policy *chancerypb.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.decide(policy)
+	return p.decide(nil, policy)
 }
 
 // refresh decides by the newest keys.
 func (p *pdp) refresh() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rules == nil {
-		return nil
-	}
-	return p.apply(p.rules)
+	return p.again()
 }
 
 // trusts decides by another trust from now on.
@@ -67,10 +66,7 @@ func (p *pdp) trusts(t extauthz.Trust) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.trust = t
-	if p.rules == nil {
-		return nil
-	}
-	return p.apply(p.rules)
+	return p.again()
 }
 
 // revokes decides by other revocations from now on.
@@ -78,10 +74,7 @@ func (p *pdp) revokes(index *revocation.Index) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.revocations = index
-	if p.rules == nil {
-		return nil
-	}
-	return p.apply(p.rules)
+	return p.again()
 }
 
 // maxContactEvery is how often the control plane is asked whether there is
@@ -100,7 +93,7 @@ func (p *pdp) contactEvery() time.Duration {
 }
 
 // decide replaces the rules. The caller holds the lock.
-func (p *pdp) decide(policy *chancerypb.Policy) error {
+func (p *pdp) decide(earlier, policy *chancerypb.Policy) error {
 	if policy == nil {
 		return errors.New("revision without a policy")
 	}
@@ -108,15 +101,30 @@ func (p *pdp) decide(policy *chancerypb.Policy) error {
 	if err != nil {
 		return err
 	}
-	if err := p.apply(rules); err != nil {
+	var before *extauthz.Rules
+	if earlier != nil {
+		if before, err = extauthz.Compile(earlier); err != nil {
+			return err
+		}
+	}
+	if err := p.apply(rules, before); err != nil {
 		return err
 	}
-	p.policy, p.rules = policy, rules
+	p.policy, p.rules, p.before = policy, rules, before
 	return nil
 }
 
+// again decides by the same rules and what else is known now. The caller holds
+// the lock.
+func (p *pdp) again() error {
+	if p.rules == nil {
+		return nil
+	}
+	return p.apply(p.rules, p.before)
+}
+
 // apply replaces the state. The caller holds the lock.
-func (p *pdp) apply(rules *extauthz.Rules) error {
+func (p *pdp) apply(rules, before *extauthz.Rules) error {
 	keys := extauthz.Keys{
 		Providers: decodeAll[*chancerypb.Provider](p.held.set(providerType)),
 		Accounts:  decodeAll[*chancerypb.Accounts](p.held.set(accountsType)),
@@ -126,6 +134,9 @@ func (p *pdp) apply(rules *extauthz.Rules) error {
 		Revocations: p.revocations,
 	}
 	state, err := rules.With(keys)
+	if err == nil && before != nil {
+		state, err = state.After(before, keys)
+	}
 	if err != nil {
 		return err
 	}
