@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,6 +71,9 @@ func (s scope) authentication(path string, form *authenticateForm, base Authenti
 	case written("anonymous"):
 		a.Anonymous = false
 	}
+	if written("apiKey") && !form.APIKey {
+		s.fault(join(path, "apiKey"), "demands nothing and forbids nothing: remove it, or write which credentials must be there")
+	}
 	if written("introspect") {
 		a.Introspect = form.Introspect
 	}
@@ -89,7 +93,29 @@ func (s scope) authentication(path string, form *authenticateForm, base Authenti
 		a.Tenant = form.Tenant == "required"
 	}
 	s.demands(path, a)
+	s.anonymous(path, form, a)
 	return a
+}
+
+// anonymous refuses demands that whoever shows nothing gets around. Where
+// anonymous stands alone, those of base are of no one: what anybody may see is
+// written so.
+func (s scope) anonymous(path string, form *authenticateForm, a Authentication) {
+	var demands []string
+	for _, d := range []struct {
+		key   string
+		there bool
+	}{{"acr", a.ACR != nil}, {"amr", a.AMR != nil}, {"maxAge", a.MaxAge > 0}, {"clients", a.RegisteredClients}} {
+		if d.there {
+			demands = append(demands, d.key)
+		}
+	}
+	written := func(key string) bool { return s.document.written(join(path, key)) }
+	alone := form.Anonymous && len(a.AnyOf) == 0 && !slices.ContainsFunc(demands, written)
+	if !a.Anonymous || alone || len(demands) == 0 {
+		return
+	}
+	s.fault(path, "lets in whoever shows nothing, in spite of %s, since it is anonymous, here or by what it inherits: remove one or the other", strings.Join(demands, ", "))
 }
 
 // alternatives returns the credentials of form, one of which must be there.
@@ -235,8 +261,12 @@ func (s scope) introspected(path string, a Authentication) {
 	if !a.Introspect {
 		return
 	}
+	idTokenAlone := slices.ContainsFunc(a.AnyOf, func(c Credentials) bool { return c.AccessToken == "" && c.IDToken != "" })
 	asks := slices.ContainsFunc(a.AnyOf, func(c Credentials) bool { return c.AccessToken != "" })
-	if !asks && s.document.written(path+".introspect") {
+	switch {
+	case idTokenAlone:
+		s.fault(path+".introspect", "asks about access tokens alone, and an ID token may come without one: demand accessToken beside each idToken, or remove it")
+	case !asks && s.document.written(path+".introspect"):
 		s.fault(path+".introspect", "asks about nothing, since no access token is demanded: write accessToken, or remove it")
 	}
 	for _, c := range a.AnyOf {

@@ -49,8 +49,13 @@ func (s scope) oneNamespace() {
 func (s scope) gatewayAuthentication(form *gatewayForm) Authentication {
 	const path = "authenticate"
 	a := s.authentication(path, form.Authenticate, Authentication{Tenant: s.tenants})
-	open := len(a.AnyOf) == 0 || a.Anonymous
-	if open && form.Profile != ProfilePrivate && !s.document.faulted("profile") && !s.document.faulted(path) {
+	if form.Profile == ProfilePrivate || s.document.faulted("profile") || s.document.faulted(path) {
+		return a
+	}
+	switch {
+	case a.Anonymous:
+		s.fault(join(path, "anonymous"), "lets anybody into all of a gateway of profile %s: remove it, and write anonymous: true in the routes that anybody may see", form.Profile)
+	case len(a.AnyOf) == 0:
 		s.fault(path, "is required by profile %s: write which credentials must be there, such as {accessToken: IDENTITYPROVIDER}; what anybody may see has anonymous: true in its route", form.Profile)
 	}
 	return a

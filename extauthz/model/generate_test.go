@@ -129,6 +129,24 @@ func (g generator) authenticate(d *documents, gateway bool, n int) *authenticate
 	return a
 }
 
+// under is a below base: documents in which whoever shows nothing gets around
+// what is demanded of others do not validate.
+func (a *authenticate) under(base *authenticate) *authenticate {
+	if a == nil {
+		return nil
+	}
+	d := demand{}.with(base).with(a)
+	demands := func(d demand) bool { return d.acr != nil || d.amr != nil || d.maxAge != 0 || d.registered }
+	switch alone := a.anonymous && a.anyOf == nil; {
+	case !d.anonymous || !demands(d):
+	case demands(demand{}.with(base)) && !alone:
+		a.anonymous = false
+	default:
+		a.acr, a.amr, a.maxAge, a.registered = nil, nil, 0, nil
+	}
+	return a
+}
+
 func (g generator) credentials(d *documents, gateway bool) (c credentials) {
 	for c.kinds() == nil {
 		p := pick(g, d.providers...)
@@ -196,13 +214,13 @@ func (g generator) binding(at place) binding {
 
 func (g generator) gateway(d *documents) gateway {
 	gw := gateway{
-		name: "public", authenticate: g.authenticate(d, true, 20), denyStatus: pick(g, 0, 0, 0, 403), data: d.data != nil && g.chance(2), maxStaleness: pick(g, 0, 0, 10*time.Second),
+		name: "public", authenticate: g.authenticate(d, true, 20).under(nil), denyStatus: pick(g, 0, 0, 0, 403), data: d.data != nil && g.chance(2), maxStaleness: pick(g, 0, 0, 10*time.Second),
 		tenants: pick(g, nil, nil, []string{"acme"}, []string{"acme", "globex"}),
 	}
 	for i := range 2 + g.IntN(4) {
 		r := gatewayRoute{
 			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST"), path: fmt.Sprint("/r", i, pick(g, patterns...)),
-			authenticate: g.authenticate(d, true, 2), to: pick(g, "orders", "billing"), body: g.chance(4),
+			authenticate: g.authenticate(d, true, 2).under(gw.authenticate), to: pick(g, "orders", "billing"), body: g.chance(4),
 		}
 		if strings.Contains(r.path, "{service}") {
 			r.to = "{service}"
@@ -220,7 +238,7 @@ func (g generator) gateway(d *documents) gateway {
 		gw.routes = append(gw.routes, r)
 	}
 	if g.chance(3) {
-		gw.routes = append(gw.routes, gatewayRoute{name: "rest", path: "/**", to: "orders", authenticate: g.authenticate(d, true, 2)})
+		gw.routes = append(gw.routes, gatewayRoute{name: "rest", path: "/**", to: "orders", authenticate: g.authenticate(d, true, 2).under(gw.authenticate)})
 	}
 	return gw
 }
@@ -228,7 +246,7 @@ func (g generator) gateway(d *documents) gateway {
 func (g generator) service(d *documents) service {
 	s := service{
 		name: "orders", permissive: g.chance(3), gateways: pick(g, nil, []string{"public"}, []string{"partner", "public"}),
-		authenticate: g.authenticate(d, false, 2), denyStatus: pick(g, 0, 0, 0, 403), data: d.data != nil && g.chance(2), maxStaleness: pick(g, 0, 0, 10*time.Second),
+		authenticate: g.authenticate(d, false, 2).under(nil), denyStatus: pick(g, 0, 0, 0, 403), data: d.data != nil && g.chance(2), maxStaleness: pick(g, 0, 0, 10*time.Second),
 	}
 	s.clear = s.permissive && g.chance(2)
 	callers := []string{"public", "web", "batch"}
@@ -238,7 +256,7 @@ func (g generator) service(d *documents) service {
 	for i := range 2 + g.IntN(4) {
 		r := serviceRoute{
 			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST"), path: fmt.Sprint("/r", i, pick(g, patterns[:6]...)),
-			callers: some(g, callers...), plaintext: s.permissive && g.chance(2), authenticate: g.authenticate(d, false, 2), body: g.chance(4),
+			callers: some(g, callers...), plaintext: s.permissive && g.chance(2), authenticate: g.authenticate(d, false, 2).under(s.authenticate), body: g.chance(4),
 		}
 		r.allow = g.rule(place{false, r.body, s.data, r.path}, serviceRules...)
 		s.routes = append(s.routes, r)

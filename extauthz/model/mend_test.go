@@ -55,7 +55,7 @@ func (g *gateway) mend(path string) {
 				g.authenticate.acr, g.authenticate.amr, g.authenticate.maxAge = nil, nil, 0
 			}
 		case strings.HasSuffix(after, "introspect"):
-			a.introspect = nil
+			a.introspect = new(false)
 		default:
 			if _, err := fmt.Sscanf(after, ".anyOf[%d]", &n); err == nil && n < len(a.anyOf) {
 				a.anyOf = slices.Delete(a.anyOf, n, n+1)
