@@ -37,7 +37,8 @@ type revocations struct {
 
 	mu     sync.Mutex
 	shards map[string]shard
-	// refused are the sequences of those that came and were not understood.
+	// refused are those that came and were not understood, with the sequence up to
+	// which nothing is missing for their sake.
 	refused map[string]uint64
 }
 
@@ -114,7 +115,7 @@ func (rs *revocations) adopt(resources []*xds.Resource) error {
 		next, err := newShard(r)
 		switch {
 		case err != nil:
-			rs.refused[r.Name] = next.message.GetSequence()
+			rs.refuse(r.Name, next.message)
 			refused = append(refused, err)
 		case held && next.message.GetSequence() <= had.message.GetSequence():
 			refused = append(refused, fmt.Errorf("revocations %q of sequence %d are not newer than %d, which are held: was the control plane restored from a backup? What was revoked since stays so until it ends, or the next change",
@@ -128,6 +129,19 @@ func (rs *revocations) adopt(resources []*xds.Resource) error {
 		rs.build()
 	}
 	return errors.Join(refused...)
+}
+
+// refuse notes what was not understood; nil is what could not even be decoded. The
+// caller holds the lock.
+func (rs *revocations) refuse(name string, m *chancerypb.Revocations) {
+	complete := rs.index.Load().Sequence()
+	if sequence := m.GetSequence(); sequence > 0 {
+		complete = sequence - 1
+	}
+	if before, again := rs.refused[name]; again {
+		complete = min(complete, before)
+	}
+	rs.refused[name] = complete
 }
 
 // newShard decodes a resource, all of which must be understood.
@@ -156,8 +170,8 @@ func (rs *revocations) sequence() uint64 {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	sequence := rs.index.Load().Sequence()
-	for _, refused := range rs.refused {
-		sequence = min(sequence, refused-1)
+	for _, complete := range rs.refused {
+		sequence = min(sequence, complete)
 	}
 	return sequence
 }

@@ -91,6 +91,15 @@ func TestRevocationsThatAreNotUnderstood(t *testing.T) {
 	if !refuses(rs.Index(), "bob") || rs.Sequence() != 10 {
 		t.Errorf("sequence is %d, want 10", rs.Sequence())
 	}
+	garbage := revoked(t, "0d", 11, "dave").Delta()
+	garbage.Resource.Value = []byte{0xff}
+	if err := rs.Take(xds.FromDelta(garbage)); err == nil {
+		t.Error("garbage was taken")
+	}
+	check(t, rs.Take(revoked(t, "0a", 12, "erin")))
+	if !refuses(rs.Index(), "erin") || rs.Sequence() != 10 {
+		t.Errorf("beside garbage, sequence is %d, want 10", rs.Sequence())
+	}
 }
 
 // Without a file it is not known what is revoked, but for an agent of a version
