@@ -187,7 +187,7 @@ func (f *fixture) server(t testing.TB, state *extauthz.State) *extauthz.Server {
 func (f *fixture) token(t testing.TB, change map[string]any) string {
 	t.Helper()
 	claims := jwt.MapClaims{
-		"iss": "https://idp.test", "aud": "shop-api", "sub": "alice", "exp": time.Now().Add(time.Minute).Unix(),
+		"iss": "https://idp.test", "aud": "shop-api", "sub": "alice", "exp": time.Now().Add(10 * time.Minute).Unix(),
 		"groups": []string{"sales"}, "tenant": "acme", "client_id": "web",
 	}
 	for name, v := range change {
@@ -209,7 +209,7 @@ func (f *fixture) passport(t testing.TB, change func(*passport.Passport)) string
 	t.Helper()
 	p := &passport.Passport{
 		ID: "req-1", Subject: "alice", Audience: domain, Gateway: gatewayID, IssuedAt: time.Now(),
-		ExpiresAt: time.Now().Add(time.Minute), Provider: "staff", Tenant: "acme", Groups: []string{"sales"}, Client: "web", ClientIP: "192.0.2.1",
+		ExpiresAt: time.Now().Add(5 * time.Minute), Provider: "staff", Tenant: "acme", Groups: []string{"sales"}, Client: "web", ClientIP: "192.0.2.1",
 	}
 	change(p)
 	token, err := f.signer.Mint(p)

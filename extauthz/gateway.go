@@ -109,7 +109,7 @@ func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.In
 		Gateway: c.state.spiffeID, IssuedAt: c.Time, ExpiresAt: c.Time.Add(c.state.lifetime),
 		Provider: c.source, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, Bound: bound,
 		ClientIP: c.IP, Authn: id.Kind.String(),
-		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, CredentialID: id.ID, CredentialIssuedAt: id.IssuedAt,
+		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, CredentialIDs: idsOf(id), CredentialSubject: subjectOf(id), CredentialIssuedAt: id.IssuedAt,
 	})
 	switch {
 	case errors.Is(err, passport.ErrTooLarge):
@@ -121,6 +121,22 @@ func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.In
 	c.passport, c.Transaction = token, c.RequestID
 	c.note("passport", "", outcomeOK)
 	return allowed
+}
+
+// idsOf returns those of all credentials that were shown.
+func idsOf(id *credential.Identity) []string {
+	if id.ID == "" {
+		return id.OtherIDs
+	}
+	return append([]string{id.ID}, id.OtherIDs...)
+}
+
+// subjectOf returns `sub`, where the user is another claim.
+func subjectOf(id *credential.Identity) string {
+	if id.Subject == id.User {
+		return ""
+	}
+	return id.Subject
 }
 
 // bind returns the facts of the call that the Passport carries.

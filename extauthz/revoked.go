@@ -14,7 +14,8 @@ func (c *check) checkRevocation(id *credential.Identity, challenge string) verdi
 		return c.conclude("revocation", "", noRevocations)
 	}
 	entry, revoked := c.state.revocations.Find(revocation.Credential{
-		Provider: providerOf(id), User: id.User, Subject: id.Subject, Token: id.ID, Client: id.Client, Tenant: id.Tenant, IssuedAt: id.IssuedAt,
+		Provider: providerOf(id), User: id.User, Subject: id.Subject, Token: id.ID, Others: id.OtherIDs,
+		Client: id.Client, Tenant: id.Tenant, IssuedAt: id.IssuedAt,
 	}, c.Time)
 	if !revoked {
 		return allowed

@@ -70,7 +70,7 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 	}
 	service := func(change func(*passport.Passport)) call {
 		return f.atService(t).header("txn-token", f.passport(t, func(p *passport.Passport) {
-			p.Authn, p.CredentialID, p.CredentialIssuedAt = "access_token", "t-1", time.Unix(old, 0)
+			p.Authn, p.CredentialIDs, p.CredentialSubject, p.CredentialIssuedAt = "access_token", []string{"t-1", "id-1"}, "sub-1", time.Unix(old, 0)
 			change(p)
 		}))
 	}
@@ -109,6 +109,9 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 		"Passport of the user":         {service(unchanged), bySubject("alice"), []string{"staff"}, denied(txn)},
 		"Passport of another provider": {service(unchanged), bySubject("alice"), []string{"partners"}, fine},
 		"Passport of the token":        {service(unchanged), byToken("t-1"), []string{"staff"}, denied(txn)},
+		"Passport of both tokens":      {service(unchanged), byToken("id-1"), []string{"staff"}, denied(txn)},
+		"Passport of another token":    {service(unchanged), byToken("id-2"), []string{"staff"}, fine},
+		"Passport of the subject":      {service(unchanged), bySubject("sub-1"), []string{"staff"}, denied(txn)},
 		"Passport of the client":       {service(unchanged), byClient("web"), nil, denied(txn)},
 		"Passport of the tenant":       {service(unchanged), byTenant("acme"), nil, denied(txn)},
 		"Passport after a new login": {service(func(p *passport.Passport) {
@@ -159,6 +162,39 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 }
 
 // allKinds adds routes and documents for all kinds of credentials.
+// A Passport goes with whatever it was minted for: both tokens, and a subject that
+// is not the user's name.
+func TestMintedPassportIsRevokedWithItsCredentials(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.allKinds(t)
+	f.provider.Claims.User = "name"
+	c := f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{"jti": "t-1", "sub": "s-1", "name": "alice"}))
+	c.route, c.path = "both", "/both"
+	c = c.header("x-id-token", f.token(t, map[string]any{"aud": "web", "client_id": nil, "iat": time.Now().Unix(), "jti": "id-1", "sub": "s-1", "name": "alice"}))
+	response, got := check(t, f.server(t, f.gatewayState(t)), c.request())
+	if got.status != 200 {
+		t.Fatalf("at the gateway: %+v", got)
+	}
+	minted := response.GetOkResponse().GetHeaders()[0].GetHeader().GetValue()
+	for name, row := range map[string]struct {
+		entry *chancerypb.Revocation
+		want  string
+	}{
+		"access token":  {byToken("t-1"), "token_revoked"},
+		"ID token":      {byToken("id-1"), "token_revoked"},
+		"another token": {byToken("t-2"), "allowed"},
+		"user":          {bySubject("alice"), "token_revoked"},
+		"subject":       {bySubject("s-1"), "token_revoked"},
+		"another":       {bySubject("s-2"), "allowed"},
+	} {
+		f.revoked = revoke(t, row.entry, "staff")
+		if _, got := check(t, f.server(t, f.serviceState(t)), f.atService(t).header("txn-token", minted).request()); got.reason != row.want {
+			t.Errorf("%s: %+v, want %s", name, got, row.want)
+		}
+	}
+}
+
 func (f *fixture) allKinds(t testing.TB) {
 	t.Helper()
 	hash, err := credential.HashPassword("secret")
@@ -279,7 +315,7 @@ func TestWhatAnyEntryMeansIsRefused(t *testing.T) {
 				"sub": user, "jti": token, "client_id": client, "tenant": tenant, "iat": issued.Unix(),
 			})),
 			service: f.atService(t).header("txn-token", f.passport(t, func(p *passport.Passport) {
-				p.Authn, p.Subject, p.CredentialID, p.Client, p.Tenant, p.CredentialIssuedAt = "access_token", user, token, client, tenant, issued
+				p.Authn, p.Subject, p.CredentialIDs, p.Client, p.Tenant, p.CredentialIssuedAt = "access_token", user, []string{token}, client, tenant, issued
 			})),
 		}
 		for rules, c := range calls {

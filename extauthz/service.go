@@ -90,7 +90,7 @@ func (one *alternative) namesNobody() bool {
 func identityOf(p *passport.Passport) *credential.Identity {
 	return &credential.Identity{
 		Kind: credential.ParseKind(p.Authn), Provider: p.Provider, User: p.Subject, Groups: p.Groups, Tenant: p.Tenant,
-		Client: p.Client, Scopes: p.Scopes, ID: p.CredentialID, IssuedAt: p.CredentialIssuedAt,
+		Client: p.Client, Scopes: p.Scopes, Subject: p.CredentialSubject, OtherIDs: p.CredentialIDs, IssuedAt: p.CredentialIssuedAt,
 		ACR: p.ACR, AMR: p.AMR, AuthTime: p.AuthTime, ValidUntil: p.ExpiresAt,
 	}
 }

@@ -19,9 +19,9 @@ func (p *Passport) check() error {
 			return errors.New("txn, sub, aud and req_wl must be identifiers")
 		}
 	}
-	for _, optional := range []string{p.Provider, p.Tenant, p.Client, p.ClientIP, p.Authn, p.ACR, p.CredentialID} {
+	for _, optional := range []string{p.Provider, p.Tenant, p.Client, p.ClientIP, p.Authn, p.ACR, p.CredentialSubject} {
 		if optional != "" && !jose.IsIdentifier(optional) {
-			return errors.New("idp, tenant, client, req_ip, authn, acr and cred_jti must be identifiers")
+			return errors.New("idp, tenant, client, req_ip, authn, acr and cred_sub must be identifiers")
 		}
 	}
 	for name, fact := range p.Bound {
@@ -29,9 +29,9 @@ func (p *Passport) check() error {
 			return errors.New("what is bound must be identifiers")
 		}
 	}
-	if !allIdentifiers(p.AMR) || !allIdentifiers(p.Groups) || !allIdentifiers(p.Scopes) ||
+	if !allIdentifiers(p.AMR) || !allIdentifiers(p.Groups) || !allIdentifiers(p.Scopes) || !allIdentifiers(p.CredentialIDs) ||
 		slices.ContainsFunc(p.Scopes, func(s string) bool { return strings.Contains(s, " ") }) {
-		return errors.New("groups, scopes and amr must be identifiers")
+		return errors.New("groups, scopes, amr and cred_jti must be identifiers")
 	}
 	if p.IssuedAt.IsZero() || !p.ExpiresAt.After(p.IssuedAt) {
 		return errors.New("iat and exp must be there, and exp after iat")
@@ -86,7 +86,10 @@ func (p *Passport) appendRequest(b []byte) []byte {
 		o.texts("amr", p.AMR)
 	}
 	o.time("auth_time", p.AuthTime)
-	o.text("cred_jti", p.CredentialID)
+	if len(p.CredentialIDs) > 0 {
+		o.texts("cred_jti", p.CredentialIDs)
+	}
+	o.text("cred_sub", p.CredentialSubject)
 	o.time("cred_iat", p.CredentialIssuedAt)
 	return o.end()
 }
@@ -230,7 +233,11 @@ func (p *Passport) requestClaim(in *jose.Parser, name string) (err error) {
 	case "auth_time":
 		p.AuthTime, err = in.Time()
 	case "cred_jti":
-		p.CredentialID, err = in.String()
+		if p.CredentialIDs, err = in.Strings(); len(p.CredentialIDs) == 0 {
+			p.CredentialIDs = nil
+		}
+	case "cred_sub":
+		p.CredentialSubject, err = in.String()
 	case "cred_iat":
 		p.CredentialIssuedAt, err = in.Time()
 	default:

@@ -78,9 +78,12 @@ type Passport struct {
 	ACR      string
 	AMR      []string
 	AuthTime time.Time
-	// CredentialID and CredentialIssuedAt are of the token that the Passport was
-	// minted for (`cred_jti` and `cred_iat` in `rctx`), by which it is revoked.
-	CredentialID       string
+	// CredentialIDs are of the credentials that the Passport was minted for
+	// (`cred_jti` in `rctx`), CredentialSubject is their `sub` where Subject is
+	// another claim (`cred_sub`), and CredentialIssuedAt is when the oldest was
+	// issued (`cred_iat`). By these it is revoked with them.
+	CredentialIDs      []string
+	CredentialSubject  string
 	CredentialIssuedAt time.Time
 
 	token string

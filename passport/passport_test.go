@@ -473,8 +473,8 @@ func FuzzInspect(f *testing.F) {
 	s := newSigner(f, newEd25519(f))
 	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"1","sub":"s","req_wl":"g","tctx":{"idp":"i","groups":["x"]}}`)
 	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"\u003c\"","sub":"é","scope":"a b","req_wl":"g","x":{"y":[null]},` +
-		`"tctx":{"bound":{"b":"1","a":"2"},"client":"c"},"rctx":{"req_ip":"::1","acr":"2","amr":["otp"],"auth_time":1.5,"cred_jti":"j","cred_iat":0}}`)
-	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"1","sub":"s","req_wl":"g","tctx":{"groups":[],"bound":{}},"rctx":{"amr":[]}}`)
+		`"tctx":{"bound":{"b":"1","a":"2"},"client":"c"},"rctx":{"req_ip":"::1","acr":"2","amr":["otp"],"auth_time":1.5,"cred_jti":["j","k"],"cred_sub":"s2","cred_iat":0}}`)
+	f.Add(`{"iat":1,"exp":2,"aud":"a","txn":"1","sub":"s","req_wl":"g","tctx":{"groups":[],"bound":{}},"rctx":{"amr":[],"cred_jti":[]}}`)
 	f.Add(`{"sub":null}`)
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k","typ":"txntoken+jwt"}`))
 	f.Fuzz(func(t *testing.T, claims string) {

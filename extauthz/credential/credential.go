@@ -156,6 +156,8 @@ type Identity struct {
 	// Issuer, Subject and ID are `iss`, `sub` and `jti` of a token. ID is the
 	// API key's own otherwise.
 	Issuer, Subject, ID string
+	// OtherIDs are those of what was shown beside it.
+	OtherIDs []string
 	// IssuedAt is `iat`. A token without one may be of any age.
 	IssuedAt time.Time
 	// ACR, AMR and AuthTime say how and when the user logged in (OpenID Connect

@@ -34,7 +34,10 @@ func (id *Identity) Join(other *Identity) (*Identity, error) {
 		joined.ACR, joined.AMR, joined.AuthTime = other.ACR, other.AMR, other.AuthTime
 	}
 	if other.Kind == KindIDToken && other.IssuedAt.Before(id.IssuedAt) {
-		joined.IssuedAt = other.IssuedAt // what revokes one of them revokes both
+		joined.IssuedAt = other.IssuedAt
+	}
+	if other.ID != "" { // what revokes one of them revokes both
+		joined.OtherIDs = append(slices.Clip(id.OtherIDs), other.ID)
 	}
 	joined.ValidUntil = earlier(id.ValidUntil, other.ValidUntil)
 	return &joined, nil

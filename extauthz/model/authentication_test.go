@@ -450,6 +450,9 @@ func together(who, id *identity, shown map[string]*header) (*identity, refusal) 
 	if isID && id.issuedAt.Before(who.issuedAt) {
 		joined.issuedAt = id.issuedAt // what revokes the older one revokes both
 	}
+	if id.id != "" {
+		joined.others = append(slices.Clone(who.others), id.id)
+	}
 	joined.kinds = append(slices.Clone(who.kinds), id.kinds...)
 	joined.client, joined.tenant = cmp.Or(who.client, id.client), cmp.Or(who.tenant, id.tenant)
 	if joined.groups == nil {

@@ -437,7 +437,8 @@ func (g caller) statement(c *call, d demand) *statement {
 		amr: pick(g.generator, nil, []string{"pwd", "otp"}, []string{"pwd"}), authTime: now - pick(g.generator, int64(1), 40, 41, 90, 91),
 	}
 	if !g.chance(4) {
-		s.credentialID, s.credentialIssuedAt = "t-1", now-10
+		s.credentialIDs, s.credentialIssuedAt = pick(g.generator, []string{"t-1"}, []string{"t-1", "id-1"}), now-10
+		s.credentialSubject = pick(g.generator, "", "", "alice", "bob")
 	}
 	if gateway == "partner" {
 		s.signer = partnerKey

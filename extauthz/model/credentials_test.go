@@ -173,7 +173,8 @@ type statement struct {
 	acr                 string
 	authTime            int64
 	bound               map[string]string
-	credentialID        string
+	credentialIDs       []string
+	credentialSubject   string
 	credentialIssuedAt  int64
 	anotherMemberInHead bool
 }
@@ -188,7 +189,7 @@ func (s *statement) text() string {
 		tctx["bound"] = s.bound
 	}
 	rctx := form{}.set("req_ip", s.ip).set("authn", s.authn).set("acr", s.acr).set("amr", s.amr).set("auth_time", int(s.authTime)).
-		set("cred_jti", s.credentialID).set("cred_iat", int(s.credentialIssuedAt))
+		set("cred_jti", s.credentialIDs).set("cred_sub", s.credentialSubject).set("cred_iat", int(s.credentialIssuedAt))
 	return signed(header, form{
 		"iat": s.issued, "exp": s.expires, "aud": s.audience, "txn": "call", "sub": s.subject, "scope": strings.Join(s.scopes, " "),
 		"req_wl": s.by, "tctx": tctx, "rctx": rctx,

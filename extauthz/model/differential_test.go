@@ -551,10 +551,11 @@ func mintedOf(h *corev3.HeaderValue) *minted {
 		RCtx struct {
 			Authn, ACR    string
 			AMR           []string
-			IP            string `json:"req_ip"`
-			AuthTime      int64  `json:"auth_time"`
-			TokenID       string `json:"cred_jti"`
-			TokenIssuedAt int64  `json:"cred_iat"`
+			IP            string   `json:"req_ip"`
+			AuthTime      int64    `json:"auth_time"`
+			TokenIDs      []string `json:"cred_jti"`
+			TokenSubject  string   `json:"cred_sub"`
+			TokenIssuedAt int64    `json:"cred_iat"`
 		}
 	}
 	if h.GetKey() != "txn-token" || json.Unmarshal(text, &c) != nil || !publicKey.verifies(head+"."+payload, s) {
@@ -564,6 +565,6 @@ func mintedOf(h *corev3.HeaderValue) *minted {
 		Subject: c.Sub, Audience: c.Aud, Gateway: c.Gateway, Scope: c.Scope, IssuedAt: c.IAT, ExpiresAt: c.EXP,
 		Provider: c.TCtx.IDP, Tenant: c.TCtx.Tenant, Client: c.TCtx.Client, Groups: c.TCtx.Groups, Bound: c.TCtx.Bound,
 		IP: c.RCtx.IP, Authn: c.RCtx.Authn, ACR: c.RCtx.ACR, AMR: c.RCtx.AMR, AuthTime: c.RCtx.AuthTime,
-		TokenID: c.RCtx.TokenID, TokenIssuedAt: c.RCtx.TokenIssuedAt,
+		TokenIDs: c.RCtx.TokenIDs, TokenSubject: c.RCtx.TokenSubject, TokenIssuedAt: c.RCtx.TokenIssuedAt,
 	}
 }

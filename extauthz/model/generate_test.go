@@ -324,7 +324,7 @@ func (g generator) revocation(now time.Time) revocation {
 		expires: now.Truncate(time.Second).Add(time.Duration(g.IntN(60)-5) * time.Second),
 	}
 	r.value = map[string]string{
-		"subject": pick(g, "alice", "bob", "alice@corp.test", "robot"), "token": pick(g, "t-1", keyIDs[0]),
+		"subject": pick(g, "alice", "bob", "alice@corp.test", "robot"), "token": pick(g, "t-1", "id-1", keyIDs[0]),
 		"client": pick(g, "web", "mobile", "batch"), "tenant": pick(g, "globex", "acme", "evil"),
 	}[r.kind]
 	return r

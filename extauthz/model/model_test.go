@@ -43,7 +43,7 @@ type revocation struct {
 // revokes compares what a credential says: of whom, with which id, for whom.
 func (r revocation) revokes(id *identity, now time.Time) bool {
 	about := map[string][]string{
-		"subject": {id.user, id.subject}, "token": {id.id}, "client": {id.client}, "tenant": {id.tenant},
+		"subject": {id.user, id.subject}, "token": append([]string{id.id}, id.others...), "client": {id.client}, "tenant": {id.tenant},
 	}[r.kind]
 	return slices.Contains(about, r.value) && (r.providers == nil || slices.Contains(r.providers, id.provider)) &&
 		!id.issuedAt.After(r.before) && !now.After(r.expires)
@@ -136,7 +136,8 @@ type minted struct {
 	IP, Authn, ACR             string
 	AMR                        []string
 	AuthTime                   int64
-	TokenID                    string
+	TokenIDs                   []string
+	TokenSubject               string
 	TokenIssuedAt              int64
 }
 
@@ -146,7 +147,8 @@ type identity struct {
 	user, tenant, client     string
 	groups, scopes, amr      []string
 	issuer, subject, id      string
-	provider                 string // of tokens
+	others                   []string // IDs of what was shown beside it
+	provider                 string   // of tokens
 	acr                      string
 	authTime, issuedAt       time.Time
 	issuedTo, accessHash     string // of tokens that belong together
@@ -609,7 +611,15 @@ func (m *model) mint(c *call, r *gatewayRoute, who *identity, source string, f *
 		Subject: who.user, Audience: trustDomain, Gateway: "spiffe://" + trustDomain + "/gateway/" + m.gateway.name,
 		Scope: strings.Join(who.scopes, " "), IssuedAt: c.now.Unix(), ExpiresAt: c.now.Add(passportLifetime).Unix(),
 		Provider: source, Tenant: who.tenant, Client: who.client, Groups: who.groups, Bound: bound,
-		IP: address(c.address), Authn: strings.Join(inPassportOrder(who.kinds), "+"), ACR: who.acr, AMR: who.amr, TokenID: who.id,
+		IP: address(c.address), Authn: strings.Join(inPassportOrder(who.kinds), "+"), ACR: who.acr, AMR: who.amr,
+	}
+	for _, id := range append([]string{who.id}, who.others...) {
+		if id != "" {
+			p.TokenIDs = append(p.TokenIDs, id)
+		}
+	}
+	if who.subject != who.user {
+		p.TokenSubject = who.subject
 	}
 	if !who.authTime.IsZero() {
 		p.AuthTime = who.authTime.Unix()

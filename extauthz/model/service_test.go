@@ -179,7 +179,7 @@ func (s *statement) judge(k passportKey, owner string, now time.Time) refusal {
 
 func (s *statement) identity() *identity {
 	id := &identity{
-		user: s.subject, tenant: s.tenant, groups: s.groups, client: s.client, scopes: s.scopes, acr: s.acr, amr: s.amr, id: s.credentialID,
+		user: s.subject, tenant: s.tenant, groups: s.groups, client: s.client, scopes: s.scopes, acr: s.acr, amr: s.amr, others: s.credentialIDs, subject: s.credentialSubject,
 	}
 	if s.authn != "basic" { // a Users document may have the name of a provider
 		id.provider = s.provider

@@ -29,8 +29,10 @@ type Credential struct {
 	// User and Subject are two names for whom it speaks for: the one that the mesh
 	// goes by, and `sub`. An entry about a subject means either.
 	User, Subject string
-	// Token is its own ID (`jti`).
+	// Token is its own ID (`jti`), and Others are those of what it stands for or
+	// was shown with.
 	Token  string
+	Others []string
 	Client string
 	Tenant string
 	// IssuedAt is when it was issued.
@@ -122,16 +124,28 @@ func (ix *Index) Find(c Credential, now time.Time) (id string, revoked bool) {
 	}{
 		{bySubject, c.User}, {bySubject, c.Subject}, {byToken, c.Token}, {byClient, c.Client}, {byTenant, c.Tenant},
 	} {
-		for _, e := range ix.entries[told.kind][told.value] {
-			if e.refuses(c, now) {
-				return e.id, true
-			}
+		if id, revoked = ix.find(told.kind, told.value, &c, now); revoked {
+			return id, true
+		}
+	}
+	for _, token := range c.Others {
+		if id, revoked = ix.find(byToken, token, &c, now); revoked {
+			return id, true
 		}
 	}
 	return "", false
 }
 
-func (e *entry) refuses(c Credential, now time.Time) bool {
+func (ix *Index) find(kind int, value string, c *Credential, now time.Time) (id string, revoked bool) {
+	for _, e := range ix.entries[kind][value] {
+		if e.refuses(c, now) {
+			return e.id, true
+		}
+	}
+	return "", false
+}
+
+func (e *entry) refuses(c *Credential, now time.Time) bool {
 	meant := len(e.providers) == 0 || slices.Contains(e.providers, c.Provider)
 	return meant && !c.IssuedAt.After(e.before) && !now.After(e.expires)
 }
