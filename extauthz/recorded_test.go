@@ -284,7 +284,7 @@ func TestRecordsAreRedacted(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.gateway.Decisions = &chancerypb.Decisions{User: how, Tenant: how, Client: how, Ip: how, Path: how}
-			f.gateway.Routes[1].Allow = `params.id == 'no' || user.id == 'no' || tenant == 'no' || client.id == 'no' || request.ip == 'no' || request.path == 'no' || user.groups.exists(g, int(user.id) == 1)`
+			f.gateway.Routes[1].Allow = `params.id == 'no' || user.id == 'no' || tenant == 'no' || client.id == 'no' || request.ip == 'no' || request.path == 'no' || request.raw_path == 'no' || user.groups.exists(g, int(user.id) == 1)`
 			r := f.recorded(t, f.gatewayState(t), key)
 			c := f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{"sub": "personal-user", "tenant": "personal-tenant", "client_id": "personal-client"}))
 			c.route, c.method, c.path, c.ip = "admin", "POST", "/admin/personal-id", "192.0.2.77"

@@ -45,12 +45,15 @@ var same = []struct {
 	{cel: `user.acr == 'gold' && 'mfa' in user.amr`, rego: "identity.user.acr == \"gold\"\n \"mfa\" in identity.user.amr"},
 	{cel: `now - user.auth_time < duration('5m')`, rego: `time.now_ns() - identity.user.auth_time < 300000000000`},
 	{cel: `user.provider == 'staff' && tenant != 'globex'`, rego: "identity.user.provider == \"staff\"\n identity.tenant != \"globex\""},
-	{cel: `request.path.startsWith('/orders/a')`, rego: `startswith(split(http.path, "?")[0], "/orders/a")`},
-	{cel: `request.path == '/orders/' + user.id`, rego: `split(http.path, "?")[0] == concat("/", ["/orders", identity.user.id])`},
+	{cel: `request.path.startsWith('/orders/a')`, rego: `startswith(identity.path, "/orders/a")`},
+	{cel: `request.path == '/orders/' + user.id`, rego: `identity.path == concat("/", ["/orders", identity.user.id])`},
 	{cel: `params.id in ['bob', 'Älice']`, rego: `input.parsed_path[1] in ["bob", "Älice"]`},
 	{cel: `client.id in ['web', 'app']`, rego: `identity.client.id in ["web", "app"]`},
 	{cel: `user.id.matches('^[a-z]+$')`, rego: `regex.match("^[a-z]+$", identity.user.id)`},
-	{cel: `request.host == 'api.test'`, rego: `http.host == "api.test"`},
+	{cel: `request.host == 'api.test'`, rego: `identity.host == "api.test"`},
+	{cel: `request.host != 'api.test'`, rego: `identity.host != "api.test"`},
+	{cel: `!request.path.endsWith('@b')`, rego: "identity.path\n not endswith(identity.path, \"@b\")"},
+	{cel: `request.raw_path.contains('%')`, rego: `contains(split(http.path, "?")[0], "%")`},
 	{cel: `caller.role == 'gateway' && caller.name == 'public'`, rego: "identity.caller.role == \"gateway\"\n identity.caller.name == \"public\"", service: true},
 	{cel: `passport.bound.order == params.id`, rego: `identity.passport.bound.order == identity.params.id`, service: true},
 }
@@ -162,12 +165,12 @@ func (c *chance) request(t *testing.T, f *fixture, isService bool) *authv3.Check
 	}
 	call.method = one(c, "GET", "POST", "PUT", "get")
 	call.ip = one(c, "192.0.2.1", "198.51.100.1", "2001:db8::1")
-	call.path = "/orders/" + url.PathEscape(one(c, "alice", "bob", "1", "a1", "a", "Älice")) + one(c, "", "?x=1", "?x=2&x=1", "?x", "?x=%31", "?y=1")
+	call.path = "/orders/" + url.PathEscape(one(c, "alice", "bob", "1", "a1", "a", "Älice", "a@b")) + one(c, "", "?x=1", "?x=2&x=1", "?x", "?x=%31", "?y=1")
 	if i, _ := strconv.Atoi(call.route); strings.Contains(same[i].cel, "query") && c.IntN(4) == 0 {
 		call.path = "/orders/alice?" + one(c, "x=%zz", "x=1;y=2", "x=%ff") // policies refuse it whether they read it or not
 	}
 	if c.IntN(20) == 0 {
-		call.path = one(c, "//orders/alice", "/orders/../alice", "/orders/a%2fb", "/orders", "/orders/%61lice")
+		call.path = one(c, "//orders/alice", "/orders/../alice", "/orders/a%2fb", "/orders", "/orders/%61lice", "/orders/a%40b")
 	}
 	for range c.IntN(3) {
 		call.headers = append(call.headers, [2]string{one(c, "x-role", "X-Role", "x-other"), one(c, "admin", "user", "Admin", "")})
@@ -183,7 +186,7 @@ func (c *chance) request(t *testing.T, f *fixture, isService bool) *authv3.Check
 	call.headers = append(call.headers, [2]string{"content-length", strconv.Itoa(len(body))})
 	r := call.request()
 	r.Attributes.Request.Http.RawBody, r.Attributes.Request.Http.Size = []byte(body), int64(len(body))
-	r.Attributes.Request.Http.Host = one(c, "api.test", "API.test", "evil.test")
+	r.Attributes.Request.Http.Host = one(c, "api.test", "API.test", "api.test:443", "evil.test", "evil.test:x")
 	return r
 }
 

@@ -299,7 +299,7 @@ type dataForm struct {
 }
 
 type regoForm struct {
-	Kind    string       `yaml:"kind" required:"write Rego" enum:"Rego" doc:"A policy in Rego, for routes that name it in rego. What routes know is in input, as the OPA-Envoy plugin has it, and in input.identity: user, client, caller, tenant, params and passport, as in conditions, and ip, which is request.ip."`
+	Kind    string       `yaml:"kind" required:"write Rego" enum:"Rego" doc:"A policy in Rego, for routes that name it in rego. What routes know is in input, as the OPA-Envoy plugin has it, and in input.identity: user, client, caller, tenant, params and passport, as in conditions, and ip, host and path, which are those of request there."`
 	Name    name         `yaml:"name" required:"write what routes call it" doc:"What routes refer to it by."`
 	Modules []moduleFile `yaml:"modules" required:"write the files of its modules, such as [orders.rego]" min:"1" max:"100" doc:"Files of its modules, in the directory of the documents."`
 	Texts   []moduleText `yaml:"texts" max:"100" doc:"The modules themselves, in the order of modules, where they are not in files."`

@@ -6,9 +6,9 @@ import (
 )
 
 // CanonicalPath is an RE2 expression for the paths (without query) that mean
-// the same to everybody. Such a path comes back the same when it is decoded and
-// encoded again, so what is routed, what policy judges and what the service
-// reads cannot differ. It has none of
+// the same to everybody. Such a path decodes in one way, and all that decode to
+// the same text are one to [Pattern] and have one [NormalPath]: what is routed,
+// what policy judges and what the service reads cannot differ. It has none of
 //
 //   - empty segments ("//") and dot segments, plain or encoded;
 //   - ";", "\" and whatever else RFC 3986 section 3.3 keeps out of a segment;
@@ -18,7 +18,7 @@ import (
 //   - lower-case hexadecimal digits, and bytes that are not UTF-8.
 //
 // A character of "!$&'()*+,:=@" may come plain or encoded, since clients do
-// both; [Pattern] takes both for the same.
+// both. That is the only choice there is.
 //
 // It is one group: something may be appended to it.
 const CanonicalPath = `(?:/|(?:/` + pathSegment + `)+/?)`
@@ -63,6 +63,24 @@ func IsCanonicalPath(path string) bool {
 		ok = segment != "" && segment != "." && segment != ".." && isCanonicalSegment(segment)
 	}
 	return ok
+}
+
+// NormalPath returns the one spelling of a canonical path, or of a segment: what
+// may come plain or encoded comes plain, as in patterns.
+func NormalPath(path string) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if c, ok := unescape(path[i:]); ok && strings.IndexByte(reservedCharacters, c) >= 0 {
+			b.WriteByte(c)
+			i += 2
+			continue
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
 }
 
 func isCanonicalSegment(s string) bool {

@@ -123,7 +123,7 @@ func isAlphanumeric(c int) bool {
 }
 
 func FuzzIsCanonicalPath(f *testing.F) {
-	for _, seed := range []string{"/", "/a/..", "/%C3%B6", "/%F0%9F%98%80", "/%2F", "/a%40/", "//", "/...", "/.%2E"} {
+	for _, seed := range []string{"/", "/a/..", "/%C3%B6", "/%F0%9F%98%80", "/%2F", "/a%40/", "/%21%24%26%27%28%29%2A%2B%2C%3A%3D%40%20%22", "//", "/...", "/.%2E"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -141,10 +141,26 @@ func FuzzIsCanonicalPath(f *testing.F) {
 		if strings.Count(decoded, "/") != strings.Count(path, "/") || strings.ContainsAny(decoded, "\\;?#%\x00\n") {
 			t.Fatalf("%q decodes to %q", path, decoded)
 		}
+		if got, want := mesh.NormalPath(path), oneSpelling(decoded); got != want || !mesh.IsCanonicalPath(got) {
+			t.Fatalf("NormalPath(%q) = %q, want %q", path, got, want)
+		}
 		if u, err := url.ParseRequestURI(path); err != nil || u.JoinPath().Path != decoded {
 			t.Fatalf("%q is cleaned to %v, %v", path, u, err)
 		}
 	})
+}
+
+// oneSpelling encodes what must be.
+func oneSpelling(decoded string) string {
+	var b strings.Builder
+	for _, c := range []byte(decoded) {
+		if isAlphanumeric(int(c)) || strings.IndexByte("/-._~!$&'()*+,:=@", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 func BenchmarkIsCanonicalPath(b *testing.B) {

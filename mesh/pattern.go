@@ -81,7 +81,7 @@ func checkSegment(s string, last bool) error {
 		return errors.New(`must not have an empty segment ("//")`)
 	case s == "." || s == "..":
 		return errors.New("must not have a dot segment")
-	case !isCanonicalSegment(s) || unescapeReserved(s) != s:
+	case !isCanonicalSegment(s) || NormalPath(s) != s:
 		return fmt.Errorf("segment %q is not in its canonical form: %s", s, canonicalHint(s))
 	}
 	return nil
@@ -296,22 +296,5 @@ func variable(segment string) (name string, ok bool) {
 // sameSegment reports whether got, of a path, is what literal, of a pattern,
 // says: clients may encode more than they must.
 func sameSegment(literal, got string) bool {
-	return literal == got || strings.IndexByte(got, '%') >= 0 && unescapeReserved(got) == literal
-}
-
-// unescapeReserved decodes the characters that may be plain or encoded.
-func unescapeReserved(s string) string {
-	if strings.IndexByte(s, '%') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c, ok := unescape(s[i:]); ok && strings.IndexByte(reservedCharacters, c) >= 0 {
-			b.WriteByte(c)
-			i += 2
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return literal == got || strings.IndexByte(got, '%') >= 0 && NormalPath(got) == literal
 }

@@ -30,7 +30,8 @@ its file, line and column. Nothing changes until all documents are right togethe
 
 Paths match whole segments: ` + "`/orders/{id}`" + ` is one segment after ` + "`/orders/`" + `, ` + "`/orders/**`" + ` is ` + "`/orders`" + ` and everything
 below. Only unambiguous paths are let in at all, so a path is written in one way only (` + "`/gr%C3%B6n`" + `, not ` + "`/grön`" + `). In
-conditions, ` + "`params.id`" + ` is decoded. Durations are written ` + "`500ms`, `30s`, `5m`, `1h`" + `.
+conditions, ` + "`params.id`" + ` is decoded. What clients may encode or not (` + "`@`, `:`, `+`" + ` and the like) is plain in patterns and in
+` + "`request.path`" + `. Durations are written ` + "`500ms`, `30s`, `5m`, `1h`" + `.
 
 Names have up to 63 of ` + "`a-z`, `0-9` and `-`" + `, with a letter or digit at both ends. Reserved are ` + "`chancery`, `chancery-…`,\n`control-plane`, `localhost` and `plaintext`" + `.
 `

@@ -173,7 +173,7 @@ func (r *redactor) value(e *audit.Explained, v policy.Value) string {
 		rule = rules.Client
 	case root == "tenant":
 		rule = rules.Tenant
-	case v.Path == "request.path" || root == "params" || root == "passport":
+	case v.Path == "request.path" || v.Path == "request.raw_path" || root == "params" || root == "passport":
 		rule = rules.Path
 	}
 	if rule != audit.Keep {

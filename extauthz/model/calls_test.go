@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ var jsonTypes = map[string]bool{
 // common is what calls of both kinds have.
 func (g caller) common(pattern, method string) *call {
 	c := &call{
-		method: method, host: pick(g.generator, "api.test", "api.test", "other.test"), now: g.now,
+		method: method, host: pick(g.generator, append(slices.Sorted(maps.Keys(hosts)), "api.test", "api.test", "api.test")...), now: g.now,
 		address: pick(g.generator, "192.0.2.1", "192.0.2.1", "10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1", "no address"),
 		query:   pick(g.generator, "", "", "", "debug=1", "a=1&debug", "a;debug=1", "debug=%zz"),
 		roles:   pick(g.generator, nil, nil, []string{"clerk"}, []string{"clerk", "admin"}, []string{"user"}), merged: g.chance(6),
@@ -42,11 +43,11 @@ func (g caller) common(pattern, method string) *call {
 	for segment := range strings.SplitSeq(pattern[1:], "/") {
 		switch segment {
 		case "{id}":
-			c.path = append(c.path, pick(g.generator, "alice", "bob", "7", "a%20b", "%C3%BC", "x%40y", "a+b", "a%2Bb"))
+			c.path = append(c.path, pick(g.generator, "alice", "bob", "7", "a%20b", "%C3%BC", "x%40y", "a+b", "a%2Bb", "1:2", "1%3A2"))
 		case "{service}":
 			c.path = append(c.path, pick(g.generator, "orders", "billing", "nothing"))
 		case "**":
-			c.path = append(c.path, pick(g.generator, nil, []string{""}, []string{"a"}, []string{"a", "b"})...)
+			c.path = append(c.path, pick(g.generator, nil, []string{""}, []string{"a"}, []string{"a", "b"}, []string{"x@y"}, []string{"x%40y", "a%2Bb"})...)
 		case "x@y":
 			c.path = append(c.path, pick(g.generator, "x@y", "x%40y"))
 		default:

@@ -251,7 +251,16 @@ func matches(pattern string, path []string) (map[string]string, bool) {
 }
 
 // decoded knows what the generator encodes.
-var decoded = strings.NewReplacer("%40", "@", "%20", " ", "%C3%BC", "ü", "%2B", "+").Replace
+var decoded = strings.NewReplacer("%40", "@", "%20", " ", "%C3%BC", "ü", "%2B", "+", "%3A", ":").Replace
+
+// plain leaves encoded what must be.
+var plain = strings.NewReplacer("%40", "@", "%2B", "+", "%3A", ":").Replace
+
+// hosts are those that requests have, and what rules read of them.
+var hosts = map[string]string{
+	"api.test": "api.test", "API.test": "api.test", "api.test:8443": "api.test", "Api.Test.:443": "api.test", "other.test": "other.test",
+	"[0:0::1]:443": "[::1]", "api.test:http": "", "api..test": "", "user@api.test": "",
+}
 
 // find finds the credentials of a call, each kind in its place.
 func (c *call) find() (shown map[string]*header, bad refusal) {
@@ -557,10 +566,10 @@ func (m *model) tenant(d demand, tenant string, let []string) refusal {
 
 func (m *model) factsOf(c *call, params map[string]string, reads, data bool) *facts {
 	f := &facts{
-		method: c.method, path: "/" + strings.Join(c.path, "/"), host: c.host, ip: address(c.address), query: c.query, now: c.now,
+		method: c.method, rawPath: "/" + strings.Join(c.path, "/"), host: hosts[c.host], ip: address(c.address), query: c.query, now: c.now,
 		params: params, roles: c.roles, tables: m.documents, data: data,
 	}
-	f.target = f.path
+	f.path, f.target = plain(f.rawPath), f.rawPath
 	if c.query != "" {
 		f.target += "?" + c.query
 	}

@@ -47,17 +47,18 @@ func or(a, b truth) truth { return not(and(not(a), not(b))) }
 
 // facts are what rules read. Empty strings, nil slices and nil maps are missing.
 type facts struct {
-	user, acr, tenant, provider    string
-	groups, scopes, amr            []string
-	authTime                       time.Time
-	client, clientOwner, plan      string
-	callerID, callerRole, caller   string
-	method, path, target, host, ip string
-	roles                          []string // headers x-role
-	params                         map[string]string
-	query                          string
-	bound                          map[string]string
-	now                            time.Time
+	user, acr, tenant, provider   string
+	groups, scopes, amr           []string
+	authTime                      time.Time
+	client, clientOwner, plan     string
+	callerID, callerRole, caller  string
+	method, path, rawPath, target string
+	host, ip                      string
+	roles                         []string // headers x-role
+	params                        map[string]string
+	query                         string
+	bound                         map[string]string
+	now                           time.Time
 	// amount is that of the body, if there is one that can be read.
 	amount *int
 	// documents' own tables.
@@ -182,8 +183,22 @@ var rules = []rule{
 		return or(truthOf(f.method == "GET" || f.method == "HEAD"), f.hasRole("clerk"))
 	}},
 	{"request.path.startsWith('/r1')", func(f *facts) truth { return truthOf(strings.HasPrefix(f.path, "/r1")) }},
+	{"request.path.contains('/x@y')", func(f *facts) truth { return truthOf(strings.Contains(f.path, "/x@y")) }},
+	{"!(request.path.contains('@y') || request.path.endsWith('a+b'))", func(f *facts) truth {
+		return truthOf(!strings.Contains(f.path, "@y") && !strings.HasSuffix(f.path, "a+b"))
+	}},
+	{"request.path.endsWith('/' + params.id)", func(f *facts) truth {
+		id, ok := f.params["id"]
+		if !ok {
+			return cannotTell
+		}
+		return truthOf(strings.HasSuffix(f.path, "/"+id))
+	}},
+	{"request.raw_path.contains('%40')", func(f *facts) truth { return truthOf(strings.Contains(f.rawPath, "%40")) }},
 	{"request.target.contains('debug')", func(f *facts) truth { return truthOf(strings.Contains(f.target, "debug")) }},
 	{"request.host == 'api.test'", func(f *facts) truth { return is(f.host, "api.test") }},
+	{"request.host != 'api.test'", func(f *facts) truth { return not(is(f.host, "api.test")) }},
+	{"request.host == '[::1]'", func(f *facts) truth { return is(f.host, "[::1]") }},
 	{"request.ip == '192.0.2.1'", func(f *facts) truth { return is(f.ip, "192.0.2.1") }},
 	{"cidr('10.0.0.0/8').containsIP(request.ip)", func(f *facts) truth {
 		if f.ip == "" {

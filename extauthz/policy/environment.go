@@ -76,14 +76,15 @@ var fields = map[string]map[string]*types.FieldType{
 		"name": field(cel.StringType, func(c *Caller) any { return text(c.Name) }),
 	},
 	requestType.TypeName(): {
-		"method":  field(cel.StringType, func(r *Request) any { return text(r.Method) }),
-		"path":    field(cel.StringType, func(r *Request) any { return text(r.Path) }),
-		"host":    field(cel.StringType, func(r *Request) any { return text(r.Host) }),
-		"ip":      field(cel.StringType, func(r *Request) any { return text(r.IP) }),
-		"headers": field(linesType, once(func(r *Request) *memo { return &r.headers }, (*Request).readHeaders)),
-		"query":   field(linesType, once(func(r *Request) *memo { return &r.query }, (*Request).readQuery)),
-		"target":  field(cel.StringType, func(r *Request) any { return text(r.Target) }),
-		"body":    field(cel.DynType, once(func(r *Request) *memo { return &r.body }, (*Request).readBody)),
+		"method":   field(cel.StringType, func(r *Request) any { return text(r.Method) }),
+		"path":     field(cel.StringType, (*Request).readPath),
+		"raw_path": field(cel.StringType, func(r *Request) any { return text(r.Path) }),
+		"host":     field(cel.StringType, (*Request).readHost),
+		"ip":       field(cel.StringType, func(r *Request) any { return text(r.IP) }),
+		"headers":  field(linesType, once(func(r *Request) *memo { return &r.headers }, (*Request).readHeaders)),
+		"query":    field(linesType, once(func(r *Request) *memo { return &r.query }, (*Request).readQuery)),
+		"target":   field(cel.StringType, func(r *Request) any { return text(r.Target) }),
+		"body":     field(cel.DynType, once(func(r *Request) *memo { return &r.body }, (*Request).readBody)),
 	},
 }
 

@@ -4,8 +4,8 @@ import "time"
 
 // Identity returns what conditions read of in beside the request itself, by the
 // same names, for policies in other languages: user, client, caller, tenant, params
-// and passport; and, as ip, request.ip. What is missing is not in it. Times are
-// nanoseconds since 1970.
+// and passport; and of the request, as conditions read them, ip, host and path. What
+// is missing is not in it. Times are nanoseconds since 1970.
 func (in *Input) Identity() map[string]any {
 	identity := map[string]any{}
 	for name, object := range map[string]string{
@@ -30,8 +30,10 @@ func (in *Input) Identity() map[string]any {
 	if in.Tenant != "" {
 		identity["tenant"] = in.Tenant
 	}
-	if in.Request.IP != "" {
-		identity["ip"] = in.Request.IP
+	for _, name := range []string{"ip", "host", "path"} {
+		if v, err := fields[requestType.TypeName()][name].GetFrom(&in.Request); err == nil {
+			identity[name] = v
+		}
 	}
 	if in.Params != nil {
 		identity["params"] = in.Params

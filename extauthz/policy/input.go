@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
+
+	"github.com/chancery-mesh/chancery/mesh"
 )
 
 // Input is what a rule judges. Empty strings, nil slices and nil maps are what
@@ -57,8 +59,10 @@ type Caller struct {
 // Request is what is asked.
 type Request struct {
 	Method string
-	// Path is without the query, as it was sent.
+	// Path is without the query, as it was sent, and canonical; rules read its one
+	// spelling ([mesh.NormalPath]).
 	Path string
+	// Host is as it was sent; rules read the name alone.
 	Host string
 	// IP is the client's address.
 	IP string
@@ -123,6 +127,10 @@ func (in *Input) ResolveName(name string) (any, bool) {
 
 // Parent implements [cel.Activation].
 func (in *Input) Parent() cel.Activation { return nil }
+
+func (r *Request) readPath() any { return text(mesh.NormalPath(r.Path)) }
+
+func (r *Request) readHost() any { return text(hostName(r.Host)) }
 
 func (r *Request) readHeaders() any {
 	if r.Headers == nil {

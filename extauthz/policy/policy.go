@@ -7,8 +7,9 @@
 //	client    id; owner and plan of its document, at gateways
 //	caller    id (SPIFFE ID), name, role ("service" or "gateway"), in services
 //	tenant    string
-//	request   method, path, target (path and query), host, ip, headers and query
-//	          (maps of lists), body (JSON, where the route has one)
+//	request   method, path, host, ip, headers and query (maps of lists), body
+//	          (JSON, where the route has one); as they were sent: raw_path, and
+//	          target (with the query)
 //	params    map of path variables
 //	passport  bound (map of facts that the gateway's route bound), in services
 //	data      map of the data sets that the document lists
@@ -28,6 +29,11 @@
 // way around. Two things make up for a missing value, as everywhere in CEL:
 // has(user.groups), and the other side of || where that is true (of && where
 // that is false) by itself.
+//
+// The path and the host have one spelling, so that comparing them with one is
+// enough also under negation: a path has plain what may come plain or encoded, as
+// patterns do; a host is in lower case, without port and without the dot that may
+// end it. A host that is no name and no address is missing.
 //
 // Header names are in lower case. Headers with a value that is not UTF-8, and
 // query strings that do not decode, are missing as a whole, and so are bodies

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -124,12 +125,63 @@ func TestEval(t *testing.T) {
 	}
 }
 
+// A path and a host have one spelling, or a rule against one would let in another.
+func TestOneSpelling(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"/files/%40private/x": "/files/@private/x", "/a%2Bb%3A%2C": "/a+b:,", "/a%20b%C3%BC%22%2B": "/a%20b%C3%BC%22+", "/": "/",
+	} {
+		in := full()
+		in.Request.Path = path
+		for source, allowed := range map[string]bool{
+			fmt.Sprintf("request.path == '%s' && request.raw_path == '%s'", want, path): true,
+			fmt.Sprintf("!request.path.startsWith('%s')", want):                         false,
+		} {
+			if got, err := eval(t, source, in); got != allowed || err != nil {
+				t.Errorf("%s: %s = %v, %v", path, source, got, err)
+			}
+		}
+		if got := in.Identity()["path"]; got != want {
+			t.Errorf("%s: identity.path = %v", path, got)
+		}
+	}
+	for host, want := range map[string]string{
+		"internal.shop.example": "internal.shop.example", "INTERNAL.shop.Example": "internal.shop.example",
+		"internal.shop.example:443": "internal.shop.example", "internal.shop.example.": "internal.shop.example",
+		"Internal.shop.example.:8443": "internal.shop.example", "internal.shop.example:": "internal.shop.example",
+		"192.0.2.1:80": "192.0.2.1", "my_host-1": "my_host-1", "[::1]": "[::1]", "[0:0::0001]:443": "[::1]", "[2001:DB8::A]": "[2001:db8::a]",
+	} {
+		in := full()
+		in.Request.Host = host
+		if got, err := eval(t, fmt.Sprintf("request.host == '%s'", want), in); !got || err != nil {
+			t.Errorf("%s is not %s: %v", host, want, err)
+		}
+		if got := in.Identity()["host"]; got != want {
+			t.Errorf("%s: identity.host = %v", host, got)
+		}
+	}
+	// What is no host is missing.
+	for _, host := range []string{
+		"", ".", ":443", "a..b", "a.test..", ".a.test", "a.test:443x", "a.test:-1", "user@a.test", "a.test,b.test", "a.test b.test", "a.test/x", "a%2Etest",
+		"a.te\u017ft", "a.\u212a", "[::1", "::1", "[::1]x", "[::1]:x", "[fe80::1%25eth0]", "[127.0.0.1]", "[]", `"a.test"`, "a.test#", "a:b:1",
+	} {
+		in := full()
+		in.Request.Host = host
+		if got, err := eval(t, "request.host != 'internal.shop.example'", in); got || err == nil {
+			t.Errorf("%q is let in, %v", host, err)
+		}
+		if got, ok := in.Identity()["host"]; ok {
+			t.Errorf("%q: identity.host = %v", host, got)
+		}
+	}
+}
+
 func TestMissingDenies(t *testing.T) {
 	t.Parallel()
 	empty := &policy.Input{}
 	for _, attribute := range []string{
 		`user.id == 'x'`, `'x' in user.groups`, `'x' in user.scopes`, `client.id == 'x'`, `caller.id == 'x'`,
-		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`,
+		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`, `request.raw_path == 'x'`,
 		`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
 		`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
 		`user.acr == 'x'`, `user.provider == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,

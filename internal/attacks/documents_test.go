@@ -87,6 +87,9 @@ routes:
   - {name: inside, match: {path: /inside/**}, to: shop, allow: "cidr('10.0.0.0/8').containsIP(request.ip)"}
   - {name: role, match: {path: /role/**}, to: shop, allow: "!('admin' in request.headers['x-role'])"}
   - {name: host, match: {path: /host/**}, to: shop, allow: "request.host == 'api.test'"}
+  - {name: no-host, match: {path: /no-host/**}, to: shop, allow: "request.host != 'internal.test'"}
+  - {name: files, match: {path: /files/**}, to: shop, allow: "!(request.path.startsWith('/files/@private') || request.path.startsWith('/files/a:b+c'))"}
+  - {name: at, match: {path: "/@home/**"}, to: shop, allow: "'admin' in user.roles"}
   - {name: read, match: {method: GET, path: /read/**}, to: shop}
   - {name: dot, match: {path: "/v1.0/{id}"}, to: shop}
   - {name: method, match: {path: /method/**}, to: shop, allow: request.method == 'GET'}

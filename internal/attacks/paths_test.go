@@ -3,6 +3,7 @@ package attacks_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,9 @@ var pathAttacks = map[string][]string{
 	"P06": {"/admin?", "/admin??", "/admin?x=/public/ok"},
 	"P07": {
 		"/admin/", "/admin.", "/admin%20", "/admin%09", "/admin%00", "/admin..", "/ADMIN", "/Admin", "/%61dmin", "/adm%69n", "/admin*",
+		// What may come encoded is the same to a route, and to a rule against it.
+		"/files/@private/x", "/files/%40private/x", "/files/@private", "/files/%40private%2B", "/files/%2540private", "/files/@%70rivate",
+		"/files/a%3Ab+c", "/files/a:b%2Bc/x", "/@home/x", "/%40home/x", "/%40home",
 	},
 	"P08": {
 		"/%252e%252e/admin", "/%252fadmin", "/%c0%ae%c0%ae/admin", "/%c0%af", "/%c1%9cadmin", "/0x2e0x2e/admin", "/..%c0%af", "/%u002e%u002e/",
@@ -42,6 +46,8 @@ func TestPaths(t *testing.T) {
 	t.Parallel()
 	e := start(t, "plain")
 	user, admin := e.token(), e.admin()
+	e.attack("an admin, encoded", raw{target: "/%40home/x", token: admin}, safe{allowed: true, user: "root"})
+	e.attack("a user, elsewhere", raw{target: "/files/%40public%2B", token: user}, safe{allowed: true, user: "alice"})
 	e.attack("an admin", raw{target: "/admin", token: admin}, safe{allowed: true, user: "root"})
 	e.attack("an admin, below", raw{target: "/admin/secret", token: admin}, safe{allowed: true, user: "root"})
 	e.attack("a user", raw{target: "/admin", token: user}, refusedWith(403))
@@ -53,7 +59,7 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	// What is no attack is seen by the service as it was sent.
-	for _, target := range []string{"/public?x=/../admin", "/public?/admin", "/public/a%20b?", "/public/a,b", "/public/%C3%A9??"} {
+	for _, target := range []string{"/public?x=/../admin", "/public?/admin", "/public/a%20b?", "/public/%40a%3Ab%2Bc", "/public/a,b", "/public/%C3%A9??"} {
 		e.attack("P06 "+target, raw{target: target}, safe{allowed: true})
 		received := e.upstream.Received()
 		if got := received[len(received)-1].Target; got != target {
@@ -94,11 +100,18 @@ func TestHosts(t *testing.T) {
 		"\u0430pi.test", "api.test/admin", "api.test#", "api.test?x", "[::1]", "api.test,evil.test", `"api.test"`,
 	} {
 		want := refusedWith(400, 403, 404)
-		if strings.TrimSpace(host) == "api.test" {
-			want = safe{allowed: true, user: "alice"} // space around a value is none of it
+		if slices.Contains([]string{"api.test:8443", "API.TEST", "api.test.", "api.test:", "api.test "}, host) {
+			want = safe{allowed: true, user: "alice"} // the same host; space around a value is none of it
 		}
 		e.attack("P12 "+host, raw{target: "/host/x", host: host, token: user}, want)
 		e.attack("P12 admin of "+host, raw{target: "/admin", host: host, token: user}, refusedWith(400, 403, 404))
+	}
+	e.attack("P12 another than the one refused", raw{target: "/no-host/x", token: user}, safe{allowed: true, user: "alice"})
+	for _, host := range []string{
+		"internal.test", "INTERNAL.test", "internal.test:443", "internal.test.", "Internal.Test.:8443", "internal.test:", "internal.test:x", "internal.test..",
+		"internal.test@evil", "internal.te\u017ft", "internal%2Etest",
+	} {
+		e.attack("P12 not to "+host, raw{target: "/no-host/x", host: host, token: user}, refusedWith(400, 403, 404))
 	}
 	e.attack("P12 two hosts", raw{target: "/host/x", token: user, headers: []string{"Host: evil.test"}}, refusedWith(400, 403))
 	e.attack("P12 two hosts, the other first", raw{target: "/host/x", host: "evil.test", token: user, headers: []string{"Host: api.test"}}, refusedWith(400, 403))
