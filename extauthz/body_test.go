@@ -60,10 +60,11 @@ func TestBodies(t *testing.T) {
 		"encoded": {[]string{"application/json"}, small, func(h *authv3.AttributeContext_HttpRequest) {
 			h.Headers = map[string]string{"content-encoding": "gzip"}
 		}, "policy_error"},
-		"duplicate": {[]string{"application/json"}, `{"amount": 99, "amount": 1000}`, same, "policy_error"},
-		"not json":  {[]string{"application/json"}, `amount: 99`, same, "policy_error"},
-		"deep":      {[]string{"application/json"}, `{"a":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`, same, "policy_error"},
-		"none":      {[]string{"application/json"}, "", same, "policy_error"},
+		"other case": {[]string{"application/json"}, `{"amount": 99, "AMOUNT": 1000}`, same, "policy_error"},
+		"duplicate":  {[]string{"application/json"}, `{"amount": 99, "amount": 1000}`, same, "policy_error"},
+		"not json":   {[]string{"application/json"}, `amount: 99`, same, "policy_error"},
+		"deep":       {[]string{"application/json"}, `{"a":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`, same, "policy_error"},
+		"none":       {[]string{"application/json"}, "", same, "policy_error"},
 		"partial": {[]string{"application/json"}, small, func(h *authv3.AttributeContext_HttpRequest) {
 			h.Headers = map[string]string{"x-envoy-auth-partial-body": "true"}
 		}, "body_truncated"},

@@ -200,7 +200,7 @@ func (c *chance) body() string {
 	}
 	switch c.IntN(8) {
 	case 0:
-		return one(c, "", "null", "[]", "{", `{"amount": 1, "amount": 1000}`, `{"amount": 1} {}`, "99", `"\ud800"`, "\xff", "amount=99&kind=refund")
+		return one(c, "", "null", "[]", "{", `{"amount": 1, "amount": 1000}`, `{"amount": 1, "Amount": 1000}`, `{"amount": 1} {}`, "99", `"\ud800"`, "\xff", "amount=99&kind=refund")
 	case 1, 2, 3:
 		return `{"amount": ` + number() + `, "kind": ` + one(c, `"refund"`, `"Refund"`, "1", "null") + "}"
 	default:

@@ -71,13 +71,15 @@ func (g caller) fillBody(c *call) {
 	}
 	amount := pick(g.generator, 1, 5, 50, 99, 100, 1000)
 	c.body = body{text: fmt.Sprintf(`{"amount":%d}`, amount), amount: &amount, more: g.chance(10)}
-	switch g.IntN(12) {
+	switch g.IntN(14) {
 	case 0:
 		c.body.text, c.body.amount = fmt.Sprintf(`{"amount":1000,"amount":%d}`, amount), nil
 	case 1:
 		c.body.text, c.body.amount = `{"amount":`, nil
 	case 2:
 		c.body.text, c.body.amount = `{"other":1}`, nil
+	case 3:
+		c.body.text, c.body.amount = fmt.Sprintf(`{"amount":%d,"Amount":1000}`, amount), nil
 	}
 }
 

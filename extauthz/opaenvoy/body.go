@@ -88,7 +88,7 @@ func parseJSON(contentType string, body []byte) (ast.Value, error) {
 }
 
 func readJSON(body []byte) (ast.Value, error) {
-	v, err := jose.ParseValue(body, maxDepth)
+	v, err := jose.ParseBody(body, maxDepth)
 	if err != nil {
 		return nil, badRequest("body: %w", err)
 	}
@@ -259,5 +259,9 @@ func protoValue(m proto.Message, message []byte) (ast.Value, error) {
 	if err != nil {
 		return nil, badRequest("body: has no form in JSON")
 	}
-	return parseJSON("application/json", text)
+	v, err := jose.ParseValue(text, maxDepth) // messages have no members that could be confused
+	if err != nil {
+		return nil, badRequest("body: %w", err)
+	}
+	return jsonValue(v)
 }

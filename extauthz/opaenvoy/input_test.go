@@ -251,6 +251,8 @@ func TestParsedBody(t *testing.T) {
 		"whole, says Envoy":                {headers: headers{"content-type": form, "x-envoy-auth-partial-body": "false"}, body: `amount=1`, want: map[string]any{"amount": []any{"1"}}},
 		"upper case":                       {headers: headers{"content-type": "Application/JSON; charset=UTF-8"}, body: `1`, want: number("1")},
 		"duplicate member":                 {headers: headers{"content-type": jsonType}, body: `{"amount": 1, "amount": 1000000}`, bad: true},
+		"member in other case":             {headers: headers{"content-type": jsonType}, body: `{"amount": 1, "AMOUNT": 1000000}`, bad: true},
+		"multipart, in other case":         {headers: headers{"content-type": multipart}, body: "--foo\nContent-Disposition: form-data; name=\"a\"\nContent-Type: application/json\n\n{\"a\":1,\"A\":2}\n--foo--\n", bad: true},
 		"something after it":               {headers: headers{"content-type": jsonType}, body: `{} {}`, bad: true},
 		"two values":                       {headers: headers{"content-type": jsonType}, body: `1,"w":2`, bad: true},
 		"not UTF-8":                        {headers: headers{"content-type": jsonType}, raw: "\"\xff\"", bad: true},

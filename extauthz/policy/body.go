@@ -16,7 +16,7 @@ func (r *Request) readBody() any {
 	if r.Body == nil {
 		return nil
 	}
-	value, err := jose.ParseValue(r.Body, maxBodyDepth)
+	value, err := jose.ParseBody(r.Body, maxBodyDepth)
 	if err != nil {
 		return nil
 	}

@@ -37,7 +37,7 @@
 //
 // Header names are in lower case. Headers with a value that is not UTF-8, and
 // query strings that do not decode, are missing as a whole, and so are bodies
-// that are not JSON with one reading (a member twice, a number beyond a double).
+// that are not JSON with one reading (a member twice, also in other case, a number beyond a double).
 // Whole numbers in JSON are int if they fit, all others double: both compare
 // with each other, but only equal types are added or multiplied.
 package policy

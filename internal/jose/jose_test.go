@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -404,5 +405,46 @@ func TestParseValue(t *testing.T) {
 		if v, err := jose.ParseValue([]byte(text), 3); !errors.Is(err, jose.ErrMalformed) {
 			t.Errorf("%s: %v, %v", text, v, err)
 		}
+	}
+}
+
+// Members that encoding/json takes for the same are no two.
+func TestParseBody(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`{"amount":1,"AMOUNT":2}`, `{"amount":1,"Amount":2}`, `{"kind":1,"\u212aind":2}`, `{"is":1,"I\u017f":2}`, `{"é":1,"É":2}`, `{"σ":1,"ς":2}`,
+		`[{"a":{"b":1,"B":2}}]`, `{"a":1,"a":2}`, `{"a":1,"\u0041":2}`, `{"µ":1,"μ":2}`,
+	} {
+		if v, err := jose.ParseBody([]byte(text), 5); !errors.Is(err, jose.ErrMalformed) {
+			t.Errorf("%s: %v, %v", text, v, err)
+		}
+		if v, err := jose.ParseValue([]byte(text), 5); err != nil && text != `{"a":1,"a":2}` {
+			t.Errorf("%s: %v, %v", text, v, err)
+		}
+	}
+	for _, text := range []string{`{"a":{"b":1},"B":2,"c":[{"A":1},{"a":1}]}`, `{"ss":1,"ß":2,"ı":3,"i":4,"İ":5}`, `{}`, `1`} {
+		if v, err := jose.ParseBody([]byte(text), 5); err != nil {
+			t.Errorf("%s: %v, %v", text, v, err)
+		}
+	}
+	// Whatever two letters are, they are the same here where strings.EqualFold
+	// says so.
+	for r := rune(' '); r <= unicode.MaxRune; r++ {
+		other := unicode.SimpleFold(r)
+		if other == r || r == '"' {
+			continue
+		}
+		if v, err := jose.ParseBody(fmt.Appendf(nil, `{"x%c":1,"X%c":2}`, r, other), 1); err == nil {
+			t.Errorf("%q and %q: %v", r, other, v)
+		}
+	}
+	var b strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintf(&b, `,"K%d":%d`, i, i)
+	}
+	begin := time.Now()
+	_, err := jose.ParseBody([]byte(`{"k200000":1`+b.String()+`}`), 1)
+	if took := time.Since(begin); err != nil || took > 5*time.Second {
+		t.Errorf("many members: %v after %v", err, took)
 	}
 }

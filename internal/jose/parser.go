@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -16,6 +17,8 @@ import (
 type Parser struct {
 	rest            string
 	depth, maxDepth int
+	// foldsCase refuses members of one object that differ in case alone.
+	foldsCase bool
 }
 
 // NewParser returns a parser of text, which must be UTF-8.
@@ -30,11 +33,22 @@ func NewParser(text []byte) (*Parser, error) {
 // and refuses what parsers disagree on, as [ParseObject] does. Objects in it are
 // of type [Object], numbers are [json.Number].
 func ParseValue(data []byte, maxDepth int) (any, error) {
+	return parse(data, maxDepth, false)
+}
+
+// ParseBody is [ParseValue] for what others read after us: it refuses members of
+// one object that differ in case alone, too, as [strings.EqualFold] has it. To
+// some decoders, encoding/json among them, those are the same, and the last counts.
+func ParseBody(data []byte, maxDepth int) (any, error) {
+	return parse(data, maxDepth, true)
+}
+
+func parse(data []byte, maxDepth int, foldsCase bool) (any, error) {
 	p, err := NewParser(data)
 	if err != nil {
 		return nil, err
 	}
-	p.maxDepth = maxDepth
+	p.maxDepth, p.foldsCase = maxDepth, foldsCase
 	v, err := p.value()
 	if err == nil {
 		err = p.End()
@@ -157,12 +171,16 @@ func (p *Parser) value() (any, error) {
 
 func (p *Parser) object() (Object, error) {
 	o := Object{}
+	var folded *names
+	if p.foldsCase {
+		folded = &names{}
+	}
 	return o, p.list('{', '}', func() error {
 		name, err := p.name()
 		if err != nil {
 			return err
 		}
-		if _, twice := o[name]; twice {
+		if _, twice := o[name]; twice || folded != nil && !folded.add(fold(name)) {
 			return errDuplicate
 		}
 		o[name], err = p.value()
@@ -316,4 +334,21 @@ func (s *names) add(name string) bool {
 	}
 	s.many[name] = struct{}{}
 	return true
+}
+
+// fold returns what all texts have in common that [strings.EqualFold] takes for
+// the same.
+func fold(s string) string { return strings.Map(foldRune, s) }
+
+// foldRune returns the least of those that r folds to, but a small letter of ASCII
+// for a capital one: names that are so already are not written anew.
+func foldRune(r rune) rune {
+	least := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, next)
+	}
+	if least >= 'A' && least <= 'Z' {
+		least += 'a' - 'A'
+	}
+	return least
 }
