@@ -3,6 +3,7 @@ package extauthz_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,6 +142,42 @@ func TestAlternatives(t *testing.T) {
 				t.Errorf("removed (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A key beside a token or a password is the client's: its tenant and its scopes
+// are not lent to the user.
+func TestKeysLendTheirClientAlone(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, map[string]*chancerypb.Authentication{
+		"token": anyOf(&chancerypb.Credentials{AccessToken: "staff", ApiKey: true}),
+		"basic": anyOf(&chancerypb.Credentials{Basic: "till", ApiKey: true}),
+		"key":   anyOf(&chancerypb.Credentials{ApiKey: true}),
+	})
+	keys := e.accounts[1].GetApiKeys().GetApiKeys()
+	keys[0].Tenant = "globex"
+	users := e.accounts[2].GetUsers().GetUsers()
+	users[0].Tenant = ""
+	s := e.serve(t)
+	key := apiKeys()[keyOfWeb]
+	nobodys := "Bearer " + e.token(t, map[string]any{"tenant": nil, "scope": nil, "client_id": nil})
+	for name, row := range map[string]struct {
+		call                 call
+		user, tenant, scopes string
+	}{
+		"token":    {e.at("token", "authorization", nobodys, "x-api-key", key), "alice", "", ""},
+		"password": {e.at("basic", "authorization", basic("carol", "hunter2!"), "x-api-key", key), "carol", "", ""},
+		"alone":    {e.at("key", "x-api-key", key), "bot", "globex", "orders.read"},
+	} {
+		response, got := check(t, s, row.call.request())
+		if got.status != 200 {
+			t.Errorf("%s: %+v", name, got)
+			continue
+		}
+		p, _, err := passport.Inspect(response.GetOkResponse().GetHeaders()[0].GetHeader().GetValue())
+		if err != nil || p.Subject != row.user || p.Tenant != row.tenant || strings.Join(p.Scopes, " ") != row.scopes || p.Client != "web" {
+			t.Errorf("%s: passport %+v, %v", name, p, err)
+		}
 	}
 }
 

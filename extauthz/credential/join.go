@@ -12,7 +12,9 @@ const users = KindAccessToken | KindIDToken | KindBasic
 
 // Join returns what two verified credentials of one request say together: id
 // for the user, and other for what id does not tell. Where both name a client, a
-// tenant, or a user, it must be the same: [Mismatch] otherwise.
+// tenant, or a user, it must be the same: [Mismatch] otherwise. Of a credential
+// that knows no user, one that does takes no more than the client: the tenant and
+// the scopes of an API key are not its user's.
 func (id *Identity) Join(other *Identity) (*Identity, error) {
 	switch {
 	case differ(id.Client, other.Client), differ(id.Tenant, other.Tenant):
@@ -22,12 +24,9 @@ func (id *Identity) Join(other *Identity) (*Identity, error) {
 	}
 	joined := *id
 	joined.Kind |= other.Kind
-	joined.Client, joined.Tenant = cmp.Or(id.Client, other.Client), cmp.Or(id.Tenant, other.Tenant)
-	if joined.Groups == nil {
-		joined.Groups = other.Groups
-	}
-	if joined.Scopes == nil {
-		joined.Scopes = other.Scopes
+	joined.Client = cmp.Or(id.Client, other.Client)
+	if id.Kind&users == 0 || other.Kind&users != 0 {
+		joined.lend(other)
 	}
 	// A login is told as a whole, by the ID token first: it is what it is for.
 	if other.Kind == KindIDToken && (other.ACR != "" || other.AMR != nil || !other.AuthTime.IsZero()) {
@@ -41,6 +40,17 @@ func (id *Identity) Join(other *Identity) (*Identity, error) {
 	}
 	joined.ValidUntil = earlier(id.ValidUntil, other.ValidUntil)
 	return &joined, nil
+}
+
+// lend fills in what other knows of the user.
+func (id *Identity) lend(other *Identity) {
+	id.Tenant = cmp.Or(id.Tenant, other.Tenant)
+	if id.Groups == nil {
+		id.Groups = other.Groups
+	}
+	if id.Scopes == nil {
+		id.Scopes = other.Scopes
+	}
 }
 
 func differ(a, b string) bool { return a != "" && b != "" && a != b }

@@ -454,7 +454,11 @@ func together(who, id *identity, shown map[string]*header) (*identity, refusal) 
 		joined.others = append(slices.Clone(who.others), id.id)
 	}
 	joined.kinds = append(slices.Clone(who.kinds), id.kinds...)
-	joined.client, joined.tenant = cmp.Or(who.client, id.client), cmp.Or(who.tenant, id.tenant)
+	joined.client = cmp.Or(who.client, id.client)
+	if who.knowsUser && !id.knowsUser {
+		return &joined, none // the user is no other for a key
+	}
+	joined.tenant = cmp.Or(who.tenant, id.tenant)
 	if joined.groups == nil {
 		joined.groups = id.groups
 	}
