@@ -69,8 +69,12 @@ const (
 	callerClockSkew = 5 * time.Second
 	// maxCertificate bounds a certificate as Envoy writes it.
 	maxCertificate = 16 << 10
-	// maxCertificates bounds those that are remembered.
-	maxCertificates = 4096
+	// maxCertificates bounds those that are remembered, and maxCertificateBytes
+	// what they hold.
+	maxCertificates     = 4096
+	maxCertificateBytes = 16 << 20
+	// certificateBytes is what one holds beside its texts.
+	certificateBytes = 256
 )
 
 // certificate is what counts of a caller's.
@@ -81,13 +85,20 @@ type certificate struct {
 	expires     time.Time
 }
 
+// Size implements measured.
+func (c *certificate) Size() int { return len(c.spiffeID) + len(c.authority) + certificateBytes }
+
+// measured knows about how many bytes it holds.
+type measured interface{ Size() int }
+
 // certificates remembers those of open connections, since each of their
 // requests shows it again. Reading takes no lock. Only whom Envoy let in gets
 // here, so nobody can push out those in use to any gain.
-type certificates[C any] struct {
+type certificates[C measured] struct {
 	read  func(text string) (C, error)
 	known sync.Map // of C, by Envoy's text
-	size  atomic.Int32
+	count atomic.Int32
+	bytes atomic.Int64
 }
 
 func (cs *certificates[C]) parse(text string) (C, error) {
@@ -98,9 +109,11 @@ func (cs *certificates[C]) parse(text string) (C, error) {
 	if err != nil {
 		return parsed, err
 	}
-	if cs.size.Add(1) > maxCertificates {
+	size := int64(len(text) + parsed.Size())
+	if cs.count.Add(1) > maxCertificates || cs.bytes.Add(size) > maxCertificateBytes {
 		cs.known.Clear()
-		cs.size.Store(1)
+		cs.count.Store(1)
+		cs.bytes.Store(size)
 	}
 	cs.known.Store(strings.Clone(text), parsed) // and not the request around it
 	return parsed, nil

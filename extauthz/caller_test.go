@@ -40,11 +40,22 @@ func certificateOf(t testing.TB, uris ...string) string {
 
 func newCertificate(t testing.TB, expires time.Time, uris ...string) []byte {
 	t.Helper()
+	return signed(t, &x509.Certificate{NotAfter: expires}, uris...)
+}
+
+// certificateOfNames has so many names, each as short as can be.
+func certificateOfNames(t testing.TB, names int) []byte {
+	t.Helper()
+	return signed(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour), DNSNames: slices.Repeat([]string{"a"}, names)})
+}
+
+func signed(t testing.TB, template *x509.Certificate, uris ...string) []byte {
+	t.Helper()
 	authority, err := hex.DecodeString(authorityID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: expires, AuthorityKeyId: authority}
+	template.SerialNumber, template.AuthorityKeyId = big.NewInt(1), authority
 	for _, uri := range uris {
 		u, err := url.Parse(uri)
 		if err != nil {

@@ -93,6 +93,11 @@ func TestFloods(t *testing.T) {
 			c.certificate = encodeCertificate(newCertificate(t, time.Now().Add(time.Hour), fmt.Sprint("spiffe://other.test/", i, filler[:500])))
 			return c
 		}},
+		{"certificates of many names", 1000, 18, "certificate_name_mismatch", gateway, func(i int) call {
+			c := at("certificate")
+			c.certificate = encodeCertificate(certificateOfNames(t, 1800+i))
+			return c
+		}},
 		{"certificates of callers", 8000, 4, "allowed", service, func(i int) call {
 			c := atService
 			c.certificate = encodeCertificate(newCertificate(t, time.Now().Add(time.Duration(i+1)*time.Hour), gatewayID))

@@ -119,9 +119,16 @@ func (v *Verifier) verify(token string) (*Passport, error) {
 	// What is remembered must not hold the request that it came with.
 	anew, err := v.verifyAnew(strings.Clone(token))
 	if err == nil {
-		v.known.Put(digest, anew, anew.passport.ExpiresAt.Add(v.c.ClockSkew), 2*len(token), now)
+		v.known.Put(digest, anew, anew.passport.ExpiresAt.Add(v.c.ClockSkew), anew.passport.held(token), now)
 	}
 	return anew.passport, err
+}
+
+// held is about how many bytes p keeps that token encodes: texts, and a header
+// for each name.
+func (p *Passport) held(token string) int {
+	const header = 16
+	return 2*len(token) + header*(cap(p.Groups)+cap(p.Scopes)+cap(p.AMR))
 }
 
 // digestOf names a token. All of it counts, the signature, too: nobody has

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -569,6 +570,37 @@ func TestIssuersAreApart(t *testing.T) {
 	if err != nil || id.Provider != "partners" || id.Issuer != two.Issuer {
 		t.Errorf("C17 of the other: %+v, %v", id, err)
 	}
+}
+
+// Many short names take more memory than their text.
+//
+//nolint:paralleltest // it measures memory
+func TestCacheIsBoundedInNames(t *testing.T) {
+	v := verifier(t, provider(t))
+	for _, scopes := range []int{300, 5_900} {
+		c := credential.NewCache(1024)
+		before := heap()
+		for i := range 1_500 {
+			token := alter(t, "sub", fmt.Sprint("user-", i), "scope", strings.TrimSpace(strings.Repeat("a ", scopes)))
+			if id, err := c.Verify(v, token, now, nil); err != nil || len(id.Scopes) != scopes {
+				t.Fatal(id, err)
+			}
+		}
+		kept := heap() - before
+		tokens, size := c.Held()
+		t.Logf("%d scopes: %d tokens of %d KiB, %d KiB in memory", scopes, tokens, size>>10, kept>>10)
+		if most := 1024 / 4 * 16 << 10; kept > most {
+			t.Errorf("%d scopes: %d KiB are kept, at most %d should be", scopes, kept>>10, most>>10)
+		}
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 // A cache is bounded in bytes as well.

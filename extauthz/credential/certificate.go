@@ -73,6 +73,16 @@ func ParseCertificate(text string) (*Certificate, error) {
 	return &Certificate{thumbprint: sha256.Sum256(c.Raw), begins: c.NotBefore, ends: c.NotAfter, names: names}, nil
 }
 
+// Size returns about how many bytes c holds.
+func (c *Certificate) Size() int {
+	const itself, each = 256, 48 // a name, and the memory that its text is in
+	size := itself
+	for _, name := range c.names {
+		size += each + len(name.value)
+	}
+	return size
+}
+
 var subjectAlternativeName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // namesOf reads the names as they stand in c: what x509 makes of a URI is another

@@ -136,7 +136,10 @@ func (d *desk) call(ctx context.Context, token string, now time.Time) (*credenti
 	if errors.Is(err, credential.Malformed) { // that says nothing of the token
 		return nil, 0, errors.New("the provider's answer is not one of RFC 7662, or can be read in two ways")
 	}
-	return id, len(said), err
+	if err != nil {
+		return nil, 0, err
+	}
+	return id, id.Size(len(said)), nil
 }
 
 // until is how long an answer is believed.

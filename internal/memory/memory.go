@@ -51,9 +51,13 @@ func (m *Memory[V]) Get(key *[sha256.Size]byte, now time.Time) (value V, ok bool
 	return value, false
 }
 
-// Put remembers a value, which holds size bytes, until then. It prefers a free
-// place; otherwise the key picks one, which is as good as chance.
+// Put remembers a value, which holds size bytes, until then; but none that is
+// larger than a bucket may be. It prefers a free place; otherwise the key picks
+// one, which is as good as chance.
 func (m *Memory[V]) Put(key [sha256.Size]byte, value V, until time.Time, size int, now time.Time) {
+	if size > bucketBytes {
+		return
+	}
 	b := m.bucket(&key)
 	place, held := int(key[8])%places, 0
 	for i := range b {

@@ -48,6 +48,12 @@ func TestMemoryIsBounded(t *testing.T) {
 	if values, bytes := large.Held(); values != 16 || bytes != 16*10<<10 {
 		t.Errorf("%d large values of %d bytes", values, bytes)
 	}
+	for i := range 100 {
+		large.Put(key(-1-i), i, now.Add(time.Hour), 16<<10+1, now)
+	}
+	if _, bytes := large.Held(); bytes != 16*10<<10 {
+		t.Errorf("%d bytes, with values that are too large", bytes)
+	}
 	last := key(9_999)
 	if v, ok := large.Get(&last, now); !ok || v != 9_999 {
 		t.Errorf("the newest: %d, %v", v, ok)
