@@ -65,19 +65,44 @@ func (h *Hypothesis) request(trustDomain string) *wire.Request {
 	if caller != "" && !strings.Contains(caller, "://") {
 		caller = "spiffe://" + trustDomain + "/" + caller
 	}
-	http := &authv3.AttributeContext_HttpRequest{
-		Method: h.Method, Host: h.Host, Path: h.Target, RawBody: h.Body, Size: int64(len(h.Body)), HeaderMap: &corev3.HeaderMap{},
-	}
+	m := h.message(caller)
+	http := m.GetAttributes().GetRequest().GetHttp()
+	http.RawBody, http.HeaderMap = h.Body, &corev3.HeaderMap{}
 	for _, header := range h.Headers {
 		http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: header.Name, RawValue: []byte(header.Value)})
 	}
-	return wire.FromMessage(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+	return wire.FromMessage(m)
+}
+
+// Plain is what an Envoy would send that is told nothing about raw headers and
+// bodies, for policies that were written for such.
+func (h *Hypothesis) Plain() *authv3.CheckRequest {
+	m := h.message(h.Caller)
+	http := m.GetAttributes().GetRequest().GetHttp()
+	http.Headers = map[string]string{":method": h.Method, ":path": h.Target, ":authority": h.Host}
+	for _, header := range h.Headers {
+		name := strings.ToLower(header.Name)
+		if before, twice := http.Headers[name]; twice {
+			http.Headers[name] = before + "," + header.Value
+		} else {
+			http.Headers[name] = header.Value
+		}
+	}
+	http.Body = strings.ToValidUTF8(string(h.Body), "!") // as Envoy mends it
+	return m
+}
+
+// message is what Envoy sends but for headers and the body.
+func (h *Hypothesis) message(caller string) *authv3.CheckRequest {
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{
 			Address:   &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: h.IP}}},
 			Principal: caller, Certificate: url.PathEscape(h.Certificate),
 		},
-		Request: &authv3.AttributeContext_Request{Http: http},
-	}})
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: h.Method, Host: h.Host, Path: h.Target, Size: int64(len(h.Body)),
+		}},
+	}}
 }
 
 // errNotAsked says that an identity provider was not to be asked.

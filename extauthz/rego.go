@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,12 +96,14 @@ func checkRego(use mesh.RegoUse) (mesh.Faults, []error) {
 }
 
 // evaluateRego asks the route's policy, which sees what the OPA-Envoy plugin shows
-// and, as input.identity, what conditions see.
+// and, as input.identity, what conditions see. Of a condition that allowed, it is
+// no longer the rule that decided.
 func (c *check) evaluateRego(ctx context.Context, in *policy.Input) verdict {
 	if c.rule.rego == nil {
 		return allowed
 	}
-	return c.conclude("rego", c.rule.rego.name, c.askRego(ctx, in))
+	v := c.askRego(ctx, in)
+	return c.conclude("rego", cmp.Or(c.Rule, c.rule.rego.name), v)
 }
 
 var errNoBoolean = errors.New("the rule is neither true nor false")
@@ -127,7 +130,10 @@ func (c *check) askRego(ctx context.Context, in *policy.Input) verdict {
 	}
 }
 
-func (c *check) evalRego(ctx context.Context, in *policy.Input) (any, error) {
+// evalRego returns what the policy says, and records which of its rules says so.
+func (c *check) evalRego(ctx context.Context, in *policy.Input) (result any, err error) {
+	query := c.rule.rego.Query
+	c.Rule = query.Where(nil, nil)
 	message, err := c.whole.Message()
 	if err != nil {
 		return nil, err
@@ -136,5 +142,14 @@ func (c *check) evalRego(ctx context.Context, in *policy.Input) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.rule.rego.Eval(ctx, input, c.Time)
+	if c.hypothesis != nil { // nobody waits for it
+		result, c.Rule, err = query.Explain(ctx, input, c.Time)
+	} else {
+		result, err = query.Eval(ctx, input, c.Time)
+		c.Rule = query.Where(result, err)
+	}
+	if result != true {
+		c.Values = opaenvoy.Values(input, query.Reads())
+	}
+	return result, err
 }

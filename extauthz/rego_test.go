@@ -2,6 +2,7 @@ package extauthz_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -77,7 +78,52 @@ large if data.limits.large[identity.tenant] > 100
 now if time.now_ns() > identity.user.auth_time
 
 body if input.parsed_body.amount < 100
+
+default open := false
+
+open if secret_role
+
+open if http.method == "GET"
+
+secret_role if {
+	identity.user.groups == ["boss"]
+	identity.params.id == "1"
+	http.headers["x-role"] == "boss"
+	input.parsed_path[1] == "1"
+}
+
+default shut := false
+
+shut if secret_role
+
+personal if {
+	identity.user.id == "no"
+	identity.user == {}
+	identity.tenant == "no"
+	identity.client.id == "no"
+	identity.ip == "no"
+	identity.params == {}
+	input.parsed_path == []
+	input.attributes.source.address.socketAddress.address == "no"
+	input.identity == {}
+	input.attributes.request.http.path == "no"
+}
+
+personal if to_number(identity.user.id) == 1
 `
+
+// at returns where a rule of the module stands.
+func at(t *testing.T, rules ...string) string {
+	t.Helper()
+	for i, rule := range rules {
+		before, _, ok := strings.Cut(module, "\n"+rule)
+		if !ok {
+			t.Fatalf("no rule %q", rule)
+		}
+		rules[i] = fmt.Sprintf("shop.rego:%d:1", strings.Count(before, "\n")+2)
+	}
+	return strings.Join(rules, ", ")
+}
 
 func shopPolicy() []*chancerypb.Rego {
 	return []*chancerypb.Rego{{Name: "shop", Modules: []*chancerypb.RegoModule{{File: "shop.rego", Text: module}}}}
@@ -154,12 +200,75 @@ func TestRegoIsExplained(t *testing.T) {
 		{Name: "authorization", Value: "Bearer " + f.token(t, nil)}, {Name: "x-request-id", Value: "req-1"},
 	}}
 	s := f.server(t, f.gatewayState(t))
-	if r := s.Explain(t.Context(), &h); !r.Allowed() {
-		t.Errorf("%s: %v", r.Reason, r.Cause)
+	if r := s.Explain(t.Context(), &h); !r.Allowed() || r.Rule != at(t, "request if") {
+		t.Errorf("%s by %s: %v", r.Reason, r.Rule, r.Cause)
 	}
 	h.Target = "/orders/2?x=y"
-	if r := s.Explain(t.Context(), &h); r.Reason != "policy_denied" {
-		t.Errorf("%s: %v", r.Reason, r.Cause)
+	if r := s.Explain(t.Context(), &h); r.Reason != "policy_denied" || r.Rule != at(t, "request if") {
+		t.Errorf("%s by %s: %v", r.Reason, r.Rule, r.Cause)
+	}
+}
+
+// A record says which rule of the policy decided, and never that it was the
+// condition, which allowed. Which of several it was, only who asks is told.
+func TestRegoRuleIsTold(t *testing.T) {
+	t.Parallel()
+	read := `[{input.identity.user.groups ["sales"]} {input.identity.params.id "1"} {input.attributes.request.http.headers.x-role (not kept)} {input.parsed_path.1 "1"}]`
+	for rule, want := range map[string]struct {
+		reason, recorded, explained, values, cause string
+	}{
+		"yes":           {"allowed", at(t, "yes :="), at(t, "yes :="), "[]", ""},
+		"no":            {"policy_denied", at(t, "no :="), at(t, "no :="), "[]", ""},
+		"open":          {"allowed", at(t, "open if secret", "open if http"), at(t, "open if http"), "[]", ""},
+		"shut":          {"policy_denied", at(t, "default shut", "shut if"), at(t, "default shut"), read, ""},
+		"nowhere":       {"policy_denied", at(t, "nowhere if"), at(t, "nowhere if"), `[{input.identity.user.id "alice"}]`, "undefined decision"},
+		"contradiction": {"policy_error", at(t, "contradiction := false"), at(t, "contradiction := false"), `[{input.attributes.request.http.method "GET"}]`, "shop.rego:"},
+		"text":          {"policy_error", at(t, "text :="), at(t, "text :="), "[]", "neither true nor false"},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			ask(f.service, rule, "true")
+			r := f.recorded(t, f.serviceState(t), nil)
+			check(t, r.Server, f.atService(t).header("x-role", "secret").request())
+			got := r.ring.Last(1, nil)[0]
+			if got.Reason != want.reason || got.Rule != want.recorded || !strings.Contains(got.Cause, want.cause) || fmt.Sprint(got.Values) != want.values {
+				t.Errorf("recorded %s by %q: %q, %v", got.Reason, got.Rule, got.Cause, got.Values)
+			}
+			if last := got.Trace[len(got.Trace)-1]; last.What != "rego" || last.Subject != want.recorded {
+				t.Errorf("looked at %+v", got.Trace)
+			}
+			explained := r.Explain(t.Context(), &extauthz.Hypothesis{
+				Method: "GET", Target: "/orders/1", Caller: "gateway/public",
+				Headers: []extauthz.HypotheticalHeader{{Name: "txn-token", Value: f.passport(t, func(*passport.Passport) {})}, {Name: "x-role", Value: "secret"}},
+			})
+			if explained.Reason != want.reason || explained.Rule != want.explained || fmt.Sprint(explained.Values) != want.values {
+				t.Errorf("explained %s by %q: %v, %v", explained.Reason, explained.Rule, explained.Cause, explained.Values)
+			}
+		})
+	}
+}
+
+// A03: as of conditions, see TestRecordsAreRedacted.
+func TestRegoIsRedacted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ask(f.gateway, "personal", "")
+	f.gateway.Decisions = &chancerypb.Decisions{User: "omit", Tenant: "omit", Client: "omit", Ip: "omit", Path: "omit"}
+	r := f.recorded(t, f.gatewayState(t), nil)
+	c := f.atGateway(t).authorization("Bearer " + f.token(t, map[string]any{"sub": "personal-user", "tenant": "personal-tenant", "client_id": "personal-client"}))
+	c.path, c.ip = "/orders/personal-id", "192.0.2.77"
+	if _, o := check(t, r.Server, c.request()); o.reason != "policy_error" {
+		t.Fatalf("answered %+v", o)
+	}
+	kept := r.ring.Last(1, nil)[0]
+	if len(kept.Values) < 9 {
+		t.Errorf("values are %v", kept.Values)
+	}
+	for _, text := range []string{r.lines(), fmt.Sprintf("%+v", kept), r.log.String()} {
+		if strings.Contains(text, "personal-") || strings.Contains(text, "192.0.2") {
+			t.Errorf("told:\n%s", text)
+		}
 	}
 }
 
@@ -255,6 +364,7 @@ func TestRegoIsCancelled(t *testing.T) {
 // decides on.
 func TestCompileRefusesRego(t *testing.T) {
 	t.Parallel()
+	end := strings.Count(module, "\n") + 1
 	for name, row := range map[string]struct {
 		change func(*chancerypb.Policy)
 		want   string
@@ -267,10 +377,10 @@ func TestCompileRefusesRego(t *testing.T) {
 		"expression":     {func(p *chancerypb.Policy) { p.Routes[0].Rego.Query = "data.shop.yes == true" }, "data.shop.yes == true"},
 		"no query":       {func(p *chancerypb.Policy) { p.Routes[0].Rego.Query = "" }, `rego "shop"`},
 		"no modules":     {func(p *chancerypb.Policy) { p.Rego[0].Modules = nil }, "data.shop.yes"},
-		"does not parse": {func(p *chancerypb.Policy) { p.Rego[0].Modules[0].Text += "yes {" }, "shop.rego:65:5"},
+		"does not parse": {func(p *chancerypb.Policy) { p.Rego[0].Modules[0].Text += "yes {" }, fmt.Sprintf("shop.rego:%d:5", end)},
 		"calls others": {func(p *chancerypb.Policy) {
 			p.Rego[0].Modules[0].Text += "\nx := http.send({})\n"
-		}, "shop.rego:66:6"},
+		}, fmt.Sprintf("shop.rego:%d:6", end+1)},
 		"of Rego v0": {func(p *chancerypb.Policy) {
 			p.Rego[0].Modules[0].Text = "package shop\n\nyes { true }\n"
 		}, "shop.rego:3:1"},
@@ -316,7 +426,7 @@ func TestRegoIsRecorded(t *testing.T) {
 	if len(kept) != 1 || len(kept[0].Trace) == 0 {
 		t.Fatalf("kept %+v", kept)
 	}
-	if last := kept[0].Trace[len(kept[0].Trace)-1]; last.What != "rego" || last.Subject != "shop data.shop.failing" || last.Outcome != "policy_error" {
+	if last := kept[0].Trace[len(kept[0].Trace)-1]; last.What != "rego" || last.Subject != "shop.rego:24:16" || last.Outcome != "policy_error" {
 		t.Errorf("trace ends with %+v", last)
 	}
 	if text := r.log.String(); !strings.Contains(text, "shop.rego:24: eval_builtin_error: to_number failed") || strings.Contains(text, "strconv") {

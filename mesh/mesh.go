@@ -13,6 +13,8 @@
 package mesh
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -367,6 +369,26 @@ const (
 // Gateway returns the gateway of that name, or nil.
 func (m *Mesh) Gateway(name string) *Gateway {
 	return lookUp(m.Gateways, name, func(g *Gateway) string { return g.Name })
+}
+
+// ChooseGateway returns the gateway of a name, or the only one.
+func (m *Mesh) ChooseGateway(name string) (*Gateway, error) {
+	if g := m.Gateway(name); g != nil {
+		return g, nil
+	}
+	var names []string
+	for _, g := range m.Gateways {
+		names = append(names, g.Name)
+	}
+	switch {
+	case len(names) == 0:
+		return nil, errors.New("there is no Gateway document: write one, whose routes say what is let in")
+	case name != "":
+		return nil, fmt.Errorf("there is no Gateway called %q: there are %s", name, strings.Join(names, ", "))
+	case len(names) > 1:
+		return nil, fmt.Errorf("there are several Gateway documents: choose one of %s", strings.Join(names, ", "))
+	}
+	return m.Gateways[0], nil
 }
 
 // Service returns the service of that name, or nil.

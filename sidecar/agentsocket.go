@@ -11,7 +11,7 @@ import (
 func (a *Agent) serveCommands(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /identity", func(w http.ResponseWriter, _ *http.Request) { commandsocket.Answer(w, a.Identity()) })
-	a.keeper.Handle(mux, a.pdp.server)
+	a.keeper.Handle(mux, a.keeper.Supposing(a.pdp.server))
 	return commandsocket.Serve(ctx, a.config.StateDir, mux)
 }
 

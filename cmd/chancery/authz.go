@@ -14,6 +14,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
+	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 )
 
@@ -46,8 +47,9 @@ requests go on with a Passport in place of their credentials, and its public key
 is at /passport-keys of --http. Without, they go on as they came.
 
 With --rego or --bundle it decides by policies that were written for the OPA-Envoy
-plugin, unchanged: the same input, the same forms of decisions; see docs/rego.md for
-what is different. A directory holds modules and data. A bundle is one of OPA's; with
+plugin, unchanged unless they call http.send, opa.runtime or another function that
+reaches out of the process: the same input, the same forms of decisions; see
+docs/rego.md for what is different. A directory holds modules and data. A bundle is one of OPA's; with
 --bundle-key it must be signed by one of those keys, and none is followed by an
 older one. What is wrong with a change is logged, and the last good policy stays.
 
@@ -109,7 +111,7 @@ func (f *authzFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	source, decider, err := f.open(kept, logger, metrics)
+	source, suppose, err := f.open(kept, logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -124,21 +126,25 @@ func (f *authzFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	extauthz.SpareGC()
-	run := func(ctx context.Context) error { return kept.serve(ctx, f.state, decider, server.Run) }
+	run := func(ctx context.Context) error { return kept.serve(ctx, f.state, suppose, server.Run) }
 	return runWithHTTP(cmd.Context(), run, f.http, server.Handler())
 }
 
-// open opens what decides. The server can explain, and is nil where nothing can.
-func (f *authzFlags) open(kept *keptDecisions, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, *extauthz.Server, error) {
+// open opens what decides, also about requests that have not happened.
+func (f *authzFlags) open(kept *keptDecisions, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, decisions.Supposer, error) {
 	if f.documents.dir != "" {
 		source, err := f.documents.open(f.state, kept, logger, metrics)
-		return source, source.Server, err
+		return source, kept.Supposing(source.Server), err
 	}
 	var how extauthz.Recording
 	if f.required {
 		how.Mode = audit.Required
 	}
-	record := func(d *audit.Decision) error { return kept.RecordAs(d, how) }
+	record := func(e *audit.Explained) error { return kept.RecordAs(e, how) }
 	source, err := f.rego.open(f.state, record, logger, metrics)
-	return source, nil, err
+	suppose := func(ctx context.Context, h *extauthz.Hypothesis) (audit.Explained, error) {
+		e := source.Explain(ctx, h.Plain(), h.Time)
+		return *e, kept.Redact(e, how.Redaction)
+	}
+	return source, suppose, err
 }

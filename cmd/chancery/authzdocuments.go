@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,12 +121,13 @@ func (d fromDocuments) Handle(mux *http.ServeMux) {
 	})
 }
 
-// makeStateDir makes a state directory, if there is to be one.
+// makeStateDir makes a state directory, if there is to be one, or refuses one that
+// others can enter: what is in it is believed, and its socket answers.
 func makeStateDir(state string) error {
 	if state == "" {
 		return nil
 	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := identity.PrivateDir(state); err != nil {
 		return fmt.Errorf("--state: %w", err)
 	}
 	return nil

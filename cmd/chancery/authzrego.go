@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/audit"
-	"github.com/chancery-mesh/chancery/extauthz/endpoint"
 	"github.com/chancery-mesh/chancery/extauthz/opaenvoy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/bundle"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
@@ -58,25 +57,24 @@ func (d fromRego) Run(ctx context.Context) error { return d.run(ctx) }
 // Handle implements [endpoint.Source].
 func (fromRego) Handle(*http.ServeMux) {}
 
-func (f *regoFlags) open(state string, record func(*audit.Decision) error, logger *slog.Logger, metrics prometheus.Registerer) (endpoint.Source, error) {
+func (f *regoFlags) open(state string, record func(*audit.Explained) error, logger *slog.Logger, metrics prometheus.Registerer) (d fromRego, err error) {
 	input := f.input
 	if f.protos != "" {
-		var err error
 		if input.Protos, err = opaenvoy.ReadProtos(f.protos); err != nil {
-			return nil, err
+			return d, err
 		}
 	}
 	server, err := opaenvoy.New(opaenvoy.Config{
 		Input: input, StatusOnError: f.statusOnError, Logger: logger, Registerer: metrics, Record: record,
 	})
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	loader, err := rego.NewLoader(rego.LoaderConfig{
 		Query: f.query, Options: rego.Options{Timeout: f.timeout}, Use: server.SetQuery, Logger: logger, Registerer: metrics,
 	})
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	version := rego.Version(f.v0)
 	if f.path != "" {
@@ -84,14 +82,14 @@ func (f *regoFlags) open(state string, record func(*audit.Decision) error, logge
 	}
 	keys, err := bundle.ReadKeys(f.keys)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	watcher, err := bundle.NewWatcher(bundle.Config{
 		Location: f.bundle, Options: bundle.Options{Keys: keys, Scope: f.scope, RegoVersion: version}, Loader: loader,
 		StateDir: state, Poll: f.poll, TokenFile: f.token, Logger: logger, Registerer: metrics,
 	})
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	return fromRego{server, watcher.Run}, nil
 }

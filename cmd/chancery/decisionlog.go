@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chancery-mesh/chancery/audit"
-	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/internal/commandsocket"
 )
@@ -71,13 +70,13 @@ func (f *decisionLogFlags) keep(state string, logger *slog.Logger, metrics prome
 
 // serve tells of decisions, at the socket of a state directory if there is one,
 // while run runs.
-func (k *keptDecisions) serve(ctx context.Context, state string, server *extauthz.Server, run func(context.Context) error) error {
+func (k *keptDecisions) serve(ctx context.Context, state string, suppose decisions.Supposer, run func(context.Context) error) error {
 	defer k.log.Start()()
 	if state == "" {
 		return run(ctx)
 	}
 	mux := http.NewServeMux()
-	k.Handle(mux, server)
+	k.Handle(mux, suppose)
 	group, ctx := errgroup.WithContext(ctx)
 	telling, stop := context.WithCancel(ctx)
 	group.Go(func() error { return commandsocket.Serve(telling, state, mux) })

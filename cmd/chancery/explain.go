@@ -17,6 +17,7 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/trial"
+	"github.com/chancery-mesh/chancery/internal/commandsocket"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
@@ -76,7 +77,7 @@ Exit codes: 0, also where a decision is a denial; 1 when there is no answer.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.state, "state", "", "the agent's state directory; this or --documents is required")
 	flags.StringVar(&f.documents, "documents", "", "directory of documents that decide in place of an agent")
-	flags.StringVar(&f.gateway, "gateway", "", "with --documents: the gateway that decides")
+	flags.StringVar(&f.gateway, "gateway", "", "with --documents: the gateway that decides (default the only one)")
 	flags.StringVar(&f.service, "service", "", "with --documents: the service that decides")
 	flags.StringVar(&f.passportKeys, "passport-keys", "", `with --service: public keys of Passports, such as "passport-keys.json" of a sidecar's --state`)
 	flags.Uint16Var(&f.last, "last", 20, "how many decisions to list")
@@ -157,7 +158,13 @@ func (f *explainFlags) write(cmd *cobra.Command, d *audit.Explained) error {
 
 // agentFault says what may be wrong when an agent does not answer.
 func agentFault(err error, state string) error {
-	return &faultError{err: err, hint: fmt.Sprintf("is the agent running, and as this user? chancery sidecar --state %s …", state)}
+	if errors.Is(err, commandsocket.ErrAnswered) {
+		return err // it is there
+	}
+	return &faultError{
+		err:  err,
+		hint: fmt.Sprintf("is the agent running, and as this user? It is who has --state %s: chancery sidecar, gateway or authz", state),
+	}
 }
 
 func (f *explainFlags) list(cmd *cobra.Command) error {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz"
-	"github.com/chancery-mesh/chancery/extauthz/policy"
 )
 
 // Config says where decisions go.
@@ -52,17 +51,27 @@ func (k *Keeper) Record(r *extauthz.Record) error {
 	return k.keep(&e, r.Recording.Mode, err)
 }
 
-// RecordAs records a decision of something else, which there is no more to tell
-// of, as a policy would want it.
-func (k *Keeper) RecordAs(d *audit.Decision, how extauthz.Recording) error {
-	e := audit.Explained{Decision: *d}
-	by, err := k.redactorOf(how.Redaction)
-	if err == nil {
-		by.Apply(&e.Decision)
-	} else {
-		e.Decision = audit.Decision{Time: d.Time, ID: d.ID}
+// RecordAs records a decision of something else, as a policy would want it. It
+// changes e.
+func (k *Keeper) RecordAs(e *audit.Explained, how extauthz.Recording) error {
+	return k.keep(e, how.Mode, k.Redact(e, how.Redaction))
+}
+
+// Redact leaves in e what may be told.
+func (k *Keeper) Redact(e *audit.Explained, r audit.Redaction) error {
+	by, err := k.redactorOf(r)
+	if err != nil {
+		*e = audit.Explained{Decision: audit.Decision{Time: e.Time, ID: e.ID, Policy: e.Policy}}
+		return err
 	}
-	return k.keep(&e, how.Mode, err)
+	by.Apply(&e.Decision)
+	for i := range e.Values {
+		e.Values[i].Text = by.value(e, e.Values[i])
+	}
+	if !by.keepsText {
+		e.Trace, e.Cause = by.trace(e), ""
+	}
+	return nil
 }
 
 // keep logs and remembers a decision, unless err says that it is not redacted.
@@ -95,20 +104,13 @@ func (k *Keeper) log(d *audit.Decision, mode audit.Mode) error {
 // Explain returns what may be told of a decision.
 func (k *Keeper) Explain(r *extauthz.Record) (audit.Explained, error) {
 	e := audit.Explained{Decision: decisionOf(r), Trace: r.Steps()}
-	by, err := k.redactorOf(r.Recording.Redaction)
-	if err != nil {
-		return audit.Explained{Decision: audit.Decision{Time: r.Time, ID: r.ID, Policy: r.Policy}}, err
-	}
-	by.Apply(&e.Decision)
 	for _, v := range r.Values {
-		e.Values = append(e.Values, audit.Value{Path: v.Path, Text: by.value(&e, v)})
+		e.Values = append(e.Values, audit.Value(v))
 	}
-	if !by.keepsText {
-		e.Trace = by.trace(&e)
-	} else if r.Cause != nil {
+	if r.Cause != nil {
 		e.Cause = r.Cause.Error()
 	}
-	return e, nil
+	return e, k.Redact(&e, r.Recording.Redaction)
 }
 
 func decisionOf(r *extauthz.Record) audit.Decision {
@@ -161,23 +163,36 @@ const notKept = "(not kept)"
 
 // value returns the text of something that the rule read. All of it that is the
 // same as in the record is redacted as there.
-func (r *redactor) value(e *audit.Explained, v policy.Value) string {
+func (r *redactor) value(e *audit.Explained, v audit.Value) string {
 	rules := r.redaction.WithDefaults()
 	rule := audit.Keep
-	switch root, _, _ := strings.Cut(v.Path, "."); {
-	case v.Path == "request.ip":
+	path := inConditions(v.Path)
+	switch root, _, _ := strings.Cut(path, "."); {
+	case path == "request.ip":
 		return strconv.Quote(e.IP)
-	case v.Path == "user" || v.Path == "user.id":
+	case path == "user" || path == "user.id":
 		rule = rules.User
-	case v.Path == "client" || v.Path == "client.id":
+	case path == "client" || path == "client.id":
 		rule = rules.Client
 	case root == "tenant":
 		rule = rules.Tenant
-	case v.Path == "request.path" || v.Path == "request.raw_path" || root == "params" || root == "passport":
+	case path == "request.path" || path == "request.raw_path" || root == "params" || root == "passport":
 		rule = rules.Path
 	}
 	if rule != audit.Keep {
 		return notKept
 	}
 	return audit.WithoutTokens(v.Text)
+}
+
+// inConditions returns what conditions call something that a policy in Rego calls
+// path.
+func inConditions(path string) string {
+	switch {
+	case path == "input.identity.ip", path == "input.attributes.source.address.socketAddress.address":
+		return "request.ip"
+	case path == "input.parsed_path", strings.HasPrefix(path, "input.parsed_path."):
+		return "request.path"
+	}
+	return strings.TrimPrefix(path, "input.identity.")
 }

@@ -41,14 +41,24 @@ func Suppose(ctx context.Context, stateDir string, h *extauthz.Hypothesis) (audi
 	return d, err
 }
 
-// Handle answers such questions. Server decides about requests that have not
-// happened; nil decides about none.
-func (k *Keeper) Handle(mux *http.ServeMux, server *extauthz.Server) {
+// Supposer decides about a request that has not happened, and leaves in what it
+// returns what may be told.
+type Supposer func(context.Context, *extauthz.Hypothesis) (audit.Explained, error)
+
+// Supposing has server decide about requests that have not happened.
+func (k *Keeper) Supposing(server *extauthz.Server) Supposer {
+	return func(ctx context.Context, h *extauthz.Hypothesis) (audit.Explained, error) {
+		e, err := k.Explain(server.Explain(ctx, h))
+		e.Hypothetical = true
+		return e, err
+	}
+}
+
+// Handle answers such questions.
+func (k *Keeper) Handle(mux *http.ServeMux, suppose Supposer) {
 	mux.HandleFunc("GET /decisions", k.tellLast)
 	mux.HandleFunc("GET /decisions/{id}", k.tell)
-	if server != nil {
-		mux.HandleFunc("POST /decisions", func(w http.ResponseWriter, r *http.Request) { k.suppose(w, r, server) })
-	}
+	mux.HandleFunc("POST /decisions", suppose.answer)
 }
 
 func (k *Keeper) tell(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +92,7 @@ const (
 	supposeFor = 10 * time.Second
 )
 
-func (k *Keeper) suppose(w http.ResponseWriter, r *http.Request, server *extauthz.Server) {
+func (suppose Supposer) answer(w http.ResponseWriter, r *http.Request) {
 	var h extauthz.Hypothesis
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxHypothesis)).Decode(&h); err != nil {
 		http.Error(w, "not a request", http.StatusBadRequest) // the cause might quote a token
@@ -90,11 +100,10 @@ func (k *Keeper) suppose(w http.ResponseWriter, r *http.Request, server *extauth
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), supposeFor)
 	defer cancel()
-	e, err := k.Explain(server.Explain(ctx, &h))
+	e, err := suppose(ctx, &h)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	e.Hypothetical = true
 	commandsocket.Answer(w, e)
 }

@@ -29,12 +29,14 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 )
 
@@ -50,9 +52,9 @@ type Config struct {
 	// Registerer gets the metrics chancery_checks_total and
 	// chancery_check_duration_seconds; nil for none.
 	Registerer prometheus.Registerer
-	// Record gets every decision before it is answered. After an error the answer
-	// is 503. Nil records none.
-	Record func(*audit.Decision) error
+	// Record gets every decision before it is answered, to keep or to change. After
+	// an error the answer is 503. Nil records none.
+	Record func(*audit.Explained) error
 }
 
 // Server implements Envoy's Authorization service, safe for concurrent use.
@@ -61,7 +63,7 @@ type Server struct {
 	statusOnError typev3.StatusCode
 	logger        *slog.Logger
 	metrics       *metrics
-	record        func(*audit.Decision) error
+	record        func(*audit.Explained) error
 	query         atomic.Pointer[rego.Query]
 }
 
@@ -82,7 +84,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{input: c.Input, statusOnError: status, logger: c.Logger.With("component", "opaenvoy"), metrics: m, record: c.Record}
 	if s.record == nil {
-		s.record = func(*audit.Decision) error { return nil }
+		s.record = func(*audit.Explained) error { return nil }
 	}
 	return s, nil
 }
@@ -110,15 +112,23 @@ type check struct {
 	id       string
 	request  string
 	revision string
+	// asked says that the policy was, where what decided is written, and values are
+	// what it read where it did not allow.
+	asked    bool
+	where    string
+	values   []policy.Value
 	response *authv3.CheckResponse
+	// hypothetical is of a request that has not happened.
+	hypothetical bool
 }
 
 // Check implements [authv3.AuthorizationServer]. It never returns an error, which
 // some Envoys let pass: what cannot be decided is denied.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	begin := time.Now()
-	c := s.decide(ctx, req, begin)
-	if err := s.record(c.decision(req, begin)); err != nil {
+	c := &check{id: rand.Text(), request: requestID(req)}
+	s.decide(ctx, c, req, begin)
+	if err := s.record(c.explained(req, begin)); err != nil {
 		s.refuse(c, err)
 	}
 	c.describe()
@@ -128,8 +138,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 }
 
 // decide turns whatever goes wrong into a denial.
-func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, now time.Time) (c *check) {
-	c = &check{id: rand.Text(), request: requestID(req)}
+func (s *Server) decide(ctx context.Context, c *check, req *authv3.CheckRequest, now time.Time) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.refuse(c, fmt.Errorf("panic: %v", r))
@@ -138,7 +147,20 @@ func (s *Server) decide(ctx context.Context, req *authv3.CheckRequest, now time.
 	if err := s.evaluate(ctx, c, req, now); err != nil {
 		s.refuse(c, err)
 	}
-	return c
+}
+
+// Explain decides about a request that has not happened, as of a time; zero is
+// now. Nothing is logged, recorded or counted.
+func (s *Server) Explain(ctx context.Context, req *authv3.CheckRequest, now time.Time) *audit.Explained {
+	begin := time.Now()
+	if now.IsZero() {
+		now = begin
+	}
+	c := &check{id: rand.Text(), request: requestID(req), hypothetical: true}
+	s.decide(ctx, c, req, now)
+	e := c.explained(req, begin)
+	e.Time, e.Hypothetical = now, true
+	return e
 }
 
 func (s *Server) evaluate(ctx context.Context, c *check, req *authv3.CheckRequest, now time.Time) error {
@@ -151,21 +173,42 @@ func (s *Server) evaluate(ctx context.Context, c *check, req *authv3.CheckReques
 	if err != nil {
 		return err
 	}
-	result, err := query.Eval(ctx, input, now)
-	if err != nil {
-		return err
-	}
-	c.response, err = answer(result)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errIllegal, err)
-	}
+	c.response, err = c.ask(ctx, query, input, now)
 	if c.reason = reasonDenied; c.allowed() {
 		c.reason = reasonAllowed
+	} else {
+		c.values = Values(input, query.Reads())
+	}
+	if err != nil {
+		return err
 	}
 	return ctx.Err()
 }
 
-func (c *check) allowed() bool { return c.response.GetStatus().GetCode() == int32(codes.OK) }
+// ask returns the answer that a policy gives.
+func (c *check) ask(ctx context.Context, query *rego.Query, input ast.Object, now time.Time) (*authv3.CheckResponse, error) {
+	var result any
+	var err error
+	c.asked = true
+	if c.hypothetical {
+		result, c.where, err = query.Explain(ctx, input, now)
+	} else {
+		result, err = query.Eval(ctx, input, now)
+		c.where = query.Where(result, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	response, err := answer(result)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errIllegal, err)
+	}
+	return response, nil
+}
+
+func (c *check) allowed() bool {
+	return c.response != nil && c.response.GetStatus().GetCode() == int32(codes.OK)
+}
 
 var (
 	errNoPolicy = errors.New("no policy")
@@ -221,12 +264,31 @@ func (c *check) describe() {
 	}
 }
 
-// decision is c for the decision log. It names no user: only the policy knows.
-func (c *check) decision(req *authv3.CheckRequest, begin time.Time) *audit.Decision {
+// explained is c for the decision log and for who asks. It names no user: only the
+// policy knows.
+func (c *check) explained(req *authv3.CheckRequest, begin time.Time) *audit.Explained {
+	step := audit.Step{What: "rego", Subject: c.where, Outcome: c.reason}
+	switch {
+	case !c.asked:
+		step.What = "request"
+	case c.allowed():
+		step.Outcome = "ok"
+	}
+	e := &audit.Explained{Decision: c.decision(req, begin), Trace: []audit.Step{step}}
+	for _, v := range c.values {
+		e.Values = append(e.Values, audit.Value(v))
+	}
+	if c.cause != nil {
+		e.Cause = c.cause.Error()
+	}
+	return e
+}
+
+func (c *check) decision(req *authv3.CheckRequest, begin time.Time) audit.Decision {
 	attributes := req.GetAttributes()
-	d := &audit.Decision{
+	d := audit.Decision{
 		Time: begin, ID: c.id, Decision: audit.Deny, Status: int(c.response.GetDeniedResponse().GetStatus().GetCode()), Reason: c.reason,
-		Revision: c.revision, Method: attributes.GetRequest().GetHttp().GetMethod(), Path: attributes.GetRequest().GetHttp().GetPath(),
+		Revision: c.revision, Rule: c.where, Method: attributes.GetRequest().GetHttp().GetMethod(), Path: attributes.GetRequest().GetHttp().GetPath(),
 		Caller: attributes.GetSource().GetPrincipal(), IP: attributes.GetSource().GetAddress().GetSocketAddress().GetAddress(),
 		RequestID: c.request, Microseconds: time.Since(begin).Microseconds(),
 	}

@@ -10,18 +10,31 @@ import (
 type Value struct {
 	// Path as the rule has it: "user.groups".
 	Path string
-	// Text is the value, cut if it is long; "(missing)" if there is none, and
-	// "(not kept)" for what may hold secrets.
+	// Text is the value, cut if it is long; or [TextMissing], or [TextNotKept].
 	Text string
 }
 
+// Texts in place of values.
 const (
-	textMissing = "(missing)"
-	textNotKept = "(not kept)"
-	// maxText bounds the text of a value, in bytes, and maxValues the values.
-	maxText   = 256
-	maxValues = 16
+	// TextMissing is for what is not there, TextNotKept for what may hold secrets.
+	TextMissing = "(missing)"
+	TextNotKept = "(not kept)"
 )
+
+const (
+	// maxText bounds the text of a value, in bytes.
+	maxText = 256
+	// MaxValues bounds the values that are told of a rule.
+	MaxValues = 16
+)
+
+// CutText bounds the text of a value.
+func CutText(text string) string {
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
 
 // variables are those whose values are told: data is of the documents, and may
 // be large.
@@ -33,7 +46,7 @@ func (p *Program) Values(in *Input) []Value {
 	for _, r := range p.readings {
 		name := strings.Join(r.path, ".")
 		known := func(v Value) bool { return v.Path == name }
-		if len(values) < maxValues && slices.Contains(variables, r.path[0]) && !slices.ContainsFunc(values, known) {
+		if len(values) < MaxValues && slices.Contains(variables, r.path[0]) && !slices.ContainsFunc(values, known) {
 			values = append(values, Value{name, valueText(in, r.path)})
 		}
 	}
@@ -45,7 +58,7 @@ var secrets = []string{"headers", "query", "target", "body"}
 
 func valueText(in *Input, path []string) string {
 	if path[0] == "request" && (len(path) == 1 || slices.Contains(secrets, path[1])) {
-		return textNotKept
+		return TextNotKept
 	}
 	value, ok := in.ResolveName(path[0])
 	for _, name := range path[1:] {
@@ -55,16 +68,13 @@ func valueText(in *Input, path []string) string {
 		value, ok = member(value, name)
 	}
 	if !ok {
-		return textMissing
+		return TextMissing
 	}
 	text := fmt.Sprintf("%q", value)
 	if t, isTime := value.(fmt.Stringer); isTime {
 		text = t.String()
 	}
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
-	}
-	return text
+	return CutText(text)
 }
 
 // member returns a field of one of our types, or of a map.

@@ -9,10 +9,8 @@ package standalone
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -131,7 +129,7 @@ func (p *PDP) PassportKeys(signer *passport.Signer, until time.Time) passport.Ke
 func (p *PDP) documentsRead(m *mesh.Mesh, err error) {
 	var g *mesh.Gateway
 	if err == nil {
-		g, err = choose(m, p.cfg.Gateway)
+		g, err = m.ChooseGateway(p.cfg.Gateway)
 	}
 	if err == nil {
 		err = p.decideBy(m, g)
@@ -148,26 +146,6 @@ func (p *PDP) documentsRead(m *mesh.Mesh, err error) {
 	p.cfg.Logger.Info("documents decided by", "dir", p.cfg.Documents, "gateway", g.Name)
 	// Outside of the lock: it tells of what is known of each.
 	p.keyring.Use(providersOf(m, g))
-}
-
-// choose returns the gateway of a name, or the only one.
-func choose(m *mesh.Mesh, name string) (*mesh.Gateway, error) {
-	if g := m.Gateway(name); g != nil {
-		return g, nil
-	}
-	var names []string
-	for _, g := range m.Gateways {
-		names = append(names, g.Name)
-	}
-	switch {
-	case len(names) == 0:
-		return nil, errors.New("there is no Gateway document: write one, whose routes say what is let in")
-	case name != "":
-		return nil, fmt.Errorf("there is no Gateway called %q: there are %s", name, strings.Join(names, ", "))
-	case len(names) > 1:
-		return nil, fmt.Errorf("there are several Gateway documents: choose one of %s", strings.Join(names, ", "))
-	}
-	return m.Gateways[0], nil
 }
 
 func providersOf(m *mesh.Mesh, g *mesh.Gateway) []*mesh.IdentityProvider {

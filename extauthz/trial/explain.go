@@ -23,7 +23,8 @@ import (
 // Documents decide about a request that has not happened, with the real keys.
 type Documents struct {
 	Mesh *mesh.Mesh
-	// Gateway or Service names the one that decides.
+	// Gateway or Service names the one that decides; the only gateway if both are
+	// empty.
 	Gateway, Service string
 	// PassportKeys are those of gateways, for a service; nil knows none.
 	PassportKeys passport.KeySet
@@ -67,19 +68,23 @@ func (d *Documents) Explain(ctx context.Context, h *extauthz.Hypothesis) (*extau
 
 func (d *Documents) policy(ctx context.Context) (*chancerypb.Policy, extauthz.Keys, error) {
 	keys := extauthz.Keys{Revocations: &revocation.Index{}}
-	if g := d.Mesh.Gateway(d.Gateway); g != nil {
-		policy := translate.Gateway(d.Mesh, g)
-		keys.Accounts = slices.Collect(maps.Values(translate.Accounts(d.Mesh)))
-		var err error
-		keys.Providers, err = fetch(ctx, d.Mesh, translate.ProviderNames(policy))
-		return policy, keys, err
-	}
-	if s := d.Mesh.Service(d.Service); s != nil {
+	if d.Service != "" {
+		s := d.Mesh.Service(d.Service)
+		if s == nil {
+			return nil, keys, fmt.Errorf("there is no Service called %q in the documents", d.Service)
+		}
 		var err error
 		keys.Passports, err = byGateway(d.Mesh, d.PassportKeys)
 		return translate.Service(d.Mesh, s), keys, err
 	}
-	return nil, keys, fmt.Errorf("there is no gateway %q and no service %q in the documents", d.Gateway, d.Service)
+	g, err := d.Mesh.ChooseGateway(d.Gateway)
+	if err != nil {
+		return nil, keys, err
+	}
+	policy := translate.Gateway(d.Mesh, g)
+	keys.Accounts = slices.Collect(maps.Values(translate.Accounts(d.Mesh)))
+	keys.Providers, err = fetch(ctx, d.Mesh, translate.ProviderNames(policy))
+	return policy, keys, err
 }
 
 // fetch gets the keys of identity providers, once.

@@ -38,8 +38,13 @@ func Answer(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client went away
 }
 
-// ErrNotFound says that the process does not have what it was asked for.
-var ErrNotFound = errors.New("it has no such thing")
+var (
+	// ErrNotFound says that the process does not have what it was asked for.
+	ErrNotFound = errors.New("it has no such thing")
+	// ErrAnswered says that the process answered, and not with what it was asked
+	// for.
+	ErrAnswered = errors.New("it answered")
+)
 
 // Ask has the process of a state directory answer a question, a path. With a
 // body, which may be nil, it is a POST.
@@ -83,5 +88,5 @@ func do(req *http.Request, socket string, into any) error {
 	case http.StatusNotFound:
 		return ErrNotFound
 	}
-	return fmt.Errorf("it answered %s", resp.Status)
+	return fmt.Errorf("%w %s", ErrAnswered, resp.Status)
 }

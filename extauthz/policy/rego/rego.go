@@ -152,6 +152,7 @@ type Query struct {
 	timeout  time.Duration
 	slots    chan struct{}
 	values   cache.InterQueryValueCache
+	explanation
 }
 
 // cachedValues bounds each of the things that builtin functions keep between
@@ -190,6 +191,8 @@ func (p *Policy) Prepare(ctx context.Context, query string, o Options) (*Query, 
 		timeout:  cmp.Or(o.Timeout, 100*time.Millisecond),
 		slots:    make(chan struct{}, cmp.Or(o.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
 		values:   newValueCache(),
+
+		explanation: explain(p.compiler, ref),
 	}, nil
 }
 
@@ -241,6 +244,10 @@ var (
 // is [ErrUndefined], [ErrTimeout], that of ctx, or an error of the policy, such as
 // rules that contradict each other.
 func (q *Query) Eval(ctx context.Context, input ast.Value, now time.Time) (any, error) {
+	return q.run(ctx, input, now)
+}
+
+func (q *Query) run(ctx context.Context, input ast.Value, now time.Time, more ...oparego.EvalOption) (any, error) {
 	if q == nil {
 		return nil, errors.New("evaluate: no policy")
 	}
@@ -252,7 +259,7 @@ func (q *Query) Eval(ctx context.Context, input ast.Value, now time.Time) (any, 
 	case <-evaluation.Done():
 		return nil, fmt.Errorf("evaluate: %w", context.Cause(evaluation))
 	}
-	results, err := q.eval(evaluation, input, now)
+	results, err := q.eval(evaluation, input, now, more)
 	switch {
 	case evaluation.Err() != nil: // also when it would not be interrupted
 		return nil, fmt.Errorf("evaluate: %w", context.Cause(evaluation))
@@ -277,15 +284,15 @@ func withoutValues(err error) error {
 	return &topdown.Error{Code: e.Code, Message: function + " failed", Location: e.Location}
 }
 
-func (q *Query) eval(ctx context.Context, input ast.Value, now time.Time) (oparego.ResultSet, error) {
+func (q *Query) eval(ctx context.Context, input ast.Value, now time.Time, more []oparego.EvalOption) (oparego.ResultSet, error) {
 	// OPA would wait for ctx in a goroutine for each evaluation.
 	interrupt := topdown.NewCancel()
 	defer context.AfterFunc(ctx, interrupt.Cancel)()
-	return q.prepared.Eval(ctx,
+	return q.prepared.Eval(ctx, append(more,
 		oparego.EvalParsedInput(input),
 		oparego.EvalTime(now),
 		oparego.EvalExternalCancel(interrupt),
 		oparego.EvalInterQueryBuiltinValueCache(q.values),
 		oparego.EvalSortSets(true),
-	)
+	)...)
 }
