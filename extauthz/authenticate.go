@@ -198,7 +198,7 @@ func (c *check) refuse(what, subject string, reason error) verdict {
 	case errors.Is(reason, credential.Missing):
 		c.challenge = c.rule.auth.missing
 	case errors.Is(reason, credential.Busy):
-		c.challenge = ""
+		c.challenge, c.Cause = "", reason
 		return c.conclude(what, subject, passwordBusy)
 	}
 	return c.conclude(what, subject, unauthenticated(reason.Error()))

@@ -65,7 +65,7 @@ type providerForm struct {
 	Kind             string             `yaml:"kind" required:"write IdentityProvider" enum:"IdentityProvider" doc:"An OpenID provider whose tokens gateways accept."`
 	Name             name               `yaml:"name" required:"write what gateways call it" doc:"What gateways refer to it by."`
 	Issuer           string             `yaml:"issuer" required:"write the iss of its tokens, byte for byte" max:"512" doc:"URL, compared byte for byte with the iss of tokens. The keys are found by OpenID Connect Discovery below it."`
-	Audiences        []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud."`
+	Audiences        []string           `yaml:"audiences" required:"write the aud that tokens for this mesh have" min:"1" max:"32" doc:"A token must name at least one of them in aud; one of Cognito, which has none, in client_id."`
 	Claims           claimsForm         `yaml:"claims" doc:"The claims that the identity is read from."`
 	Tenants          []string           `yaml:"tenants" min:"1" max:"1000" doc:"Tenants that it may speak for: tokens of others are refused, and those of no tenant. Any, if not set."`
 	ClockSkew        duration           `yaml:"clockSkew" default:"30s" min:"0s" max:"5m" doc:"Tolerated on exp, nbf and iat."`

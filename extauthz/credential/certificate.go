@@ -98,6 +98,9 @@ func namesOf(c *x509.Certificate) ([]certificateName, error) {
 			return nil, fmt.Errorf("subject alternative names: %w", err)
 		}
 		for _, a := range alternatives {
+			if a.Class != asn1.ClassContextSpecific || a.IsCompound {
+				continue // no name of these types, whatever its tag
+			}
 			byType[nameType(a.Tag)] = append(byType[nameType(a.Tag)], string(a.Bytes))
 		}
 	}

@@ -111,6 +111,12 @@ func TestCertificateNames(t *testing.T) {
 		"subject with less": {func(c *x509.Certificate) { c.Subject.CommonName = "billing" }, ""},
 		"subject in text":   {func(c *x509.Certificate) { c.Subject.CommonName = "billing,O=Partner" }, ""},
 		"nothing":           {func(*x509.Certificate) {}, ""},
+
+		"by hand":               {alternativeName(asn1.ClassContextSpecific, false), "spiffe://partner.test/billing"},
+		"of another ASN.1 type": {alternativeName(asn1.ClassApplication, false), ""},
+		"private ASN.1 type":    {alternativeName(asn1.ClassPrivate, false), ""},
+		"universal ASN.1 type":  {alternativeName(asn1.ClassUniversal, false), ""},
+		"compound":              {alternativeName(asn1.ClassContextSpecific, true), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,6 +130,18 @@ func TestCertificateNames(t *testing.T) {
 				t.Errorf("%+v, %v", id, err)
 			}
 		})
+	}
+}
+
+// alternativeName writes a URI's tag with a class that is not a URI's.
+func alternativeName(class int, compound bool) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		name := asn1.RawValue{Class: class, Tag: 6, IsCompound: compound, Bytes: []byte("spiffe://partner.test/billing")}
+		value, err := asn1.Marshal([]asn1.RawValue{name})
+		if err != nil {
+			panic(err)
+		}
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}}
 	}
 }
 

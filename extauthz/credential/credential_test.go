@@ -190,6 +190,10 @@ func TestVerifyAccepts(t *testing.T) {
 			alter(t, "groups", []string{}, "scope", ""),
 			accessToken(credential.Identity{User: "alice", Groups: []string{}, Scopes: []string{}, ValidUntil: until}),
 		},
+		"C05 client of Cognito": {
+			alter(t, "header.typ", nil, "aud", nil, "token_use", "access", "client_id", "shop-api"),
+			accessToken(credential.Identity{User: "alice", Client: "shop-api", ValidUntil: until}),
+		},
 		"J18 claims in other case are others": {alter(t, "Sub", "admin", "SCOPE", "admin", "ISS", "evil"), alice},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,6 +271,13 @@ func TestVerifyRefuses(t *testing.T) {
 		"C05 audience an object":       {alter(t, "aud", map[string]any{"0": "shop-api"}), credential.WrongAudience},
 		"C05 audience a prefix":        {alter(t, "aud", "shop-api2"), credential.WrongAudience},
 		"C05 no audience":              {alter(t, "aud", nil), credential.WrongAudience},
+		"C05 other client of Cognito":  {alter(t, "aud", nil, "token_use", "access", "client_id", "web"), credential.WrongAudience},
+		"C05 no client of Cognito":     {alter(t, "aud", nil, "token_use", "access"), credential.WrongAudience},
+		"C05 clients of Cognito":       {alter(t, "aud", nil, "token_use", "access", "client_id", []string{"shop-api"}), credential.WrongAudience},
+		"C05 other audience of ours":   {alter(t, "aud", "other", "token_use", "access", "client_id", "shop-api"), credential.WrongAudience},
+		"C05 null audience of ours":    {rawToken(t, goodHeader, strings.Replace(goodClaims, `"aud":`, `"token_use":"access","client_id":"shop-api","aud":null,"x":`, 1)), credential.WrongAudience},
+		"C05 client without a use":     {alter(t, "aud", nil, "client_id", "shop-api"), credential.WrongAudience},
+		"C05 client of another use":    {alter(t, "aud", nil, "token_use", "access_token", "client_id", "shop-api"), credential.WrongAudience},
 		"C01 no exp":                   {alter(t, "exp", nil), credential.Malformed},
 		"C01 exp a string":             {alter(t, "exp", "9999999999"), credential.Malformed},
 		"C01 exp beyond all":           {alter(t, "exp", 1e300), credential.Malformed},

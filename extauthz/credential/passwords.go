@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"runtime"
@@ -103,13 +104,24 @@ func (p *Passwords) try(ctx context.Context, a *attempt) error {
 	// What comes at once, as from a client that opens many connections, is hashed
 	// and counted once.
 	flight := p.digest(string(a.key[:]), a.network.String())
-	done := p.flights.DoChan(string(flight[:]), func() (any, error) { return nil, p.guess(a) })
+	done := p.flights.DoChan(string(flight[:]), func() (any, error) { return nil, p.guessSafely(a) })
 	select {
 	case result := <-done:
 		return result.Err
 	case <-ctx.Done():
 		return Busy
 	}
+}
+
+// guessSafely is guess, but that a panic is nobody's decision: it is in a goroutine
+// where no one else takes it.
+func (p *Passwords) guessSafely(a *attempt) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: panic: %v", Busy, p)
+		}
+	}()
+	return p.guess(a)
 }
 
 // guess counts an attempt, and hashes it.

@@ -387,6 +387,21 @@ func TestHashesAtOnce(t *testing.T) {
 	}
 }
 
+// A panic decides nothing, and is not the end of the process.
+func TestPanickingHash(t *testing.T) {
+	t.Parallel()
+	u := users(t, credential.User{Name: "alice", Hash: argon2Of(t, "right")})
+	u.OnHash(func(string, func() bool) bool { panic("broken") })
+	p := credential.NewPasswords()
+	slots, queue := p.Attempts()
+	for i := range slots + queue + 1 { // none of which it keeps
+		_, err := p.Verify(t.Context(), u, credential.Basic{User: "alice", Password: fmt.Sprint(i)}, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), now)
+		if !errors.Is(err, credential.Busy) || !strings.Contains(err.Error(), "panic: broken") {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+}
+
 func TestSamePasswordAtOnce(t *testing.T) {
 	t.Parallel()
 	u := users(t, credential.User{Name: "alice", Hash: argon2Of(t, "right")})

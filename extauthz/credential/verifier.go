@@ -171,7 +171,13 @@ func (v *Verifier) isFor(claims jose.Object) bool {
 	if v.kind == KindIDToken {
 		return v.isForClient(claims)
 	}
-	return v.accepts(claims["aud"])
+	if aud, present := claims["aud"]; present {
+		return v.accepts(aud)
+	}
+	// Cognito's access tokens name no audience. They say what they are, and which
+	// client's: that must be one of ours then.
+	client, _ := claims["client_id"].(string)
+	return claims["token_use"] == "access" && v.accepts(client)
 }
 
 // accepts reports whether `aud`, a string or an array of them, has a member

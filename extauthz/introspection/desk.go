@@ -62,6 +62,10 @@ func (i *Introspector) desk(p *chancerypb.Provider) (*desk, error) {
 	} else {
 		d.line = i.newLine(p)
 	}
+	if before == nil && i.desksIn.Add(1) > maxDesks {
+		i.desks.Clear()
+		i.desksIn.Store(1)
+	}
 	i.desks.Store(p.GetName(), d)
 	return d, nil
 }

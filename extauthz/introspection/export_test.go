@@ -1,5 +1,11 @@
 package introspection
 
+// Desks is how many providers are remembered.
+func Desks(i *Introspector) (n int) {
+	i.desks.Range(func(any, any) bool { n++; return true })
+	return n
+}
+
 // Held is how many good and bad tokens are remembered.
 func Held(i *Introspector) (active, inactive int) {
 	active, _ = i.active.Held()

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,9 @@ const (
 	inactiveFor = 10 * time.Second
 	// maxAnswer bounds what is remembered of a token, in bytes.
 	maxAnswer = credential.MaxTokenSize
+	// maxDesks bounds the providers that are remembered, since they come and go
+	// with documents.
+	maxDesks = 1024
 	// maxCalls to one provider at once.
 	maxCalls = 16
 	// guesses are how many bad tokens an address may show at once, and then one
@@ -85,8 +89,9 @@ type Introspector struct {
 	bySource *throttle.Throttle
 	seed     maphash.Seed
 
-	// desks by the name of their provider.
-	desks sync.Map
+	// desks by the name of their provider, and how many about.
+	desks   sync.Map
+	desksIn atomic.Int32
 }
 
 // New returns an Introspector that has asked nothing yet.
@@ -142,7 +147,12 @@ type question struct {
 // call goes on for the others when one of them gives up.
 func (i *Introspector) wait(ctx context.Context, q question) (*credential.Identity, error) {
 	flight := fmt.Sprintf("%s%x", q.key[:], q.source)
-	done := i.flights.DoChan(flight, func() (any, error) {
+	done := i.flights.DoChan(flight, func() (id any, err error) {
+		defer func() {
+			if p := recover(); p != nil { // nobody else would, in this goroutine
+				id, err = nil, fmt.Errorf("%w: panic: %v", ErrUnavailable, p)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		return i.ask(ctx, q)

@@ -590,3 +590,38 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d good and %d bad tokens are remembered", active, inactive)
 	}
 }
+
+// A panic is a denial, and not the end of the process.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var err error
+	r.Introspector, err = introspection.New(introspection.Config{Secret: func(string) (string, error) { panic("broken") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := r.ask("a-token"); !errors.Is(err, introspection.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestProvidersThatAreGone(t *testing.T) {
+	t.Parallel()
+	i, err := introspection.New(introspection.Config{Secret: func(string) (string, error) { return "", errors.New("no secret") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newRig(t).provider
+	for n := range 3000 {
+		p = proto.CloneOf(p)
+		p.Name = fmt.Sprint("provider-", n)
+		if _, err := i.Introspect(t.Context(), p, "a-token", address, time.Now()); !errors.Is(err, introspection.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	if n := introspection.Desks(i); n > 1024 {
+		t.Errorf("%d providers are remembered", n)
+	}
+}
