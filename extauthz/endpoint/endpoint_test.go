@@ -112,6 +112,25 @@ func check(t *testing.T, conn *grpc.ClientConn) error {
 	return err
 }
 
+// To a check of any size there is an answer: an Envoy that gets an error might let
+// the request pass.
+func TestLargeChecks(t *testing.T) {
+	t.Parallel()
+	c := config("unix:" + socket(t))
+	_, stop := run(t, c)
+	client := authv3.NewAuthorizationClient(dial(t, c.Listen))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := client.Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{RawBody: make([]byte, 40<<20)}},
+	}}, grpc.WaitForReady(true)); err != nil {
+		t.Error(err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestListen(t *testing.T) {
 	t.Parallel()
 	for listen, ok := range map[string]bool{

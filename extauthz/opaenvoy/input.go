@@ -18,6 +18,8 @@ import (
 var (
 	// ErrAmbiguousPath says that servers do not agree on what a path means.
 	ErrAmbiguousPath = errors.New("ambiguous path")
+	// ErrTooLarge says that a body is larger than policies read.
+	ErrTooLarge = errors.New("body too large")
 	// ErrBadRequest says that a request cannot be read, for its body perhaps.
 	ErrBadRequest = errors.New("bad request")
 )
@@ -37,9 +39,16 @@ type InputOptions struct {
 	Protos *protoregistry.Files
 }
 
+// maxBody bounds bodies: as values of Rego they take many times their size. The
+// plugin takes 4 MiB, unless it is told otherwise.
+const maxBody = 16 << 20
+
 // Input returns the document that the plugin makes of a check request. The
-// error is [ErrAmbiguousPath] or [ErrBadRequest].
+// error is [ErrAmbiguousPath], [ErrTooLarge] or [ErrBadRequest].
 func Input(req *authv3.CheckRequest, o InputOptions) (ast.Object, error) {
+	if http := req.GetAttributes().GetRequest().GetHttp(); len(http.GetBody()) > maxBody || len(http.GetRawBody()) > maxBody {
+		return nil, ErrTooLarge
+	}
 	return input(req, o)
 }
 

@@ -230,6 +230,8 @@ func (s *Server) refuse(c *check, err error) {
 		c.reason, status = audit.ReasonUnavailable, typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, ErrAmbiguousPath):
 		c.reason, status = "path_ambiguous", typev3.StatusCode_BadRequest
+	case errors.Is(err, ErrTooLarge):
+		c.reason, status = "body_too_large", typev3.StatusCode_PayloadTooLarge
 	case errors.Is(err, ErrBadRequest):
 		c.reason, status = "request_unreadable", typev3.StatusCode_BadRequest
 	case errors.Is(err, rego.ErrUndefined):
@@ -310,7 +312,7 @@ func (s *Server) log(ctx context.Context, c *check) {
 	switch {
 	case c.allowed():
 		level = slog.LevelDebug
-	case c.cause != nil && !errors.Is(c.cause, ErrBadRequest) && !errors.Is(c.cause, ErrAmbiguousPath):
+	case c.cause != nil && !errors.Is(c.cause, ErrBadRequest) && !errors.Is(c.cause, ErrTooLarge) && !errors.Is(c.cause, ErrAmbiguousPath):
 		level = slog.LevelWarn // of the policy, not of the client
 	}
 	if !s.logger.Enabled(ctx, level) {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/opaenvoy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 )
@@ -427,6 +428,27 @@ func TestLogHasNoSecrets(t *testing.T) {
 			}
 			if strings.Contains(log.String(), secret) {
 				t.Errorf("%s, %s:\n%s", policy, contentType, log)
+			}
+		}
+	}
+}
+
+// What is too large to be judged is refused, and recorded.
+func TestLargeBodies(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[int]string{16 << 20: "allowed", 16<<20 + 1: "body_too_large"} {
+		for _, http := range []*authv3.AttributeContext_HttpRequest{
+			{Path: "/", Body: strings.Repeat("x", size)}, {Path: "/", RawBody: make([]byte, size)},
+		} {
+			var recorded audit.Explained
+			_, got := setup{module: "package envoy.authz\nallow := true", config: opaenvoy.Config{
+				Record: func(e *audit.Explained) error { recorded = *e; return nil },
+			}}.check(t, request(http))
+			if got.reason != want || recorded.Reason != want {
+				t.Errorf("%d: %+v, recorded %s", size, got, recorded.Reason)
+			}
+			if want != "allowed" && got.status != typev3.StatusCode_PayloadTooLarge {
+				t.Errorf("status %d", got.status)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ package wire
 
 import (
 	"context"
+	"math"
 	"sync"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -45,6 +46,9 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
+		// To a check that gRPC refuses there is no answer, and some Envoys let pass what
+		// they get none to. It is Envoy that bounds what it sends (max_request_bytes).
+		grpc.MaxRecvMsgSize(math.MaxInt32),
 	}
 }
 
