@@ -146,10 +146,13 @@ func (d *Decision) size() int {
 	return int(unsafe.Sizeof(*d)) + d.owned + 32*len(d.Credentials)
 }
 
-// withoutQuery keeps a query out also where a caller forgot to.
+// withoutQuery keeps a query out also where a caller forgot to, and a fragment,
+// which may be a credential, too. That there was one stays: it is why no such path
+// is let in.
 func withoutQuery(path string) string {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		return path[:i]
+	path, _, _ = strings.Cut(path, "?")
+	if path, _, ok := strings.Cut(path, "#"); ok {
+		return path + "#…"
 	}
 	return path
 }

@@ -34,7 +34,7 @@ func (g caller) common(pattern, method string) *call {
 	c := &call{
 		method: method, host: pick(g.generator, append(slices.Sorted(maps.Keys(hosts)), "api.test", "api.test", "api.test")...), now: g.now,
 		address: pick(g.generator, "192.0.2.1", "192.0.2.1", "10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1", "no address"),
-		query:   pick(g.generator, "", "", "", "debug=1", "a=1&debug", "a;debug=1", "debug=%zz"),
+		query:   pick(g.generator, "", "", "", "debug=1", "a=1&debug", "a;debug=1", "debug=%zz", "debug=1#x"),
 		roles:   pick(g.generator, nil, nil, []string{"clerk"}, []string{"clerk", "admin"}, []string{"user"}), merged: g.chance(6),
 	}
 	if method == "" {

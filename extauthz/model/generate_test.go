@@ -197,8 +197,12 @@ func (g generator) rule(at place, more ...rule) rule {
 	if g.chance(2) {
 		return rules[0] // or else hardly anything is allowed
 	}
+	more = append(more, rules...)
+	if at.body {
+		more = append(more, bodyRules...)
+	}
 	for {
-		if r := pick(g, append(more, rules...)...); at.has(r.source) {
+		if r := pick(g, more...); at.has(r.source) {
 			return r
 		}
 	}
@@ -263,6 +267,11 @@ func (g generator) service(d *documents) service {
 	}
 	return s
 }
+
+// bodyRules are more likely where there are bodies.
+var bodyRules = slices.Repeat(slices.DeleteFunc(slices.Clone(rules), func(r rule) bool {
+	return !strings.Contains(r.source, "request.body")
+}), 6)
 
 // tableRules are more likely than others, since hardly a user is in the table.
 var tableRules = slices.Repeat(slices.DeleteFunc(slices.Clone(rules), func(r rule) bool {

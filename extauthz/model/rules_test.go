@@ -207,7 +207,7 @@ var rules = []rule{
 		return truthOf(strings.HasPrefix(f.ip, "10."))
 	}},
 	{"'debug' in request.query", func(f *facts) truth {
-		if strings.Contains(f.query, ";") || strings.Contains(f.query, "%zz") {
+		if strings.Contains(f.query, ";") || strings.Contains(f.query, "%zz") || strings.Contains(f.query, "#") {
 			return cannotTell // what decodes in two ways is missing
 		}
 		return truthOf(f.query == "debug=1" || f.query == "a=1&debug")

@@ -120,6 +120,9 @@ func readRequest(req *authv3.CheckRequest, o InputOptions) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
+	if strings.Contains(query, "#") {
+		return nil, badRequest("query: with a fragment, which some take for a part of it")
+	}
 	r := &request{segments: segments, body: []byte(http.GetBody()), raw: http.GetRawBody()}
 	if len(r.body) == 0 {
 		r.body = r.raw

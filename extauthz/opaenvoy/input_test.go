@@ -196,7 +196,7 @@ func TestAmbiguousPaths(t *testing.T) {
 			}
 		}
 	}
-	for _, target := range []string{"/a?b;c", "/a?b=%zz", "/a?b=%ff", "/a?%ff=b", "/a%zz", "/a%ff"} {
+	for _, target := range []string{"/a?b;c", "/ok?x=1#y", "/ok?#", "/a?b=%zz", "/a?b=%ff", "/a?%ff=b", "/a%zz", "/a%ff"} {
 		_, err := opaenvoy.Input(request(&authv3.AttributeContext_HttpRequest{Path: target}), opaenvoy.InputOptions{AmbiguousPaths: true})
 		if !errors.Is(err, opaenvoy.ErrBadRequest) {
 			t.Errorf("%s: %v", target, err)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -149,7 +150,7 @@ func (r *Request) readHeaders() any {
 
 func (r *Request) readQuery() any {
 	query, err := url.ParseQuery(r.Query)
-	if err != nil {
+	if err != nil || strings.Contains(r.Query, "#") { // some take a fragment for a part of it
 		return nil
 	}
 	for name, values := range query {

@@ -36,10 +36,11 @@
 // end it. A host that is no name and no address is missing.
 //
 // Header names are in lower case. Headers with a value that is not UTF-8, and
-// query strings that do not decode, are missing as a whole, and so are bodies
-// that are not JSON with one reading (a member twice, also in other case, a number beyond a double).
-// Whole numbers in JSON are int if they fit, all others double: both compare
-// with each other, but only equal types are added or multiplied.
+// query strings that do not decode or have a "#", are missing as a whole, and so
+// are bodies that are not JSON with one reading (a member twice, also in other
+// case, a number beyond a double). Whole numbers in JSON are int if they fit, all
+// others double: both compare with each other, but only equal types are added or
+// multiplied.
 package policy
 
 import (

@@ -176,20 +176,23 @@ func TestOneSpelling(t *testing.T) {
 	}
 }
 
+// ofMissing are rules about what an empty input does not have.
+var ofMissing = []string{
+	`user.id == 'x'`, `'x' in user.groups`, `'x' in user.scopes`, `client.id == 'x'`, `caller.id == 'x'`,
+	`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`, `request.raw_path == 'x'`,
+	`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
+	`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
+	`user.acr == 'x'`, `user.provider == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,
+	`client.owner == 'x'`, `client.plan == 'x'`, `passport.bound.order == 'x'`, `'x' in passport.bound`,
+	`request.target == 'x'`, `request.body == 'x'`, `request.body.a == 'x'`, `request.body.a > 1`, `'a' in request.body`,
+	`data.limits.a == 1`, `data.limits == 1`, `cidr('10.0.0.0/8').containsIP(request.ip)`, `isIP(request.ip)`,
+	`now.getHours('Europe/Zurich') < 18`,
+}
+
 func TestMissingDenies(t *testing.T) {
 	t.Parallel()
 	empty := &policy.Input{}
-	for _, attribute := range []string{
-		`user.id == 'x'`, `'x' in user.groups`, `'x' in user.scopes`, `client.id == 'x'`, `caller.id == 'x'`,
-		`caller.role == 'x'`, `caller.name == 'x'`, `tenant == 'x'`, `request.method == 'x'`, `request.path == 'x'`, `request.raw_path == 'x'`,
-		`request.host == 'x'`, `request.ip == 'x'`, `'x' in request.headers`, `params.id == 'x'`,
-		`now > timestamp('2000-01-01T00:00:00Z')`, `request.headers['a'] == ['x']`, `request.query.a == ['x']`,
-		`user.acr == 'x'`, `user.provider == 'x'`, `'x' in user.amr`, `user.auth_time < now`, `'x' in user.roles`, `'x' in user.permissions`,
-		`client.owner == 'x'`, `client.plan == 'x'`, `passport.bound.order == 'x'`, `'x' in passport.bound`,
-		`request.target == 'x'`, `request.body == 'x'`, `request.body.a == 'x'`, `request.body.a > 1`, `'a' in request.body`,
-		`data.limits.a == 1`, `data.limits == 1`, `cidr('10.0.0.0/8').containsIP(request.ip)`, `isIP(request.ip)`,
-		`now.getHours('Europe/Zurich') < 18`,
-	} {
+	for _, attribute := range ofMissing {
 		for _, source := range []string{
 			attribute, "!(" + attribute + ")", attribute + " || !(" + attribute + ")", attribute + " ? true : true",
 			"true && !(" + attribute + ")", "[1].exists(i, !(" + attribute + "))", "!(" + attribute + " && true)",
@@ -233,7 +236,7 @@ func TestUnreadableDenies(t *testing.T) {
 			t.Errorf("%s = %v, %v", source, allowed, err)
 		}
 	}
-	for _, query := range []string{"a;b", "a=%ff", "%ff=a"} {
+	for _, query := range []string{"a;b", "a=%ff", "%ff=a", "a=1#b", "#"} {
 		in := full()
 		in.Request.Query = query
 		if allowed, err := eval(t, `!('b' in request.query)`, in); allowed || err == nil {
@@ -327,9 +330,37 @@ func TestNothingDenies(t *testing.T) {
 	}
 }
 
+// losses take something from an input.
+var losses = map[string]func(*policy.Input){
+	"user":       func(in *policy.Input) { in.User = policy.User{} },
+	"tenant":     func(in *policy.Input) { in.Tenant = "" },
+	"client":     func(in *policy.Input) { in.Client = policy.Client{} },
+	"caller":     func(in *policy.Input) { in.Caller, in.Bound = policy.Caller{}, nil },
+	"body":       func(in *policy.Input) { in.Request.Body = nil },
+	"request":    func(in *policy.Input) { in.Request = policy.Request{} },
+	"everything": func(in *policy.Input) { *in = policy.Input{Tables: in.Tables} },
+}
+
+// evil is what rules in this test are against.
+func evil() *policy.Input {
+	return &policy.Input{
+		User:   policy.User{ID: "x", Groups: []string{"x"}, Scopes: []string{"x"}, ACR: "x", AMR: []string{"x"}, Provider: "x", AuthTime: time.Unix(0, 0)},
+		Client: policy.Client{ID: "x", Owner: "x", Plan: "x"}, Caller: policy.Caller{ID: "x", Role: "x", Name: "x"}, Tenant: "x",
+		Request: policy.Request{
+			Method: "x", Path: "x", Host: "x", IP: "10.0.0.1", Query: "a=x&x", Target: "x", Body: []byte(`{"a": "x"}`),
+			Headers: func() map[string][]string { return map[string][]string{"a": {"x"}, "x": {"x"}} },
+		},
+		Params: map[string]string{"id": "x", "a": "x"}, Now: time.Unix(1, 0), Bound: map[string]string{"order": "x", "x": "x"}, Tables: tables,
+	}
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add(`'sales' in user.groups && request.headers['a'][0].matches('^a+$')`)
 	f.Add(`tenant == 'x' || params.a == "`)
+	for _, missing := range ofMissing {
+		f.Add("!(" + missing + ")")
+		f.Add("user.id == 'alice' || " + missing)
+	}
 	f.Fuzz(func(t *testing.T, source string) {
 		program, faults := policy.Compile(source)
 		if (program == nil) == (len(faults) == 0) {
@@ -341,11 +372,37 @@ func FuzzCompile(f *testing.F) {
 			}
 		}
 		if program != nil {
-			if allowed, err := program.Eval(t.Context(), full()); allowed && err != nil {
-				t.Errorf("allowed with %v", err)
+			for _, input := range []func() *policy.Input{full, evil} {
+				losesNothing(t, source, input)
 			}
 		}
 	})
+}
+
+// losesNothing fails if a rule lets in by something that is not there, and might
+// say no if it were; or if both the rule and its opposite let in.
+func losesNothing(t *testing.T, source string, input func() *policy.Input) {
+	t.Helper()
+	rule, _ := policy.Compile(source)
+	opposite, _ := policy.Compile("!(" + source + "\n)")
+	with, err := rule.Eval(t.Context(), input())
+	if err != nil && strings.Contains(err.Error(), "limit") {
+		return
+	}
+	for name, lose := range losses {
+		lost := func() *policy.Input {
+			in := input()
+			lose(in)
+			return in
+		}
+		without, _ := rule.Eval(t.Context(), lost())
+		if without && !with && !strings.Contains(source, "has") {
+			t.Errorf("without %s it lets in, and with it not", name)
+		}
+		if opposed, _ := opposite.Eval(t.Context(), lost()); without && opposed {
+			t.Errorf("without %s it lets in, and so does its opposite", name)
+		}
+	}
 }
 
 func BenchmarkEval(b *testing.B) {
