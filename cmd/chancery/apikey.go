@@ -141,9 +141,18 @@ func (f *apiKeyCreateFlags) run(cmd *cobra.Command) error {
 	file := filepath.Join(f.dir, "apikey-"+f.key.ID+".yaml")
 	document := mesh.Parse(file, text).Get(mesh.DocumentID{Kind: mesh.KindAPIKey, Name: f.key.ID})
 	if err := f.check(cmd, documents.With(document)); err != nil {
-		return &faultError{err: err, hint: "chancery validate " + f.dir}
+		return &faultError{err: err, hint: f.hint(documents)}
 	}
 	return f.write(cmd, file, text, secret)
+}
+
+// hint is about the documents if something is wrong without the key, too: else it
+// is with the flags.
+func (f *apiKeyCreateFlags) hint(documents mesh.Documents) string {
+	if _, err := documents.Compile(extauthz.DocumentOptions()); err != nil {
+		return "chancery validate " + f.dir
+	}
+	return "nothing was written: give other flags, chancery apikey create --help tells of them"
 }
 
 // write writes the key first: a document without one is nobody's.

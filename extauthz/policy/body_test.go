@@ -183,4 +183,10 @@ func TestBind(t *testing.T) {
 			t.Errorf("%s: no fault", source)
 		}
 	}
+	for source, hint := range map[string]bool{`request.body.order`: true, `size(user.groups)`: true, `now`: true, `user.groups`: false, `params`: false} {
+		_, faults := policy.CompileBinding(source)
+		if len(faults) != 1 || strings.Contains(faults[0].Message, "write string(…)") != hint {
+			t.Errorf("%s: %v", source, faults)
+		}
+	}
 }

@@ -47,6 +47,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -95,8 +96,8 @@ func compile(source string, want *cel.Type, word string) (*Program, []mesh.Expre
 	if issues.Err() != nil {
 		return nil, faults(issues)
 	}
-	if ast.OutputType() != want {
-		return nil, fault("must be %s, but is of type %s", word, ast.OutputType())
+	if got := ast.OutputType(); got != want {
+		return nil, fault("must be %s, but is of type %s%s", word, got, conversion(want, got))
 	}
 	estimate, err := env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -112,6 +113,16 @@ func compile(source string, want *cel.Type, word string) (*Program, []mesh.Expre
 		return nil, fault("%v", err)
 	}
 	return &Program{program, readings(ast), hasLoops(ast)}, nil
+}
+
+// conversion says how to make a text of something of another type, where that can
+// be done.
+func conversion(want, got *cel.Type) string {
+	convertible := []*cel.Type{cel.DynType, cel.IntType, cel.UintType, cel.DoubleType, cel.BoolType, cel.TimestampType, cel.DurationType}
+	if want == cel.StringType && slices.Contains(convertible, got) {
+		return ": write string(…) around it"
+	}
+	return ""
 }
 
 func fault(format string, args ...any) []mesh.ExpressionFault {
