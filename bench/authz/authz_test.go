@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,25 +66,38 @@ func TestServersAnswerRight(t *testing.T) {
 				t.Errorf("%s, raw headers %t: %d checks, %d wrong, used %+v", r.name, raw, one.checks, one.wrong, one.used)
 			}
 		}
+		// It is measured with the decision log.
+		if text, err := os.ReadFile(filepath.Join(dir, serverMints+".jsonl")); err != nil || !bytes.Contains(text, []byte(`"decision":"allow"`)) {
+			t.Errorf("decision log: %v", err)
+		}
 	}
 }
 
-func TestJudges(t *testing.T) {
-	t.Parallel()
+// passports returns who verifies Passports, and who makes them.
+func passports(t *testing.T) (v *passport.Verifier, mint func(subject string) []byte) {
+	t.Helper()
 	w, _ := newTestWorld(t)
 	v, err := passport.NewVerifier(passport.VerifierConfig{TrustDomain: domain, Keys: w.passportKeys()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := func(subject string) *wire.Response {
+	return v, func(subject string) []byte {
 		token, err := w.signer.Mint(&passport.Passport{
 			ID: "1", Subject: subject, Audience: domain, Gateway: gatewayID, Provider: provider,
 			IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
 		})
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
-		return &wire.Response{Allowed: true, Set: []wire.Pair{{Name: "txn-token", Value: token}}}
+		return []byte(token)
+	}
+}
+
+func TestJudges(t *testing.T) {
+	t.Parallel()
+	v, mint := passports(t)
+	of := func(subject string) *wire.Response {
+		return &wire.Response{Allowed: true, Set: []wire.Pair{{Name: "txn-token", Value: string(mint(subject))}}}
 	}
 	message := ok()
 	message.Status.Code = int32(codes.PermissionDenied)
@@ -131,12 +147,52 @@ func TestFigures(t *testing.T) {
 	if r.cpu() != 30 || r.ratio() != 1.5 || r.above() != 10 {
 		t.Errorf("CPU %v, ratio %v, above %v", r.cpu(), r.ratio(), r.above())
 	}
-	broken := figures{W1: 1.31, W2: 1.96, W3: 2.61, W3Repeat: 1.41, NewVsFloor: 1.16, EnvoyW1Above: 21, EnvoyW2Above: 46, Wrong: 1}
-	if err := (figures{W1: 1.3, W2: 1.95, W3: 2.6, W3Repeat: 1.4, NewVsFloor: 1.15, EnvoyW1Above: 20, EnvoyW2Above: 45}).promises(); err != nil {
-		t.Error(err)
+	kept := figures{Rounds: 9, W1: 1.3, W2: 1.95, W3: 2.6, W3Repeat: 1.4, NewVsFloor: 1.15, EnvoyW1Above: new(20.0), EnvoyW2Above: new(45.0)}
+	if err := kept.promises(); err != nil || kept.unjudged() != "" {
+		t.Error(err, kept.unjudged())
 	}
-	var list interface{ Unwrap() []error }
-	if !errors.As(broken.promises(), &list) || len(list.Unwrap()) != 8 {
+	broken := figures{
+		Rounds: 9, W1: 1.31, W2: 1.96, W3: 2.61, W3Repeat: 1.41, NewVsFloor: 1.16, EnvoyW1Above: new(21.0), EnvoyW2Above: new(46.0), Wrong: 1,
+	}
+	faults := func() int {
+		var list interface{ Unwrap() []error }
+		if !errors.As(broken.promises(), &list) {
+			return 0
+		}
+		return len(list.Unwrap())
+	}
+	if faults() != 8 {
 		t.Errorf("got %v", broken.promises())
+	}
+	broken.EnvoyW1Above, broken.EnvoyW2Above = nil, nil
+	if faults() != 6 || !strings.Contains(broken.unjudged(), "Envoy") {
+		t.Errorf("without Envoy: %q, %v", broken.unjudged(), broken.promises())
+	}
+	if text, err := json.Marshal(broken); err != nil || !strings.Contains(string(text), `"envoy_w1_above_null_us":null`) {
+		t.Errorf("%s, %v", text, err)
+	}
+	broken.Rounds = 8
+	if faults() != 1 || !strings.Contains(broken.unjudged(), "rounds") {
+		t.Errorf("eight rounds: %q, %v", broken.unjudged(), broken.promises())
+	}
+}
+
+// A Passport that goes on through Envoy is judged where the answer tells it.
+func TestJudgeThroughEnvoy(t *testing.T) {
+	t.Parallel()
+	v, of := passports(t)
+	for name, row := range map[string]struct {
+		answer answer
+		right  bool
+	}{
+		"judged":              {answer{call: &call{status: 200, user: "alice", judged: true}, http: 200, response: of("alice")}, true},
+		"Passport of another": {answer{call: &call{status: 200, user: "alice", judged: true}, http: 200, response: of("bob")}, false},
+		"no Passport":         {answer{call: &call{status: 200, user: "alice", judged: true}, http: 200}, false},
+		"not told":            {answer{call: &call{status: 200, user: "alice"}, http: 200}, true},
+		"another status":      {answer{call: &call{status: 200, user: "alice"}, http: 403}, false},
+	} {
+		if err := answeredWith(v)(row.answer); (err == nil) != row.right {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

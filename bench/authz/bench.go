@@ -233,7 +233,7 @@ func (b *bench) edgeTable(ctx context.Context) (table, error) {
 		{key: "envoy", name: "no authorization", edge: "none", supply: all, judge: answered},
 		null,
 		{key: "envoy-w1", name: "W1", edge: serverDecides, server: serverDecides, supply: all, judge: answered, base: null},
-		{key: "envoy-w2", name: "W2", edge: serverMints, server: serverMints, supply: all, judge: answered, base: null},
+		{key: "envoy-w2", name: "W2", edge: serverMints, server: serverMints, supply: all, judge: answeredWith(verifier), base: null},
 	}, nil
 }
 

@@ -6,7 +6,8 @@
 //
 // It prints tables for people and, as its last line, all figures as one JSON
 // object. It exits with 1 if an answer was wrong, or if a figure is not what
-// Chancery promises.
+// Chancery promises; what is not measured is null, and not judged, nor are figures
+// of fewer than nine rounds.
 package main
 
 import (
@@ -74,6 +75,9 @@ func measure(ctx context.Context, o options) (err error) {
 		return err
 	}
 	f := newFigures(direct, through, o.rounds)
+	if note := f.unjudged(); note != "" {
+		fmt.Printf("\n%s\n", note)
+	}
 	line, err := json.Marshal(f)
 	fmt.Printf("\n%s\n", line)
 	return errors.Join(err, f.promises())

@@ -57,10 +57,12 @@ func serve(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(name, w, dir)
+	extauthz.SpareGC() // as an agent does, and for all servers alike
+	server, finish, err := newServer(name, w, dir)
 	if err != nil {
 		return err
 	}
+	defer finish()
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
 	if err != nil {
 		return err
@@ -123,16 +125,17 @@ func used() (usage, error) {
 	}, nil
 }
 
-func newServer(name string, w *world, dir string) (*grpc.Server, error) {
+// newServer returns a server, and what it does at its end.
+func newServer(name string, w *world, dir string) (server *grpc.Server, finish func(), err error) {
 	var checks authv3.AuthorizationServer
-	var err error
+	finish = func() {}
 	switch name {
 	case serverNull:
 		checks = null{}
 	case serverTransport:
 		server := grpc.NewServer(extauthz.ServerOptions()...)
 		wire.Register(server, transport{})
-		return server, nil
+		return server, finish, nil
 	case serverFloor:
 		checks = newFloor(w, false)
 	case serverFloorMints:
@@ -142,38 +145,47 @@ func newServer(name string, w *world, dir string) (*grpc.Server, error) {
 	default:
 		err = fmt.Errorf("no server is named %q", name)
 	}
-	server := grpc.NewServer()
-	if err == nil {
-		authv3.RegisterAuthorizationServer(server, checks)
+	if err != nil {
+		return nil, nil, err
 	}
-	return server, err
+	server = grpc.NewServer()
+	authv3.RegisterAuthorizationServer(server, checks)
+	return server, finish, nil
 }
 
 // newChancery returns Chancery's own, as an agent runs it: with its log, which
-// has each denial, its metrics, and decisions that can be explained.
-func newChancery(name string, w *world, dir string) (*grpc.Server, error) {
-	extauthz.SpareGC()
-	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// has each denial, its metrics, the decision log on disk, and decisions that can
+// be explained.
+func newChancery(name string, w *world, dir string) (server *grpc.Server, finish func(), err error) {
+	file, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	keeper := decisions.New(decisions.Config{Ring: audit.NewRing(0, 0)})
+	logger, metrics := slog.New(slog.NewJSONHandler(file, nil)), prometheus.NewRegistry()
+	sink, err := audit.NewFile(audit.FileConfig{Path: filepath.Join(dir, name+".jsonl"), Logger: logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := audit.NewDecisionLog(audit.DecisionLogConfig{Sink: sink, Logger: logger, Registerer: metrics, Agent: name})
+	if err != nil {
+		return nil, nil, err
+	}
+	keeper := decisions.New(decisions.Config{Log: log, Ring: audit.NewRing(0, 0)})
 	checks, err := extauthz.New(extauthz.Config{
-		Record: keeper.Record,
-		Logger: slog.New(slog.NewJSONHandler(log, nil)), Registerer: prometheus.NewRegistry(),
+		Record: keeper.Record, Logger: logger, Registerer: metrics,
 		Signer: func() *passport.Signer { return w.signer },
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	state, err := w.state(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	checks.SetState(state)
-	server := grpc.NewServer(extauthz.ServerOptions()...)
+	server = grpc.NewServer(extauthz.ServerOptions()...)
 	checks.Register(server)
-	return server, nil
+	return server, log.Start(), nil
 }
 
 func (w *world) state(name string) (*extauthz.State, error) {

@@ -34,6 +34,8 @@ type call struct {
 	request []byte
 	status  int
 	user    string
+	// judged says that the answer through Envoy tells the Passport that went on.
+	judged bool
 }
 
 // kind says how a check of a cycle must end: eight of ten are allowed, one
