@@ -142,9 +142,9 @@ func instantiate(g *mesh.GatewayRoute, s *mesh.Service) mesh.GatewayRoute {
 // commonMethod returns the method that both match; empty is any.
 func commonMethod(a, b string) (string, bool) {
 	switch {
-	case a == "" || a == b:
+	case mesh.MethodMatches(a, b):
 		return b, true
-	case b == "":
+	case mesh.MethodMatches(b, a):
 		return a, true
 	}
 	return "", false

@@ -53,9 +53,17 @@ func routeMatch(match mesh.Match) *routev3.RouteMatch {
 		m.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: regex(match.Path.Regexp())}
 	}
 	if match.Method != "" {
-		m.Headers = []*routev3.HeaderMatcher{headerMatcher(":method", exact(match.Method))}
+		m.Headers = []*routev3.HeaderMatcher{headerMatcher(":method", methodMatcher(match.Method))}
 	}
 	return m
+}
+
+// methodMatcher matches as [mesh.MethodMatches] does.
+func methodMatcher(method string) *matcherv3.StringMatcher {
+	if method == http.MethodGet {
+		return expression(http.MethodGet + "|" + http.MethodHead)
+	}
+	return exact(method)
 }
 
 // ambiguous selects paths that not everybody reads alike.

@@ -97,7 +97,7 @@ func (c *check) matchFirst() verdict {
 }
 
 func (c *check) matches(r *route) (ok bool) {
-	if r.method != "" && r.method != c.request.method {
+	if !mesh.MethodMatches(r.method, c.request.method) {
 		return false
 	}
 	c.params, ok = r.path.Match(c.request.path)

@@ -226,7 +226,7 @@ func (s scope) reachable(matches []Match, hides func(i, j int) bool) {
 }
 
 func (m Match) covers(other Match) bool {
-	return (m.Method == "" || m.Method == other.Method) && m.Path.Covers(other.Path)
+	return MethodMatches(m.Method, other.Method) && m.Path.Covers(other.Path)
 }
 
 // String returns "METHOD path", or the path alone for any method.

@@ -178,7 +178,7 @@ type gatewayRouteForm struct {
 }
 
 type matchForm struct {
-	Method string  `yaml:"method" enum:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" doc:"HTTP method; any if not set."`
+	Method string  `yaml:"method" enum:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" doc:"HTTP method; GET is HEAD, too. Any if not set."`
 	Path   Pattern `yaml:"path" required:"write a path such as /orders/{id}, or /** for all" doc:"Path, without query. {id} is any one segment, and params.id in conditions; /** at the end is that path and everything below."`
 }
 

@@ -230,9 +230,17 @@ func (r GatewayRoute) ID() string {
 
 // Match selects requests.
 type Match struct {
-	// Method is an HTTP method in upper case; empty matches any.
+	// Method is an HTTP method in upper case, as [MethodMatches] has it; empty
+	// matches any.
 	Method string
 	Path   Pattern
+}
+
+// MethodMatches reports whether requests with a method are among those of a
+// route's: all if that is empty, and HEAD with GET, since it asks for the same
+// without the body (RFC 9110, section 9.3.2).
+func MethodMatches(routes, method string) bool {
+	return routes == "" || routes == method || routes == "GET" && method == "HEAD"
 }
 
 // Tier is a service's place in API-led connectivity.

@@ -212,6 +212,17 @@ func TestIntersect(t *testing.T) {
 	}
 }
 
+func TestMethodMatches(t *testing.T) {
+	t.Parallel()
+	for routes, methods := range map[string][]string{"": {"GET", "HEAD", "POST", ""}, "GET": {"GET", "HEAD"}, "HEAD": {"HEAD"}, "POST": {"POST"}} {
+		for _, method := range []string{"", "GET", "HEAD", "POST", "get"} {
+			if got, want := mesh.MethodMatches(routes, method), routes == "" || slices.Contains(methods, method); got != want {
+				t.Errorf("a route for %q takes %q: %v", routes, method, got)
+			}
+		}
+	}
+}
+
 func TestPatternCovers(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -91,7 +91,7 @@ func (g caller) spoil(c *call, ids []string) {
 	case 1:
 		c.route = pick(g.generator, append(slices.Clone(ids), "no such route", "")...)
 	case 2:
-		c.method = pick(g.generator, "PUT", "get", "TRACE")
+		c.method = pick(g.generator, "PUT", "get", "TRACE", "HEAD")
 	case 3:
 		c.path = append(c.path, pick(g.generator, "", "more", "lines"))
 	case 4:

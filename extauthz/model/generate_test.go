@@ -223,7 +223,7 @@ func (g generator) gateway(d *documents) gateway {
 	}
 	for i := range 2 + g.IntN(4) {
 		r := gatewayRoute{
-			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST"), path: fmt.Sprint("/r", i, pick(g, patterns...)),
+			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST", "HEAD"), path: fmt.Sprint("/r", i, pick(g, patterns...)),
 			authenticate: g.authenticate(d, true, 2).under(gw.authenticate), to: pick(g, "orders", "billing"), body: g.chance(4),
 		}
 		if strings.Contains(r.path, "{service}") {
@@ -259,7 +259,7 @@ func (g generator) service(d *documents) service {
 	}
 	for i := range 2 + g.IntN(4) {
 		r := serviceRoute{
-			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST"), path: fmt.Sprint("/r", i, pick(g, patterns[:6]...)),
+			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST", "HEAD"), path: fmt.Sprint("/r", i, pick(g, patterns[:6]...)),
 			callers: some(g, callers...), plaintext: s.permissive && g.chance(2), authenticate: g.authenticate(d, false, 2).under(s.authenticate), body: g.chance(4),
 		}
 		r.allow = g.rule(place{false, r.body, s.data, r.path}, serviceRules...)

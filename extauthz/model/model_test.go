@@ -433,7 +433,7 @@ func (m *model) atGateway(c *call, o *outcome) (*identity, refusal) {
 	var r *gatewayRoute
 	match := func(candidate *gatewayRoute) (map[string]string, bool) {
 		params, ok := matches(candidate.path, c.path)
-		return params, ok && (candidate.method == "" || candidate.method == c.method)
+		return params, ok && takes(candidate.method, c.method)
 	}
 	if m.routesByOrder {
 		if c.spoilt {
@@ -490,6 +490,14 @@ func (m *model) atGateway(c *call, o *outcome) (*identity, refusal) {
 		return nil, none
 	}
 	return who, m.mint(c, r, who, source, f, o)
+}
+
+// takes says which methods are those of a route.
+func takes(routes, method string) bool {
+	if routes == "GET" {
+		return method == "GET" || method == "HEAD"
+	}
+	return routes == "" || routes == method
 }
 
 func (m *model) isStale(bound time.Duration, now time.Time) bool {

@@ -30,7 +30,7 @@ func (m *model) atService(c *call, o *outcome) (*identity, refusal) {
 	}
 	r := &m.service.routes[i]
 	params, ok := matches(r.path, c.path)
-	if !ok || r.method != "" && r.method != c.method {
+	if !ok || !takes(r.method, c.method) {
 		return nil, forbidden("route_mismatch")
 	}
 	f := m.factsOf(c, params, r.body, m.service.data)

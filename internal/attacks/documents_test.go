@@ -91,6 +91,8 @@ routes:
   - {name: files, match: {path: /files/**}, to: shop, allow: "!(request.path.startsWith('/files/@private') || request.path.startsWith('/files/a:b+c'))"}
   - {name: at, match: {path: "/@home/**"}, to: shop, allow: "'admin' in user.roles"}
   - {name: read, match: {method: GET, path: /read/**}, to: shop}
+  - {name: read-admin, match: {method: GET, path: /records/**}, to: shop, allow: "'admin' in user.roles"}
+  - {name: records, match: {path: /records/**}, to: shop}
   - {name: dot, match: {path: "/v1.0/{id}"}, to: shop}
   - {name: method, match: {path: /method/**}, to: shop, allow: request.method == 'GET'}
 `

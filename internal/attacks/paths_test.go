@@ -136,10 +136,18 @@ func TestMethods(t *testing.T) {
 	e := start(t, "plain")
 	user := e.token()
 	for _, method := range []string{"get", "Get", "FOO", "TRACE", "HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "GETX", "G"} {
-		// A route for GET alone, and a rule on the method.
-		e.attack("P13 "+method, raw{method: method, target: "/read/x", token: user}, refusedWith(400, 403, 404, 405))
+		// A route for GET, which HEAD is too, and a rule on the method.
+		want := refusedWith(400, 403, 404, 405)
+		if method == http.MethodHead {
+			want = safe{allowed: true, user: "alice"}
+		}
+		e.attack("P13 "+method, raw{method: method, target: "/read/x", token: user}, want)
 		e.attack("P13 rule on "+method, raw{method: method, target: "/method/x", token: user}, refusedWith(400, 403, 405))
 	}
+	for _, method := range []string{"GET", "HEAD"} {
+		e.attack("P13 what a rule on GET refuses, "+method, raw{method: method, target: "/records/x", token: user}, refusedWith(403))
+	}
+	e.attack("P13 what it does not", raw{method: "DELETE", target: "/records/x", token: user}, safe{allowed: true, user: "alice"})
 	for _, header := range []string{
 		"X-HTTP-Method-Override: DELETE", "X-Method-Override: DELETE", "X-HTTP-Method: DELETE", "_method: DELETE", "X-Http-Method-Override: PUT",
 	} {
