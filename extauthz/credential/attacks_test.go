@@ -14,9 +14,6 @@ import (
 	"maps"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -27,46 +24,6 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
 )
-
-// The attacks that are about a token, its claims, a password or an API key have
-// ids, and each is a test of this package or stands here.
-func TestEveryAttack(t *testing.T) {
-	t.Parallel()
-	// Where the others are, or why there is none.
-	elsewhere := map[string]string{
-		"C06": "a Passport has one audience, the trust domain, whatever audiences the token had: package passport; who may call with it is policy",
-		"C17": "tenants of tokens and of routes meet in package extauthz; here Match and the cache's key, by issuer and audience, have rows",
-	}
-	var ids []string
-	for series, numbers := range map[string][]int{
-		"J": {1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29},
-		"C": {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18},
-		"B": {1, 2, 3, 4, 5, 6, 7, 8, 9},
-	} {
-		for _, n := range numbers {
-			ids = append(ids, fmt.Sprintf("%s%02d", series, n))
-		}
-	}
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tested := map[string]bool{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`"([JCB]\d\d) [^"]`).FindAllSubmatch(text, -1) {
-			tested[string(name[1])] = true
-		}
-	}
-	for _, id := range ids {
-		if !tested[id] && elsewhere[id] == "" {
-			t.Errorf("attack %s has no test", id)
-		}
-	}
-}
 
 // refused takes tokens by attack and name.
 func refused(t *testing.T, v *credential.Verifier, tokens map[string]string) {

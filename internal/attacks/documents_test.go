@@ -21,6 +21,7 @@ name: idp1
 issuer: https://idp1.test
 audiences: [svc-a]
 claims: {tenant: tenant}
+tenants: [acme]
 idToken: {audiences: [web]}
 ---
 kind: IdentityProvider

@@ -32,6 +32,7 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/revocation"
 	"github.com/chancery-mesh/chancery/extauthz/translate"
+	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -165,6 +166,9 @@ func (e *edge) decide(gateway string) {
 	})
 }
 
+// revokedID is the `jti` of a token that was revoked.
+const revokedID = "stolen"
+
 // state is what the gateway decides by, with keys of both identity providers.
 func (e *edge) state(rules *extauthz.Rules) *extauthz.State {
 	e.t.Helper()
@@ -176,7 +180,14 @@ func (e *edge) state(rules *extauthz.Rules) *extauthz.State {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	keys := extauthz.Keys{Accounts: slices.Collect(maps.Values(translate.Accounts(e.Mesh))), Revocations: &revocation.Index{}}
+	revoked, err := revocation.New(&chancerypb.Revocations{Entries: []*chancerypb.Revocation{{
+		Id: "1", Whose: &chancerypb.Revocation_Token{Token: revokedID},
+		Before: timestamppb.New(time.Now().Add(time.Hour)), Expires: timestamppb.New(time.Now().Add(2 * time.Hour)),
+	}}})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	keys := extauthz.Keys{Accounts: slices.Collect(maps.Values(translate.Accounts(e.Mesh))), Revocations: revoked}
 	for _, p := range e.Providers {
 		message := translate.Provider(p)
 		message.Jwks, message.UsableUntil = jwks, timestamppb.New(time.Now().Add(time.Hour))
