@@ -17,7 +17,8 @@ type Record struct {
 	// Took is how long the decision took.
 	Took time.Duration
 	// Policy, Route and Rule say what decided: Rule is where the route's
-	// expression stands, empty if it was not reached.
+	// expression stands or, once it allowed, where the rule of its policy in Rego
+	// does, as far as that is known; empty if neither was reached.
 	Policy, Route, Rule string
 	// Revision of the policy.
 	Revision string
