@@ -48,9 +48,6 @@ func valueText(input ast.Object, ref ast.Ref, path string) string {
 	if !isTold(path) {
 		return policy.TextNotKept
 	}
-	if input == nil {
-		return policy.TextMissing
-	}
 	value, err := input.Find(ref[1:])
 	if err != nil {
 		return policy.TextMissing
