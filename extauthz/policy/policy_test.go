@@ -89,7 +89,6 @@ func TestEval(t *testing.T) {
 		`has(user.groups) && has(client.id)`:                                                  true,
 
 		`user.acr == 'gold' && 'mfa' in user.amr && !('otp' in user.amr)`:                   true,
-		`user.provider == 'staff'`:                                                          true,
 		`now - user.auth_time < duration('15m')`:                                            true,
 		`now - user.auth_time < duration('5m')`:                                             false,
 		`user.roles == ['reader', 'seller']`:                                                true,
@@ -97,6 +96,7 @@ func TestEval(t *testing.T) {
 		`user.permissions == ['orders.create', 'orders.read']`:                              true,
 		`client.owner == 'team-web' && client.plan in ['pro', 'enterprise']`:                true,
 		`passport.bound.order == params.id`:                                                 true,
+		`user.provider == 'staff'`:                                                          true,
 		`passport.bound.order == '43'`:                                                      false,
 		`request.target == '/orders/42?a=1&a=2'`:                                            true,
 		`request.body.amount < 100`:                                                         true,
