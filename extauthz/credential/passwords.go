@@ -21,16 +21,17 @@ import (
 
 // Passwords verifies names with passwords. It remembers those that were right, and
 // bounds what wrong ones cost: guesses at a user from an address, guesses from an
-// address, hashes at once. So what somebody does from their address locks nobody
-// out at another. It is safe for concurrent use, and outlives any [Users].
+// address, guesses at a user from everywhere, hashes at once. Nothing of that locks
+// a user out where they have been. It is safe for concurrent use, and outlives any
+// [Users].
 type Passwords struct {
 	// secret keeps what is remembered useless outside of this process, and seed
 	// who shares a slot of a throttle unknown.
 	secret [sha256.Size]byte
 	seed   maphash.Seed
 	// verified are right passwords, trusted the addresses that users come from.
-	verified, trusted   *memory.Memory[struct{}]
-	byOrigin, byAddress *throttle.Throttle
+	verified, trusted           *memory.Memory[struct{}]
+	byOrigin, byAddress, byUser *throttle.Throttle
 	// queue bounds who waits for one of slots, which bound hashes at once.
 	queue, slots chan struct{}
 	flights      singleflight.Group
@@ -54,7 +55,8 @@ func NewPasswords() *Passwords {
 		seed:     maphash.MakeSeed(),
 		verified: memory.New[struct{}](verifiedSize), trusted: memory.New[struct{}](verifiedSize),
 		byOrigin: throttle.New(10, 10*time.Second), byAddress: throttle.New(100, time.Second),
-		slots: make(chan struct{}, slots), queue: make(chan struct{}, slots*queuePerSlot),
+		byUser: throttle.New(100, 30*time.Second),
+		slots:  make(chan struct{}, slots), queue: make(chan struct{}, slots*queuePerSlot),
 	}
 	_, _ = rand.Read(p.secret[:]) // never fails
 	return p
@@ -124,22 +126,33 @@ func (p *Passwords) guessSafely(a *attempt) (err error) {
 	return p.guess(a)
 }
 
+// bound is one of the limits on an attempt.
+type bound struct {
+	*throttle.Throttle
+	key uint64
+}
+
 // guess counts an attempt, and hashes it.
 func (p *Passwords) guess(a *attempt) error {
-	origin, address := maphash.Comparable(p.seed, a.origin), maphash.Comparable(p.seed, a.network)
 	home := p.digest(a.users, a.origin.user, a.network.String())
-	// Where the user has been before, others' guesses at others do not count.
-	_, trusted := p.trusted.Get(&home, a.now)
-	if !trusted && !p.byAddress.Take(address, a.now) || !p.byOrigin.Take(origin, a.now) {
-		return Throttled
+	bounds := []bound{{p.byOrigin, maphash.Comparable(p.seed, a.origin)}}
+	// Where the user has been before, neither guesses at others count, nor guesses
+	// from elsewhere.
+	if _, trusted := p.trusted.Get(&home, a.now); !trusted {
+		user := origin{users: a.users, user: a.origin.user}
+		bounds = []bound{{p.byAddress, maphash.Comparable(p.seed, a.network)}, bounds[0], {p.byUser, maphash.Comparable(p.seed, user)}}
+	}
+	for _, b := range bounds {
+		if !b.Take(b.key, a.now) {
+			return Throttled
+		}
 	}
 	err := p.hash(a)
 	if errors.Is(err, BadPassword) {
 		return err
 	}
-	p.byOrigin.GiveBack(origin)
-	if !trusted {
-		p.byAddress.GiveBack(address)
+	for _, b := range bounds {
+		b.GiveBack(b.key)
 	}
 	if err == nil {
 		p.verified.Put(a.key, struct{}{}, a.now.Add(verifiedFor), 0, a.now)

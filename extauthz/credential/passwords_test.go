@@ -330,6 +330,43 @@ func TestThrottledAddresses(t *testing.T) {
 	}
 }
 
+// Guesses at one user from many addresses are throttled as a whole, and keep the
+// user out nowhere where they have been.
+func TestThrottledUsers(t *testing.T) {
+	t.Parallel()
+	u := users(t, credential.User{Name: "alice", Hash: argon2Of(t, "right")}, credential.User{Name: "bob", Hash: argon2Of(t, "right")})
+	p := credential.NewPasswords()
+	verify := func(user, password, from string, after time.Duration) credential.Reason {
+		_, err := p.Verify(t.Context(), u, credential.Basic{User: user, Password: password}, netip.MustParseAddr(from), now.Add(after))
+		return reason(err)
+	}
+	if got := verify("alice", "right", "192.0.2.1", 0); got != "accepted" {
+		t.Fatal(got)
+	}
+	pretend(u)
+	for i := range 100 {
+		if got := verify("alice", "guess", fmt.Sprintf("198.51.100.%d", i), 0); got != credential.BadPassword {
+			t.Fatalf("guess %d: %v", i, got)
+		}
+	}
+	for _, row := range []struct {
+		name, user, from string
+		after            time.Duration
+		want             credential.Reason
+	}{
+		{"one more", "alice", "203.0.113.1", 0, credential.Throttled},
+		{"where alice has been", "alice", "192.0.2.1", 0, credential.BadPassword},
+		{"another user", "bob", "203.0.113.1", 0, credential.BadPassword},
+		{"a little later", "alice", "203.0.113.2", 29 * time.Second, credential.Throttled},
+		{"later", "alice", "203.0.113.3", 30 * time.Second, credential.BadPassword},
+		{"and no second one", "alice", "203.0.113.4", 30 * time.Second, credential.Throttled},
+	} {
+		if got := verify(row.user, "guess", row.from, row.after); got != row.want {
+			t.Errorf("%s: %v, want %v", row.name, got, row.want)
+		}
+	}
+}
+
 // Attack row B06: hashes at once are bounded, and who finds the queue full is told
 // that nobody decided, which is no guess.
 func TestHashesAtOnce(t *testing.T) {
