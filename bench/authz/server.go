@@ -57,7 +57,6 @@ func serve(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	extauthz.SpareGC() // as an agent does, and for all servers alike
 	server, finish, err := newServer(name, w, dir)
 	if err != nil {
 		return err
@@ -153,9 +152,9 @@ func newServer(name string, w *world, dir string) (server *grpc.Server, finish f
 	return server, finish, nil
 }
 
-// newChancery returns Chancery's own, as an agent runs it: with its log, which
-// has each denial, its metrics, the decision log on disk, and decisions that can
-// be explained.
+// newChancery returns Chancery's own, as an agent runs it but for GOGC, in which
+// all servers are alike: with its log, which has each denial, its metrics, the
+// decision log on disk, and decisions that can be explained.
 func newChancery(name string, w *world, dir string) (server *grpc.Server, finish func(), err error) {
 	file, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
