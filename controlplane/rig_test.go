@@ -1,7 +1,6 @@
 package controlplane_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -27,6 +26,7 @@ import (
 	"github.com/chancery-mesh/chancery/identity"
 	"github.com/chancery-mesh/chancery/identity/ca"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/internal/xdstest"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -105,7 +105,7 @@ type rig struct {
 	state    string
 	registry *registry
 	metrics  *prometheus.Registry
-	log      *lockedBuffer
+	log      *logBuffer
 	server   *controlplane.Server
 	admin    *controlplane.AdminClient
 	svids    map[identity.ID]*identity.SVID
@@ -137,7 +137,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	r.registry = newRegistry()
 	r.metrics = prometheus.NewPedanticRegistry()
-	r.log = &lockedBuffer{}
+	r.log = &logBuffer{}
 	server, err := controlplane.New(r.config())
 	if err != nil {
 		r.t.Fatal(err)
@@ -436,24 +436,9 @@ func (g *registry) tell(service string, addresses ...string) {
 	g.updates <- u
 }
 
-// lockedBuffer is a buffer for several writers.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+// logBuffer is the log of a control plane.
+type logBuffer struct{ lockedbuffer.Buffer }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
+func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }
 
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lockedBuffer) count(text string) int { return strings.Count(l.String(), text) }
-
-func (l *lockedBuffer) has(text string) bool { return strings.Contains(l.String(), text) }
+func (l *logBuffer) has(text string) bool { return strings.Contains(l.String(), text) }

@@ -37,7 +37,7 @@ type fleet struct {
 	supplied *ca.Supplied
 	ca       *ca.CA
 	driver   controlplane.Rotation
-	log      *lockedBuffer
+	log      *logBuffer
 	metrics  *prometheus.Registry
 	// failed are the steps that were taken down as failed, and why.
 	failed []string
@@ -82,7 +82,7 @@ func (f *fleet) start() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.ca, f.log, f.metrics = authority, &lockedBuffer{}, prometheus.NewPedanticRegistry()
+	f.ca, f.log, f.metrics = authority, &logBuffer{}, prometheus.NewPedanticRegistry()
 	f.driver = controlplane.NewRotation(slog.New(slog.NewTextHandler(f.log, nil)), f.metrics, func(step controlplane.StepStatus, by string, err error) {
 		if err != nil {
 			f.failed = append(f.failed, fmt.Sprintf("%s by %s: %v", step.Step, by, err))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
-	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -22,12 +21,7 @@ const shards = 32
 // UsersName is that of the Accounts resource of a Users document.
 func UsersName(document string) string { return "users/" + document }
 
-// IsKeysName reports whether an Accounts resource has API keys in it.
-func IsKeysName(name string) bool { return strings.HasPrefix(name, keysPrefix) }
-
-const keysPrefix = "apikeys/"
-
-func shardName(i int) string { return fmt.Sprintf(keysPrefix+"%02d", i) }
+func shardName(i int) string { return fmt.Sprintf("apikeys/%02d", i) }
 
 func shardOf(key string) string {
 	h := fnv.New32a()

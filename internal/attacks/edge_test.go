@@ -1,7 +1,6 @@
 package attacks_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -34,6 +33,7 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 	"github.com/chancery-mesh/chancery/passport"
 )
 
@@ -54,27 +54,10 @@ type edge struct {
 	// clients signs the certificates of clients; edge only.
 	clients *envoytest.Authority
 
-	log     lockedBuffer
+	log     lockedbuffer.Buffer
 	mu      sync.Mutex
 	records []string
 	secrets []string
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // start starts the gateway of that name.

@@ -29,6 +29,7 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/internal/idptest"
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 	"github.com/chancery-mesh/chancery/mesh"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -43,7 +44,7 @@ type telltale struct {
 	ring    *audit.Ring
 	metrics *prometheus.Registry
 	logFile string
-	told    lockedBuffer
+	told    lockedbuffer.Buffer
 	secrets map[string]string
 }
 

@@ -1,7 +1,6 @@
 package envoytest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,12 +13,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 )
 
 // patience is how long a test waits for what must come.
@@ -32,8 +32,8 @@ type Envoy struct {
 	cmd   *exec.Cmd
 	admin *http.Client
 	done  chan struct{}
-	out   lockedBuffer // standard output: the access log
-	log   lockedBuffer
+	out   lockedbuffer.Buffer // standard output: the access log
+	log   lockedbuffer.Buffer
 }
 
 // Start starts Envoy with bootstrap, whose admin interface must be a Unix
@@ -220,22 +220,4 @@ func unixClient(path string) *http.Client {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}
-}
-
-// lockedBuffer is a buffer that a process writes while a test reads.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

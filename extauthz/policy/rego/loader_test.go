@@ -1,14 +1,12 @@
 package rego_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,26 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 	"github.com/chancery-mesh/chancery/mesh"
 )
-
-// lockedBuffer is a log that a test reads while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // gauge returns the value of a gauge without labels.
 func gauge(t *testing.T, g prometheus.Gatherer, name string) float64 {
@@ -57,7 +38,7 @@ func TestWatch(t *testing.T) {
 	t.Parallel()
 	dir := write(t, t.TempDir(), map[string]string{"shop.rego": "package shop\nallow := 1"})
 	uses := make(chan *rego.Query, 10)
-	var log lockedBuffer
+	var log lockedbuffer.Buffer
 	registry := prometheus.NewPedanticRegistry()
 	loader, err := rego.NewLoader(rego.LoaderConfig{
 		Query: query, Use: func(q *rego.Query) { uses <- q }, Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry,

@@ -1,7 +1,6 @@
 package rego
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,9 +21,6 @@ var refused = map[string]string{
 	"bits.lsh":              "a large shift takes all memory",
 	"graph.reachable_paths": "it cannot be interrupted",
 }
-
-// Refused returns the builtin functions that no module may call, sorted.
-func Refused() []string { return slices.Sorted(maps.Keys(refused)) }
 
 // capabilities are OPA's without what is refused: to the compiler there are no
 // such functions, by whatever way they are called.
