@@ -39,12 +39,20 @@ type State struct {
 }
 
 // After returns s, but that the routes which only before has are decided by
-// before, wholly: requests may still come by them.
+// before, wholly: requests may still come by them. Whom s no longer takes to
+// vouch for users, though, does so nowhere.
 func (s *State) After(before *Rules, k Keys) (*State, error) {
+	k.Passports = slices.DeleteFunc(slices.Clone(k.Passports), func(p *chancerypb.PassportKeys) bool {
+		return !slices.Contains(s.gateways, p.GetGateway())
+	})
 	earlier, err := before.With(k)
 	if err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(earlier.providers, func(name string, p *provider) bool {
+		now := s.providers[name]
+		return now == nil || now.GetIssuer() != p.GetIssuer()
+	})
 	both := *s
 	both.before = earlier
 	return &both, nil

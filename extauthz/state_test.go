@@ -112,6 +112,60 @@ func TestNewStateIgnoresWhatIsNotReferredTo(t *testing.T) {
 	}
 }
 
+// On routes of the policy before, nobody vouches whom the new one does not take.
+func TestNobodyVouchesAfterThePolicyBefore(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		change func(gateway *chancerypb.Policy, service *chancerypb.Policy)
+		want   outcome
+	}{
+		"the same": {func(*chancerypb.Policy, *chancerypb.Policy) {}, outcome{200, "allowed", ""}},
+		"gone": {func(gateway, service *chancerypb.Policy) {
+			gateway.Providers, service.Gateways = nil, nil
+		}, outcome{503, "no_keys", ""}},
+		"another of that name": {func(gateway, service *chancerypb.Policy) {
+			gateway.Providers[0] = &chancerypb.Provider{Name: "staff", Issuer: "https://new.test", Audiences: []string{"shop-api"}}
+			service.Gateways = []string{"partner"}
+		}, outcome{503, "no_keys", ""}},
+	} {
+		f := newFixture(t)
+		gateway, service := described(f.gateway, f.provider), proto.CloneOf(f.service)
+		row.change(gateway, service)
+		for before, now := range map[*chancerypb.Policy]*chancerypb.Policy{described(f.gateway, f.provider): gateway, f.service: service} {
+			now.Routes = nil
+			c := f.atGateway(t)
+			if strings.HasPrefix(now.GetName(), "service/") {
+				c = f.atService(t)
+			}
+			if got := decideAfter(t, f, before, now, c); got != row.want {
+				t.Errorf("%s, %s: %+v, want %+v", now.GetName(), name, got, row.want)
+			}
+		}
+	}
+}
+
+// decideAfter decides by now, and by before about routes that only it has.
+func decideAfter(t *testing.T, f *fixture, before, now *chancerypb.Policy, c call) outcome {
+	t.Helper()
+	earlier, err := extauthz.Compile(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := extauthz.Compile(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := rules.With(f.keysOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err = state.After(earlier, f.keysOf()); err != nil {
+		t.Fatal(err)
+	}
+	_, got := check(t, f.server(t, state), c.request())
+	return got
+}
+
 // While Envoy may still ask for routes of the policy before, these are decided by
 // it and all that belongs to it: no decision mixes two revisions.
 func TestRoutesOfThePolicyBefore(t *testing.T) {
