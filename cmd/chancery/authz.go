@@ -49,9 +49,10 @@ is at /passport-keys of --http. Without, they go on as they came.
 With --rego or --bundle it decides by policies that were written for the OPA-Envoy
 plugin, unchanged unless they call http.send, opa.runtime or another function that
 reaches out of the process: the same input, the same forms of decisions; see
-docs/rego.md for what is different. A directory holds modules and data. A bundle is one of OPA's; with
---bundle-key it must be signed by one of those keys, and none is followed by an
-older one. What is wrong with a change is logged, and the last good policy stays.
+docs/rego.md for what is different. A directory holds modules and data. A bundle is
+one of OPA's; with --bundle-key it must be signed by one of those keys, and none is
+followed by an older one. What is wrong with a change is logged, and the last good
+policy stays.
 
 Whoever can connect can ask for decisions about requests that nobody made, and so
 for Passports. So it listens on loopback or a Unix socket, unless

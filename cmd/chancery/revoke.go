@@ -38,12 +38,11 @@ were issued until now, or --before another time, or the one token with an ID
 (--jti): those of one identity provider, or all. Every gateway and service
 refuses the next request, Passports that were minted for such a credential
 included. Who logs in again is let in, once the clock skew of the provider's
-document has passed; block them at the provider, or choose a
-time that is yet to come. What does not tell when it was issued is refused in any
-case: API keys, Basic users and client certificates, if no provider is named. The
-revocation ends when no token that it means can be good any more, or after --for;
-keys, passwords and certificates are good again then, so take them out of their
-documents.
+document has passed; block them at the provider, or choose a time that is yet to
+come. What does not tell when it was issued is refused in any case: API keys,
+Basic users and client certificates, if no provider is named. The revocation ends
+when no token that it means can be good any more, or after --for; keys, passwords
+and certificates are good again then, so take them out of their documents.
 
 It waits up to two seconds for the connected proxies, and says which of them have
 not taken it by then. Those that are away take it when they are back.
