@@ -39,8 +39,13 @@ type line struct {
 // desk returns that of a provider as p describes it. It is the same one until
 // another p comes: when only keys are new, with the same line.
 func (i *Introspector) desk(p *chancerypb.Provider) (*desk, error) {
-	known, _ := i.desks.Load(p.GetName())
-	before, _ := known.(*desk)
+	if known := i.knownDesk(p); known != nil && known.provider == p {
+		return known, nil
+	}
+	// One at a time: two lines would let in twice as many.
+	i.making.Lock()
+	defer i.making.Unlock()
+	before := i.knownDesk(p)
 	if before != nil && before.provider == p {
 		return before, nil
 	}
@@ -62,12 +67,21 @@ func (i *Introspector) desk(p *chancerypb.Provider) (*desk, error) {
 	} else {
 		d.line = i.newLine(p)
 	}
-	if before == nil && i.desksIn.Add(1) > maxDesks {
-		i.desks.Clear()
-		i.desksIn.Store(1)
+	if before == nil {
+		if i.desksIn++; i.desksIn > maxDesks {
+			i.desks.Clear()
+			i.desksIn = 1
+		}
 	}
 	i.desks.Store(p.GetName(), d)
 	return d, nil
+}
+
+// knownDesk returns the last one of a provider's name, or nil.
+func (i *Introspector) knownDesk(p *chancerypb.Provider) *desk {
+	known, _ := i.desks.Load(p.GetName())
+	d, _ := known.(*desk)
+	return d
 }
 
 func (i *Introspector) newLine(p *chancerypb.Provider) *line {

@@ -26,7 +26,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,9 +88,11 @@ type Introspector struct {
 	bySource *throttle.Throttle
 	seed     maphash.Seed
 
-	// desks by the name of their provider, and how many about.
+	// desks by the name of their provider. Whoever makes one holds making, which
+	// guards how many there are.
 	desks   sync.Map
-	desksIn atomic.Int32
+	making  sync.Mutex
+	desksIn int
 }
 
 // New returns an Introspector that has asked nothing yet.
