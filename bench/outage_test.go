@@ -19,6 +19,9 @@ import (
 const (
 	lifetime   = 20 * time.Second
 	livesShort = "passport: {lifetime: 60s}\ncertificates: {lifetime: 20s}"
+	// settled is how old the youngest certificate is before anything is killed:
+	// agents keep keys and endpoints on disk within a second.
+	settled = 2500 * time.Millisecond
 )
 
 // outage is a mesh of the real programs, whose control plane comes and goes.
@@ -38,7 +41,7 @@ func TestControlPlaneAway(t *testing.T) {
 	envoytest.Path(t)
 	o := startOutage(t)
 
-	o.allServed(o.load.Start(o.ctx), 2*time.Second) // agents keep endpoints within a second
+	o.allServed(o.load.Start(o.ctx), settled)
 	o.leave()
 	o.restartEverything()
 	o.allServed(o.load.Start(o.ctx), 2*time.Second)
@@ -122,12 +125,18 @@ func (o *outage) ends() (ends []time.Time) {
 	return ends
 }
 
-// leave kills the control plane when half of each certificate's life is left.
+// leave kills the control plane when half of each certificate's life is left, and
+// everybody has had the time to learn, and to keep on disk, for how long the
+// gateway's keys were endorsed with the last one.
 func (o *outage) leave() {
 	o.Helper()
 	o.until("certificates with half of their life", lifetime, func(context.Context) error {
-		if left := time.Until(slices.MinFunc(o.ends(), time.Time.Compare)); left < lifetime/2 {
+		ends := o.ends()
+		if left := time.Until(slices.MinFunc(ends, time.Time.Compare)); left < lifetime/2 {
 			return fmt.Errorf("%v is left", left)
+		}
+		if age := lifetime - time.Until(slices.MaxFunc(ends, time.Time.Compare)); age < settled {
+			return fmt.Errorf("one is %v old", age)
 		}
 		return nil
 	})

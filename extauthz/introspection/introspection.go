@@ -123,15 +123,23 @@ func (i *Introspector) Introspect(
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	q := question{desk: d, token: token, source: i.source(address), key: d.key(token), now: now}
-	if id, known := i.active.Get(&q.key, now); known {
-		i.metrics.count(p, "active_remembered")
-		return id, nil
-	}
-	if reason, known := i.inactive.Get(&q.key, now); known {
-		i.metrics.count(p, "inactive_remembered")
-		return nil, reason
+	if id, known, err := i.remembered(&q); known {
+		return id, err
 	}
 	return i.wait(ctx, q)
+}
+
+// remembered returns what was answered about a token, if it is still known.
+func (i *Introspector) remembered(q *question) (id *credential.Identity, known bool, err error) {
+	if id, known := i.active.Get(&q.key, q.now); known {
+		i.metrics.count(q.provider, "active_remembered")
+		return id, true, nil
+	}
+	if reason, known := i.inactive.Get(&q.key, q.now); known {
+		i.metrics.count(q.provider, "inactive_remembered")
+		return nil, true, reason
+	}
+	return nil, false, nil
 }
 
 // question is about one token.
@@ -156,6 +164,10 @@ func (i *Introspector) wait(ctx context.Context, q question) (*credential.Identi
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
+		// An earlier call may have ended since nothing was known.
+		if id, known, err := i.remembered(&q); known {
+			return id, err
+		}
 		return i.ask(ctx, q)
 	})
 	select {
