@@ -96,12 +96,8 @@ func (p *Passwords) Verify(ctx context.Context, users *Users, b Basic, address n
 
 // try returns nil for the right password.
 func (p *Passwords) try(ctx context.Context, a *attempt) error {
-	if _, known := p.verified.Get(&a.key, a.now); known {
-		// Or else guesses would be free once the user has been here.
-		if !p.byOrigin.Allows(maphash.Comparable(p.seed, a.origin), a.now) {
-			return Throttled
-		}
-		return nil
+	if known, err := p.remembered(a); known {
+		return err
 	}
 	// What comes at once, as from a client that opens many connections, is hashed
 	// and counted once.
@@ -113,6 +109,19 @@ func (p *Passwords) try(ctx context.Context, a *attempt) error {
 	case <-ctx.Done():
 		return Busy
 	}
+}
+
+// remembered reports whether the password is known to be right, and returns
+// whether that counts.
+func (p *Passwords) remembered(a *attempt) (known bool, err error) {
+	if _, known := p.verified.Get(&a.key, a.now); !known {
+		return false, nil
+	}
+	// Or else guesses would be free once the user has been here.
+	if !p.byOrigin.Allows(maphash.Comparable(p.seed, a.origin), a.now) {
+		return true, Throttled
+	}
+	return true, nil
 }
 
 // guessSafely is guess, but that a panic is nobody's decision: it is in a goroutine
@@ -134,6 +143,10 @@ type bound struct {
 
 // guess counts an attempt, and hashes it.
 func (p *Passwords) guess(a *attempt) error {
+	// An earlier flight may have landed since nothing was known.
+	if known, err := p.remembered(a); known {
+		return err
+	}
 	home := p.digest(a.users, a.origin.user, a.network.String())
 	bounds := []bound{{p.byOrigin, maphash.Comparable(p.seed, a.origin)}}
 	// Where the user has been before, neither guesses at others count, nor guesses
