@@ -5,9 +5,7 @@ import (
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
-	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
-	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -97,17 +95,15 @@ func (s *Server) apply(q quarantine) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := accountsOf(m)
-	if err != nil {
-		return err
-	}
 	s.documents.serve(c)
 	s.documents.quarantine = q
 	s.metrics.quarantined.Set(float64(q.size()))
 
 	// What views refer to is there before they are.
 	s.providers.Use(m.Providers)
-	s.accounts.Replace(accounts)
+	for _, g := range next {
+		s.accounts.Apply(g.accounts)
+	}
 	s.passports.use(m.TrustDomain, scopesOf(m), m.PassportLifetime+scopeGrace)
 	s.revocations.use(m.Providers, m.PassportLifetime)
 	needed := s.views.services()
@@ -123,6 +119,7 @@ func (s *Server) apply(q quarantine) error {
 
 // settle forgets what no view refers to any more.
 func (s *Server) settle(m *mesh.Mesh) {
+	s.accounts.Replace(s.views.accounts())
 	services := s.views.services()
 	s.endpoints.use(services, m)
 	if !slices.Equal(services, s.wanted) {
@@ -140,17 +137,4 @@ func (s *Server) acknowledged(id identity.ID, revision string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle(nil)
-}
-
-// accountsOf returns who the documents say comes in.
-func accountsOf(m *mesh.Mesh) ([]*xds.Resource, error) {
-	var all []*xds.Resource
-	for name, accounts := range translate.Accounts(m) {
-		r, err := xds.New(name, accounts)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, r)
-	}
-	return all, nil
 }

@@ -47,6 +47,7 @@ func TestChangesReachEveryViewTheyConcern(t *testing.T) {
 		"roles":                     with(shop(), "roles", "kind: Roles\nname: all\nroles: [{name: clerk, groups: [sales]}]\n"),
 		"an identity provider":      withProvider(idp.URL, "clockSkew: 5s\n"),
 		"a Rego policy":             withRego("false"),
+		"a client":                  with(shop(), "till", "kind: Client\nname: till\nowner: a\n"),
 		"an expression":             replace("orders", `allow: "true"`, `allow: "false"`),
 	}
 	// What it is before the change, if not the shop. The name edge is a service's at

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chancery-mesh/chancery/extauthz/translate"
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/xds"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -74,6 +76,9 @@ type content struct {
 	documents mesh.Documents
 	hash      string
 	mesh      *mesh.Mesh
+	// accounts are who the documents say comes in, by the name that package
+	// translate has for them.
+	accounts map[string]*xds.Resource
 }
 
 var errNoDocument = errors.New("its own document is not there")
@@ -91,7 +96,25 @@ func newContent(docs mesh.Documents, options mesh.Options) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &content{docs, docs.Hash(), m}, nil
+	c := &content{documents: docs, hash: docs.Hash(), mesh: m, accounts: map[string]*xds.Resource{}}
+	for name, accounts := range translate.Accounts(m) {
+		if c.accounts[name], err = xds.NewPinned(name, accounts); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// accountsOf returns the accounts that the view of id needs.
+func (c *content) accountsOf(id identity.ID) []*xds.Resource {
+	if id.Role != identity.RoleGateway {
+		return nil
+	}
+	var accounts []*xds.Resource
+	for _, name := range translate.AccountNames(c.mesh.Gateway(id.Name)) {
+		accounts = append(accounts, c.accounts[name])
+	}
+	return accounts
 }
 
 // serve notes what is served from now on.

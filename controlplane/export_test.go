@@ -77,6 +77,9 @@ func Connect(s *Server, id identity.ID, lineage string) (disconnect func()) {
 // Proxies returns how each proxy stands.
 func Proxies(s *Server) []ProxyStatus { return s.proxyStatus() }
 
+// Accounts returns how many resources with accounts are served.
+func Accounts(s *Server) int { return len(s.accounts.Versions()) }
+
 // Authority returns the certificate authority; nil if there is none yet.
 func Authority(s *Server) *ca.CA {
 	authority, _ := s.authority()

@@ -53,6 +53,8 @@ type generation struct {
 	// madeOf leads from resources to the documents to suspect when one is
 	// rejected.
 	madeOf map[resourceKey][]mesh.DocumentID
+	// accounts are those that its policy refers to.
+	accounts []*xds.Resource
 	// needs are the names of shared resources that it refers to, by type.
 	needs map[string][]string
 }
@@ -67,7 +69,8 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 	}
 	g := &generation{
 		content:   c,
-		inputs:    inputs(c.mesh, id),
+		inputs:    inputs(c, id),
+		accounts:  c.accountsOf(id),
 		resources: map[string][]*xds.Resource{},
 		digests:   map[string]string{},
 		madeOf:    map[resourceKey][]mesh.DocumentID{},
@@ -79,13 +82,14 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 		}
 	}
 	p := policy.Message.(*chancerypb.Policy)
+	p.Accounts = namesOf(g.accounts)
 	if err := g.add(policy.Name, p, translate.WithoutPositions(p), policy.Documents); err != nil {
 		return nil, err
 	}
 	g.needs = map[string][]string{
 		resource.EndpointType: envoy.EndpointNames(resources),
 		providerType:          translate.ProviderNames(p),
-		accountsType:          p.GetAccounts(),
+		accountsType:          p.Accounts,
 		passportKeysType:      p.GetGateways(),
 	}
 	if id.Role == identity.RoleGateway {
@@ -120,6 +124,13 @@ func (g *generation) seal() error {
 	return g.add(revisionName, revision, revision, nil)
 }
 
+func namesOf(resources []*xds.Resource) (names []string) {
+	for _, r := range resources {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
 // translated returns the Envoy resources of a view, and its policy.
 func translated(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, policy envoy.Resource) {
 	var p *chancerypb.Policy
@@ -142,16 +153,17 @@ func translated(m *mesh.Mesh, id identity.ID) (resources []envoy.Resource, polic
 	return resources, envoy.Resource{TypeURL: policyType, Name: p.GetName(), Message: p, Documents: documents}
 }
 
-// inputs returns everything of the mesh that the view of id is made from. Two
-// meshes with equal inputs make equal views. Whether a caller is a gateway or a
+// inputs returns everything of the content that the view of id is made from. Two
+// contents with equal inputs make equal views. Whether a caller is a gateway or a
 // service is among them: a gateway that may call a service is in its Gateways.
-func inputs(m *mesh.Mesh, id identity.ID) []any {
+func inputs(c *content, id identity.ID) []any {
+	m := c.mesh
 	// All but what there may be much of, so that nothing is forgotten.
 	rest := *m
 	rest.Gateways, rest.Services, rest.Clients, rest.APIKeys, rest.Users = nil, nil, nil, nil, nil
 	in := []any{rest}
 	if id.Role == identity.RoleGateway {
-		in = append(in, m.Gateway(id.Name))
+		in = append(in, m.Gateway(id.Name), namesOf(c.accountsOf(id)))
 		for _, s := range m.Services {
 			if serves(s, id.Name) {
 				in = append(in, s)
@@ -172,9 +184,9 @@ func serves(s *mesh.Service, gateway string) bool {
 	return slices.ContainsFunc(s.Routes, func(r mesh.Route) bool { return slices.Contains(r.Callers, gateway) })
 }
 
-// madeFrom reports whether g is what m would make.
-func (g *generation) madeFrom(m *mesh.Mesh, id identity.ID) bool {
-	return reflect.DeepEqual(g.inputs, inputs(m, id))
+// madeFrom reports whether g is what c would make.
+func (g *generation) madeFrom(c *content, id identity.ID) bool {
+	return reflect.DeepEqual(g.inputs, inputs(c, id))
 }
 
 // with returns the same generation, made from content that says the same.

@@ -38,6 +38,7 @@ var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	revisionType     = xds.TypeURL(&chancerypb.Revision{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	accountsType     = xds.TypeURL(&chancerypb.Accounts{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	trustType        = xds.TypeURL(&chancerypb.Trust{})

@@ -44,7 +44,7 @@ func (vs *views) plan(ids []identity.ID, contentOf func(identity.ID) (*content, 
 		c, err := contentOf(id)
 		switch v := vs.byID[id]; {
 		case err != nil:
-		case v != nil && v.latest.madeFrom(c.mesh, id):
+		case v != nil && v.latest.madeFrom(c, id):
 			next[id] = v.latest.with(c)
 		default:
 			next[id], err = newGeneration(c, id)
@@ -206,6 +206,27 @@ func (vs *views) services() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// accounts returns those that any view refers to, of either generation.
+func (vs *views) accounts() []*xds.Resource {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	byName := map[string]*xds.Resource{}
+	note := func(generations ...*generation) {
+		for _, g := range generations {
+			if g != nil {
+				for _, r := range g.accounts {
+					byName[r.Name] = r
+				}
+			}
+		}
+	}
+	for _, v := range vs.byID {
+		note(v.latest, v.proven)
+	}
+	note(slices.Collect(maps.Values(vs.earlier))...)
+	return slices.Collect(maps.Values(byName))
 }
 
 // status tells of each view, sorted by name.

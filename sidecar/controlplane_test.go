@@ -26,6 +26,7 @@ const trustDomain = "shop.example"
 var (
 	policyType       = xds.TypeURL(&chancerypb.Policy{})
 	providerType     = xds.TypeURL(&chancerypb.Provider{})
+	accountsType     = xds.TypeURL(&chancerypb.Accounts{})
 	passportKeysType = xds.TypeURL(&chancerypb.PassportKeys{})
 	signingKeysType  = xds.TypeURL(&chancerypb.SigningKeys{})
 	revocationsType  = xds.TypeURL(&chancerypb.Revocations{})
@@ -66,7 +67,7 @@ func newControlPlane(t *testing.T, id identity.ID) *controlPlane {
 	check(t, err)
 	cp.address = l.Addr().String()
 	check(t, l.Close())
-	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, passportKeysType, signingKeysType, trustType, revocationsType, revisionType) {
+	for _, typeURL := range append(slices.Clone(viewTypes), resource.EndpointType, providerType, accountsType, passportKeysType, signingKeysType, trustType, revocationsType, revisionType) {
 		cp.sets[typeURL] = &xds.Collection{}
 	}
 	cp.publishTrust()
@@ -107,7 +108,7 @@ func (cp *controlPlane) publishTrust() {
 // closes with the Revision.
 func (cp *controlPlane) set(id string, resources ...*xds.Resource) {
 	byType := byType(resources)
-	for _, typeURL := range []string{resource.EndpointType, providerType, passportKeysType} {
+	for _, typeURL := range []string{resource.EndpointType, providerType, accountsType, passportKeysType} {
 		cp.sets[typeURL].Apply(byType[typeURL])
 	}
 	for _, typeURL := range viewTypes {

@@ -29,6 +29,9 @@ func (p *Peers) Take(t *identity.Trust, own *identity.SVID) (map[string]string, 
 // ListenForEnvoy is listenForEnvoy.
 var ListenForEnvoy = listenForEnvoy
 
+// Withdraw is withdraw.
+var Withdraw = withdraw
+
 // Held is held.
 type Held struct{ h *held }
 

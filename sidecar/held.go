@@ -118,6 +118,18 @@ func (h *held) signingKeys() []string {
 	return ids
 }
 
+// policy returns the newest policy, or nil.
+func (h *held) policy() *chancerypb.Policy {
+	return policyIn(h.set(policyType))
+}
+
+func policyIn(policies set) *chancerypb.Policy {
+	for _, p := range decodeAll[*chancerypb.Policy](policies) {
+		return p
+	}
+	return nil
+}
+
 // set returns a copy of the resources of one type.
 func (h *held) set(typeURL string) set {
 	h.mu.Lock()

@@ -27,16 +27,27 @@ type pdp struct {
 	judged map[string]*extauthz.Rules
 
 	mu sync.Mutex
-	// policy is what is decided by, and rules the same compiled; nil as long as
-	// there is none.
-	policy *chancerypb.Policy
-	rules  *extauthz.Rules
-	// before are rules for the routes that policy does not have, nil for none.
-	before *extauthz.Rules
+	// latest is what is decided by, nil as long as there is nothing, and before
+	// about the routes that latest does not have, nil for none.
+	latest, before *rulebook
 	// trust in the certificates of callers, nil while it is not known.
 	trust extauthz.Trust
 	// revocations of credentials, nil while they are not known.
 	revocations *revocation.Index
+}
+
+// rulebook is a policy, compiled.
+type rulebook struct {
+	*extauthz.Rules
+	policy *chancerypb.Policy
+}
+
+func newRulebook(policy *chancerypb.Policy) (*rulebook, error) {
+	rules, err := extauthz.Compile(policy)
+	if err != nil {
+		return nil, err
+	}
+	return &rulebook{rules, policy}, nil
 }
 
 // widen decides by policy from now on, and by before about the routes that only
@@ -86,8 +97,10 @@ const maxContactEvery = 15 * time.Second
 func (p *pdp) contactEvery() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if limit := p.policy.GetMaxStaleness().AsDuration(); limit > 0 {
-		return min(limit/4, maxContactEvery)
+	if p.latest != nil {
+		if limit := p.latest.policy.GetMaxStaleness().AsDuration(); limit > 0 {
+			return min(limit/4, maxContactEvery)
+		}
 	}
 	return maxContactEvery
 }
@@ -97,45 +110,47 @@ func (p *pdp) decide(earlier, policy *chancerypb.Policy) error {
 	if policy == nil {
 		return errors.New("revision without a policy")
 	}
-	rules, err := extauthz.Compile(policy)
+	latest, err := newRulebook(policy)
 	if err != nil {
 		return err
 	}
-	var before *extauthz.Rules
+	var before *rulebook
 	if earlier != nil {
-		if before, err = extauthz.Compile(earlier); err != nil {
+		if before, err = newRulebook(earlier); err != nil {
 			return err
 		}
 	}
-	if err := p.apply(rules, before); err != nil {
+	if err := p.apply(latest, before); err != nil {
 		return err
 	}
-	p.policy, p.rules, p.before = policy, rules, before
+	p.latest, p.before = latest, before
 	return nil
 }
 
 // again decides by the same rules and what else is known now. The caller holds
 // the lock.
 func (p *pdp) again() error {
-	if p.rules == nil {
+	if p.latest == nil {
 		return nil
 	}
-	return p.apply(p.rules, p.before)
+	return p.apply(p.latest, p.before)
 }
 
 // apply replaces the state. The caller holds the lock.
-func (p *pdp) apply(rules, before *extauthz.Rules) error {
+func (p *pdp) apply(latest, before *rulebook) error {
 	keys := extauthz.Keys{
 		Providers: decodeAll[*chancerypb.Provider](p.held.set(providerType)),
-		Accounts:  decodeAll[*chancerypb.Accounts](p.held.set(accountsType)),
 		Passports: decodeAll[*chancerypb.PassportKeys](p.held.set(passportKeysType)),
 		Trust:     p.trust,
 
 		Revocations: p.revocations,
 	}
-	state, err := rules.With(keys)
+	newest, accounts := p.held.policy(), p.held.set(accountsType)
+	keys.Accounts = accountsFor(latest.policy, newest, accounts)
+	state, err := latest.With(keys)
 	if err == nil && before != nil {
-		state, err = state.After(before, keys)
+		keys.Accounts = accountsFor(before.policy, newest, accounts)
+		state, err = state.After(before.Rules, keys)
 	}
 	if err != nil {
 		return err
@@ -151,7 +166,7 @@ func (p *pdp) apply(rules, before *extauthz.Rules) error {
 func (p *pdp) ready() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.policy != nil
+	return p.latest != nil
 }
 
 // judge tries resources that came from the control plane: it is an error when

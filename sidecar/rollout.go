@@ -78,12 +78,10 @@ type localRevision struct {
 
 // policy returns the revision's one policy, or nil.
 func (r *localRevision) policy() *chancerypb.Policy {
-	if r != nil {
-		for _, p := range decodeAll[*chancerypb.Policy](r.sets[policyType]) {
-			return p
-		}
+	if r == nil {
+		return nil
 	}
-	return nil
+	return policyIn(r.sets[policyType])
 }
 
 // want returns the versions of some types.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,6 +29,22 @@ func shardOf(key string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key)) // never fails
 	return shardName(int(h.Sum32() % shards))
+}
+
+// AccountNames returns which of [Accounts] a gateway decides by, sorted.
+func AccountNames(g *mesh.Gateway) []string {
+	names := map[string]bool{clientsName: true}
+	for _, a := range g.Authentications() {
+		for _, c := range a.AnyOf {
+			if c.Basic != "" {
+				names[UsersName(c.Basic)] = true
+			}
+			for i := 0; c.APIKey && i < shards; i++ {
+				names[shardName(i)] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Accounts returns all Accounts resources of a mesh, by name.

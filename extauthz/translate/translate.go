@@ -28,9 +28,8 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 		Tenants:          g.Tenants,
 		RefuseSelfSigned: g.Profile == mesh.ProfilePublic,
 	}
-	providers, accounts := sources(g)
-	p.Accounts = accounts
-	for _, name := range providers {
+	p.Accounts = AccountNames(g)
+	for _, name := range providerNames(g) {
 		p.Providers = append(p.Providers, Provider(m.Provider(name)))
 	}
 	p.Decisions = decisions(g.Decisions)
@@ -162,25 +161,17 @@ func ProviderNames(p *chancerypb.Policy) []string {
 	return names
 }
 
-// sources returns the names of the Provider and of the Accounts resources that
-// a gateway's routes need, sorted.
-func sources(g *mesh.Gateway) (providers, accounts []string) {
-	provider, account := map[string]bool{}, map[string]bool{clientsName: true}
+// providerNames returns the names of the providers whose tokens a gateway takes,
+// sorted.
+func providerNames(g *mesh.Gateway) []string {
+	names := map[string]bool{}
 	for _, a := range g.Authentications() {
 		for _, c := range a.AnyOf {
-			for _, name := range []string{c.AccessToken, c.IDToken} {
-				provider[name] = true
-			}
-			if c.Basic != "" {
-				account[UsersName(c.Basic)] = true
-			}
-			for i := 0; c.APIKey && i < shards; i++ {
-				account[shardName(i)] = true
-			}
+			names[c.AccessToken], names[c.IDToken] = true, true
 		}
 	}
-	delete(provider, "")
-	return slices.Sorted(maps.Keys(provider)), slices.Sorted(maps.Keys(account))
+	delete(names, "")
+	return slices.Sorted(maps.Keys(names))
 }
 
 // callers returns the SPIFFE IDs of gateways and services, which share one

@@ -154,7 +154,8 @@ type Policy struct {
 	Providers []*Provider `protobuf:"bytes,22,rep,name=providers,proto3" json:"providers,omitempty"`
 	// Passports are taken on connections in the clear as well; services only.
 	ClearPassport bool `protobuf:"varint,7,opt,name=clear_passport,json=clearPassport,proto3" json:"clear_passport,omitempty"`
-	// Names of the Accounts resources to subscribe to; gateways only.
+	// Names of the Accounts resources to subscribe to; gateways only. Each names
+	// one content, so what documents say of accounts is of the policy's revision.
 	Accounts []string `protobuf:"bytes,8,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	// HTTP status of all that is not let in for who asks; zero tells 401 from 403.
 	DenyStatus uint32 `protobuf:"varint,9,opt,name=deny_status,json=denyStatus,proto3" json:"deny_status,omitempty"`

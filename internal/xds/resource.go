@@ -49,6 +49,16 @@ func NewLike(name string, m, like proto.Message) (*Resource, error) {
 	return r, nil
 }
 
+// NewPinned encodes a message under a name that it shares with no other content:
+// what refers to it by that name means this version.
+func NewPinned(name string, m proto.Message) (*Resource, error) {
+	r, err := encode(name, m)
+	if err == nil {
+		r.Name += "@" + r.Version
+	}
+	return r, err
+}
+
 func encode(name string, m proto.Message) (*Resource, error) {
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
