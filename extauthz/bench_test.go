@@ -25,7 +25,7 @@ func workload(b *testing.B, f *fixture) []*authv3.CheckRequest {
 		case 0:
 			token = f.token(b, map[string]any{"groups": []string{"ops"}, "jti": i})
 		case 1:
-			token = token[:len(token)-4] + "AAAA"
+			token = token[:len(token)-8] + "AAAAAAAA"
 		}
 		c := f.atGateway(b).authorization("Bearer " + token)
 		for _, name := range []string{"user-agent", "accept", "accept-language", "cookie", "x-forwarded-proto", "referer"} {

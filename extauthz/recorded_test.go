@@ -210,7 +210,7 @@ func TestNoSecretIsTold(t *testing.T) {
 	for _, path := range []string{"", "/no", "/" + token, "/" + key, "?access_token=" + token, "?q=s3cret"} {
 		for _, headers := range [][]string{
 			{"authorization", "Bearer " + token},
-			{"authorization", "Bearer " + token[:len(token)-4] + "AAAA"},
+			{"authorization", "Bearer " + token[:len(token)-8] + "AAAAAAAA"},
 			{"authorization", "Bearer " + token + " " + token},
 			{"authorization", token},
 			{"x-api-key", key},

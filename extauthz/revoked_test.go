@@ -39,11 +39,15 @@ func byTenant(id string) *chancerypb.Revocation {
 	return &chancerypb.Revocation{Whose: &chancerypb.Revocation_Tenant{Tenant: id}}
 }
 
-// revoke completes entries: of providers, none is all, until a minute ago.
+// began is when the tests did: some wait for others for longer than a minute.
+var began = time.Now()
+
+// revoke completes entries: of providers, none is all, until a minute before the
+// tests.
 func revoke(t testing.TB, entry *chancerypb.Revocation, providers ...string) *revocation.Index {
 	t.Helper()
 	entry.Id, entry.Providers = "e-1", providers
-	entry.Before, entry.Expires = timestamppb.New(time.Now().Add(-time.Minute)), timestamppb.New(time.Now().Add(time.Hour))
+	entry.Before, entry.Expires = timestamppb.New(began.Add(-time.Minute)), timestamppb.New(time.Now().Add(time.Hour))
 	ix, err := revocation.New(&chancerypb.Revocations{Sequence: 1, Entries: []*chancerypb.Revocation{entry}})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +61,7 @@ func TestRevokedCredentialIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.allKinds(t)
-	old, fresh := time.Now().Add(-2*time.Minute).Unix(), time.Now().Add(-30*time.Second).Unix()
+	old, fresh := began.Add(-2*time.Minute).Unix(), began.Add(-30*time.Second).Unix()
 	access := func(change map[string]any) call {
 		claims := map[string]any{"iat": old, "jti": "t-1"}
 		maps.Copy(claims, change)

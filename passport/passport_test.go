@@ -372,7 +372,7 @@ func TestVerifierRemembers(t *testing.T) {
 		"tenant taken":       {func() { keys[id] = changed(func(k *passport.Key) { k.Tenants = []string{"globex"} }) }, passport.ErrTenant},
 		"expired":            {func() { at = now.Add(65 * time.Second) }, passport.ErrExpired},
 		"clock went back":    {func() { at = now.Add(-time.Minute) }, passport.ErrNotYetValid},
-		"signature is other": {func() { token = token[:len(token)-2] + "AA" }, passport.ErrSignature},
+		"signature is other": {func() { token = token[:len(token)-8] + "AAAAAAAA" }, passport.ErrSignature},
 	} {
 		kept := token
 		row.change()

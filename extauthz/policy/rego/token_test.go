@@ -46,8 +46,8 @@ func TestVerifiedTokens(t *testing.T) {
 		{"before it begins", token, public, "idp", now.Add(-time.Minute), false},
 		{"of another issuer", token, public, "other", now, false},
 		{"by another key", token, other, "idp", now, false},
-		{"with another signature", token[:len(token)-4] + "AAAA", public, "idp", now, false},
-		{"with that again", token[:len(token)-4] + "AAAA", public, "idp", now, false},
+		{"with another signature", token[:len(token)-8] + "AAAAAAAA", public, "idp", now, false},
+		{"with that again", token[:len(token)-8] + "AAAAAAAA", public, "idp", now, false},
 		{"and once more", token, public, "idp", now, true},
 	} {
 		in := value(t, map[string]any{"token": c.token, "key": c.key, "iss": c.iss})
