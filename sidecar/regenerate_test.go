@@ -245,6 +245,7 @@ func (w *workload) release() { close(w.held) }
 func webView(t *testing.T, uses ...*workload) []*xds.Resource {
 	t.Helper()
 	m := &mesh.Mesh{Name: "shop", TrustDomain: trustDomain}
+	m.Certificates.Leaf = time.Hour // connections live for a quarter
 	caller := &mesh.Service{Name: web.Name, MTLS: mesh.MTLSStrict}
 	resources := []*xds.Resource{encode(t, web.String(), &chancerypb.Policy{Name: web.String(), TrustDomain: trustDomain})}
 	for _, w := range uses {
