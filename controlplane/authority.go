@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -17,6 +18,16 @@ type AuthorityConfig struct {
 	// Supplied is set when an operator keeps the root or the issuing
 	// authorities elsewhere.
 	Supplied *ca.Supplied
+}
+
+// sealedPause is for how many times as long as it took to find that the authority
+// does not decrypt it is taken for granted. Meanwhile nobody could ask anything.
+const sealedPause = 20
+
+// sealed says that the authority does not decrypt.
+type sealed struct {
+	err   error
+	until time.Time
 }
 
 // maxLeaf is the longest life that a document can give a certificate.
@@ -36,6 +47,10 @@ func (s *Server) openCA(m *mesh.Mesh) error {
 		s.leaf = m.Certificates.Leaf
 		return nil
 	}
+	began := time.Now()
+	if began.Before(s.sealed.until) {
+		return s.sealed.err
+	}
 	authority, err := ca.Open(ca.Config{
 		Dir:         filepath.Join(s.cfg.StateDir, "ca"),
 		TrustDomain: m.TrustDomain,
@@ -45,6 +60,9 @@ func (s *Server) openCA(m *mesh.Mesh) error {
 		Supplied:    s.cfg.Authority.Supplied,
 		Logger:      s.cfg.Logger,
 	})
+	if errors.Is(err, ca.ErrSealed) {
+		s.sealed = sealed{err, time.Now().Add(sealedPause * time.Since(began))}
+	}
 	if err != nil {
 		return err
 	}

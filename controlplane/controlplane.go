@@ -132,6 +132,7 @@ type Server struct {
 	// certificates live.
 	opened chan struct{}
 	ca     *ca.CA
+	sealed sealed
 	leaf   time.Duration
 	wanted []string
 }

@@ -4,8 +4,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chancery-mesh/chancery/controlplane"
+	"github.com/chancery-mesh/chancery/identity/ca"
 )
 
 func TestBadChangeLeavesEverythingAsItWas(t *testing.T) {
@@ -127,6 +129,36 @@ func TestServingIsTriedAgain(t *testing.T) {
 				t.Errorf("told %v times", got)
 			}
 		})
+	}
+}
+
+// But to find that keys do not decrypt takes long, and everybody waits.
+func TestSealedAuthorityIsNotTriedAllTheTime(t *testing.T) {
+	t.Parallel()
+	sealedWith := func(secret string) func(*controlplane.Config) {
+		return func(c *controlplane.Config) { c.Authority.Key = ca.KeyProtection(secret) }
+	}
+	r := start(t, shop(), sealedWith("correct horse battery staple"))
+	until := func(ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) { // scrypt takes its time under the race detector
+				t.Fatal("waited in vain")
+			}
+		}
+	}
+	until(func() bool { return r.log.has("documents served") })
+	r.stop()
+	r.options = append(r.options, sealedWith("incorrect horse battery staple"))
+	r.start()
+	until(func() bool { return r.log.has("does not decrypt") })
+	// Were it tried now, it would open.
+	if err := os.RemoveAll(r.state + "/ca"); err != nil {
+		t.Fatal(err)
+	}
+	controlplane.Tidy(r.server)
+	if s := r.status(); s.Documents.Valid || !strings.Contains(strings.Join(s.Documents.Faults, ""), "does not decrypt") {
+		t.Errorf("documents %+v", s.Documents)
 	}
 }
 

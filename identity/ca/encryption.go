@@ -47,6 +47,10 @@ func (KeyProtection) String() string { return "[redacted]" }
 // GoString keeps the secret out of logs.
 func (KeyProtection) GoString() string { return "[redacted]" }
 
+// ErrSealed says that the state file was encrypted with another secret. To find
+// that out costs as much as to open it.
+var ErrSealed = errors.New("it does not decrypt: the passphrase or key file is another one, or the file was changed")
+
 // sealedRecord is the state file when it is encrypted.
 type sealedRecord struct {
 	// Salt and LogN are scrypt's; its r is 8, its p is 1.
@@ -101,7 +105,7 @@ func (s *sealer) close(plain []byte) sealedRecord {
 func (s *sealer) open(rec sealedRecord) ([]byte, error) {
 	plain, err := s.aead.Open(nil, nil, rec.Sealed, []byte(sealedAs))
 	if err != nil {
-		return nil, errors.New("it does not decrypt: the passphrase or key file is another one, or the file was changed")
+		return nil, ErrSealed
 	}
 	return plain, nil
 }
