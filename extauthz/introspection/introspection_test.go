@@ -280,7 +280,11 @@ func TestAnswers(t *testing.T) {
 			// Neither a failure nor what it made of the token stays.
 			if errors.Is(row.want, unavailable) {
 				r.idp.Answer(idptest.Introspection, text(`{"active":true,`+rest+`}`))
-				if _, err := r.ask("opaque-token"); err != nil {
+				_, err := r.ask("opaque-token")
+				for try := 0; errors.Is(err, context.DeadlineExceeded) && try < 4; try++ { // a crowded machine
+					_, err = r.ask("opaque-token")
+				}
+				if err != nil {
 					t.Errorf("afterwards: %v", err)
 				}
 			}
