@@ -34,7 +34,7 @@ func ownerIn(t *testing.T, c *xdstest.Client, name string) string {
 }
 
 // Who decides by a revision has the accounts of that revision, whatever others
-// have by then.
+// have by then, and is told what has become of them.
 func TestAccountsAreOfTheRevision(t *testing.T) {
 	t.Parallel()
 	docs := shop()
@@ -59,6 +59,9 @@ func TestAccountsAreOfTheRevision(t *testing.T) {
 	late.Subscribe(policyType, "*")
 	if owner, name := ownerOf(t, late); owner != "ada" || name != before {
 		t.Errorf("by the proven revision, the till in %s is %s's", name, owner)
+	}
+	if owner := ownerIn(t, late, "clients"); owner != "bob" {
+		t.Errorf("by the proven revision, the till is %s's now", owner)
 	}
 
 	r.accept(gateway)

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -101,6 +102,7 @@ func (s *Server) apply(q quarantine) error {
 
 	// What views refer to is there before they are.
 	s.providers.Use(m.Providers)
+	s.accounts.Apply(slices.AppendSeq(s.views.accounts(), maps.Values(c.accounts)))
 	for _, g := range next {
 		s.accounts.Apply(g.accounts)
 	}
@@ -119,7 +121,7 @@ func (s *Server) apply(q quarantine) error {
 
 // settle forgets what no view refers to any more.
 func (s *Server) settle(m *mesh.Mesh) {
-	s.accounts.Replace(s.views.accounts())
+	s.accounts.Replace(slices.AppendSeq(s.views.accounts(), maps.Values(s.documents.served.accounts)))
 	services := s.views.services()
 	s.endpoints.use(services, m)
 	if !slices.Equal(services, s.wanted) {

@@ -20,8 +20,8 @@ type AuthorityConfig struct {
 	Supplied *ca.Supplied
 }
 
-// sealedPause is for how many times as long as it took to find that the authority
-// does not decrypt it is taken for granted. Meanwhile nobody could ask anything.
+// sealedPause is how long a failure to decrypt is believed, in multiples of what it
+// took to find: the server's lock is held meanwhile.
 const sealedPause = 20
 
 // sealed says that the authority does not decrypt.

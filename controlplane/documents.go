@@ -98,21 +98,21 @@ func newContent(docs mesh.Documents, options mesh.Options) (*content, error) {
 	}
 	c := &content{documents: docs, hash: docs.Hash(), mesh: m, accounts: map[string]*xds.Resource{}}
 	for name, accounts := range translate.Accounts(m) {
-		if c.accounts[name], err = xds.NewPinned(name, accounts); err != nil {
+		if c.accounts[name], err = xds.New(name, accounts); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-// accountsOf returns the accounts that the view of id needs.
+// accountsOf returns the accounts that the view of id is decided by, pinned.
 func (c *content) accountsOf(id identity.ID) []*xds.Resource {
 	if id.Role != identity.RoleGateway {
 		return nil
 	}
 	var accounts []*xds.Resource
 	for _, name := range translate.AccountNames(c.mesh.Gateway(id.Name)) {
-		accounts = append(accounts, c.accounts[name])
+		accounts = append(accounts, c.accounts[name].Pinned())
 	}
 	return accounts
 }

@@ -53,7 +53,7 @@ type generation struct {
 	// madeOf leads from resources to the documents to suspect when one is
 	// rejected.
 	madeOf map[resourceKey][]mesh.DocumentID
-	// accounts are those that its policy refers to.
+	// accounts are those that its policy refers to, pinned.
 	accounts []*xds.Resource
 	// needs are the names of shared resources that it refers to, by type.
 	needs map[string][]string
@@ -89,7 +89,7 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 	g.needs = map[string][]string{
 		resource.EndpointType: envoy.EndpointNames(resources),
 		providerType:          translate.ProviderNames(p),
-		accountsType:          p.Accounts,
+		accountsType:          slices.Concat(p.Accounts, unpinned(p.Accounts)),
 		passportKeysType:      p.GetGateways(),
 	}
 	if id.Role == identity.RoleGateway {
@@ -122,6 +122,16 @@ func (g *generation) seal() error {
 	g.revision = hex.EncodeToString(all.Sum(nil)[:6])
 	revision := &chancerypb.Revision{Id: g.revision, Digests: maps.Clone(g.digests)}
 	return g.add(revisionName, revision, revision, nil)
+}
+
+// unpinned returns the names of what there is of pinned resources now: what
+// became of it since.
+func unpinned(names []string) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i], _ = xds.Unpin(name)
+	}
+	return out
 }
 
 func namesOf(resources []*xds.Resource) (names []string) {

@@ -1,66 +1,73 @@
 package sidecar
 
 import (
-	"slices"
-
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
+	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
 // accountsFor returns the accounts that a policy refers to: all of them or none,
-// since some API keys do not tell whether a key is known. Whom the newest policy
-// no longer lets in is let in by no other: a policy may decide for long where
-// Envoy refuses what came after it.
-func accountsFor(policy, newest *chancerypb.Policy, held set) []*chancerypb.Accounts {
-	accounts := named(held, policy.GetAccounts())
-	if !slices.Equal(policy.GetAccounts(), newest.GetAccounts()) {
-		if newer := named(held, newest.GetAccounts()); newer != nil {
-			withdraw(accounts, newer)
-		}
-	}
-	return accounts
-}
-
-// named returns the accounts of these names, or nil where one is not held.
-func named(held set, names []string) []*chancerypb.Accounts {
-	found := set{}
-	for _, name := range names {
-		if held[name] == nil {
+// since some API keys do not tell whether a key is known. Whom the documents of now
+// no longer let in, no policy does: one may decide for long where Envoy refuses
+// what came after it.
+func accountsFor(policy *chancerypb.Policy, held set) []*chancerypb.Accounts {
+	var all []*chancerypb.Accounts
+	for _, name := range policy.GetAccounts() {
+		accounts := accountsIn(held[name])
+		if accounts == nil {
 			return nil
 		}
-		found[name] = held[name]
+		unpinned, version := xds.Unpin(name)
+		if now := held[unpinned]; version != "" && (now == nil || now.Version != version) {
+			withdraw(accounts, accountsIn(now))
+		}
+		all = append(all, accounts)
 	}
-	return decodeAll[*chancerypb.Accounts](found)
+	return all
 }
 
-// withdraw ends those of accounts that newer ones do not let in. It gives nobody
-// anything.
-func withdraw(accounts, newer []*chancerypb.Accounts) {
-	clients, keys, users := map[string]*chancerypb.Client{}, map[string]*chancerypb.APIKey{}, map[[2]string]*chancerypb.User{}
-	for _, part := range newer {
-		for _, c := range part.GetClients().GetClients() {
-			clients[c.GetId()] = c
-		}
-		for _, k := range part.GetApiKeys().GetApiKeys() {
-			keys[k.GetId()] = k
-		}
-		for _, u := range part.GetUsers().GetUsers() {
-			users[[2]string{part.GetUsers().GetName(), u.GetName()}] = u
+func accountsIn(r *xds.Resource) *chancerypb.Accounts {
+	if r == nil {
+		return nil
+	}
+	m, err := decode(r)
+	if err != nil {
+		return nil // it was decoded when it came
+	}
+	return m.(*chancerypb.Accounts)
+}
+
+// withdraw ends those of accounts that are let in no more; nil lets in nobody. It
+// gives nobody anything.
+func withdraw(accounts, now *chancerypb.Accounts) {
+	clients := map[string]*chancerypb.Client{}
+	for _, c := range now.GetClients().GetClients() {
+		clients[c.GetId()] = c
+	}
+	for _, c := range accounts.GetClients().GetClients() {
+		switch today := clients[c.GetId()]; {
+		case now != nil && today == nil:
+			c.Apis = nil // it is not registered any more, and forbidden nothing else
+		default:
+			c.Active = c.Active && today.GetActive()
 		}
 	}
-	for _, part := range accounts {
-		for _, c := range part.GetClients().GetClients() {
-			c.Active = c.Active && clients[c.GetId()].GetActive()
+	keys := map[string]*chancerypb.APIKey{}
+	for _, k := range now.GetApiKeys().GetApiKeys() {
+		keys[k.GetId()] = k
+	}
+	for _, k := range accounts.GetApiKeys().GetApiKeys() {
+		today := keys[k.GetId()]
+		k.Revoked = k.Revoked || today.GetRevoked() || today.GetHash() != k.GetHash()
+		if end := today.GetExpires(); end != nil && (k.Expires == nil || end.AsTime().Before(k.Expires.AsTime())) {
+			k.Expires = end
 		}
-		for _, k := range part.GetApiKeys().GetApiKeys() {
-			now := keys[k.GetId()]
-			k.Revoked = k.Revoked || now.GetRevoked() || now.GetHash() != k.GetHash()
-			if end := now.GetExpires(); end != nil && (k.Expires == nil || end.AsTime().Before(k.Expires.AsTime())) {
-				k.Expires = end
-			}
-		}
-		for _, u := range part.GetUsers().GetUsers() {
-			now := users[[2]string{part.GetUsers().GetName(), u.GetName()}]
-			u.Disabled = u.Disabled || now.GetDisabled() || now.GetPassword() != u.GetPassword()
-		}
+	}
+	users := map[string]*chancerypb.User{}
+	for _, u := range now.GetUsers().GetUsers() {
+		users[u.GetName()] = u
+	}
+	for _, u := range accounts.GetUsers().GetUsers() {
+		today := users[u.GetName()]
+		u.Disabled = u.Disabled || today.GetDisabled() || today.GetPassword() != u.GetPassword()
 	}
 }

@@ -2,6 +2,8 @@ package sidecar_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,33 +36,24 @@ func newShop(plan, demanded string) shop {
 
 func (s shop) view(t *testing.T, services ...string) []*xds.Resource {
 	t.Helper()
-	pinned := func(name string, accounts *chancerypb.Accounts) *xds.Resource {
-		r, err := xds.NewPinned(name, accounts)
-		check(t, err)
-		return r
-	}
 	accounts := []*xds.Resource{
-		pinned("clients", &chancerypb.Accounts{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{
+		encode(t, "clients", &chancerypb.Accounts{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{
 			Clients: []*chancerypb.Client{{Id: "till", Active: true, Plan: s.plan}},
 		}}}),
-		pinned("apikeys/00", &chancerypb.Accounts{Of: &chancerypb.Accounts_ApiKeys{ApiKeys: &chancerypb.APIKeys{
+		encode(t, "apikeys/00", &chancerypb.Accounts{Of: &chancerypb.Accounts_ApiKeys{ApiKeys: &chancerypb.APIKeys{
 			ApiKeys: []*chancerypb.APIKey{{Id: s.id, Owner: "acme", Client: "till", Hash: credential.HashAPIKey(s.key), Revoked: s.revoked}},
 		}}}),
 	}
-	resources := view(t, services...)
-	for i, r := range resources {
-		if r.TypeURL != policyType {
-			continue
-		}
-		var policy chancerypb.Policy
-		check(t, r.Decode(&policy))
-		policy.Minting.Lifetime, policy.Accounts = nil, []string{accounts[0].Name, accounts[1].Name}
+	for _, r := range accounts {
+		accounts = append(accounts, r.Pinned())
+	}
+	resources := policyOf(t, view(t, services...), func(policy *chancerypb.Policy) {
+		policy.Minting.Lifetime, policy.Accounts = nil, []string{accounts[2].Name, accounts[3].Name}
 		for _, route := range policy.GetRoutes() {
 			route.Authentication = &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{ApiKey: true}}}
 			route.Allow = "client.plan == '" + s.demanded + "'"
 		}
-		resources[i] = encode(t, r.Name, &policy)
-	}
+	})
 	return append(resources, accounts...)
 }
 
@@ -86,14 +79,7 @@ func TestAccountsAreOfTheRevision(t *testing.T) {
 	before := newShop("partner", "internal")
 	after := before
 	after.plan, after.demanded = "internal", "staff"
-	cp := newControlPlane(t, public)
-	cp.set("rev-1", before.view(t, "orders", "stock")...)
-	cp.start()
-	a := newAgent(t, cp)
-	a.start()
-	e := newFakeEnvoy(t, a.socket())
-	e.connect()
-	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	cp, a, e := startShop(t, before, "orders", "stock")
 	denied := func(when string) {
 		t.Helper()
 		for _, route := range []string{"orders", "stock"} {
@@ -124,24 +110,13 @@ func TestAccountsAreOfTheRevision(t *testing.T) {
 // What Envoy refuses is taken back, but for who was revoked with it.
 func TestRefusedRevisionRevokesAllTheSame(t *testing.T) {
 	s := newShop("internal", "internal")
-	cp := newControlPlane(t, public)
-	cp.set("rev-1", s.view(t, "orders")...)
-	cp.start()
-	a := newAgent(t, cp)
-	a.start()
-	e := newFakeEnvoy(t, a.socket())
-	e.connect()
-	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	cp, a, e := startShop(t, s, "orders")
 	if got := e.reason("orders", s.key); got != "allowed" {
 		t.Fatalf("a good key: %s", got)
 	}
 
-	e.set(func(e *fakeEnvoy) { e.reject = func(name string) bool { return name == "bad" } })
 	s.demanded = "staff"
-	cp.set("rev-2", s.view(t, "orders", "bad")...)
-	eventually(t, "rev-1 decides again", func() error {
-		return errors.Join(is(nacked(cp, resource.ClusterType), "bad: bad"), is(e.reason("orders", s.key), "allowed"))
-	})
+	refuse(t, cp, e, s, "rev-2", s.view(t, "orders", "bad"), "allowed")
 	s.revoked = true
 	cp.set("rev-3", s.view(t, "orders", "bad")...)
 	eventually(t, "the rollout begins", func() error { return is(a.Status().HeldRevision, "rev-3") })
@@ -184,43 +159,172 @@ func TestRestoredRevisionHasItsAccounts(t *testing.T) {
 	eventually(t, "rev-1 decides by its own accounts", func() error { return is(m.reason("orders", s.key), "allowed") })
 }
 
+// startShop is startMesh, but that API keys may come.
+func startShop(t *testing.T, s shop, services ...string) (*controlPlane, *agent, *fakeEnvoy) {
+	t.Helper()
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", s.view(t, services...)...)
+	cp.start()
+	a := newAgent(t, cp)
+	a.start()
+	e := newFakeEnvoy(t, a.socket())
+	e.connect()
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	return cp, a, e
+}
+
+// refuse has Envoy refuse a revision, and waits until the one before decides
+// again, for this reason.
+func refuse(t *testing.T, cp *controlPlane, e *fakeEnvoy, s shop, id string, resources []*xds.Resource, want string) {
+	t.Helper()
+	e.set(func(e *fakeEnvoy) { e.reject = func(name string) bool { return name == "bad" } })
+	cp.set(id, resources...)
+	eventually(t, "the revision before decides again", func() error {
+		return errors.Join(is(cp.lastReport().GetHeldRevision(), id), is(nacked(cp, resource.ClusterType), "bad: bad"), is(e.reason("orders", s.key), want))
+	})
+}
+
+// policyOf changes the policy among resources.
+func policyOf(t *testing.T, resources []*xds.Resource, change func(*chancerypb.Policy)) []*xds.Resource {
+	t.Helper()
+	for i, r := range resources {
+		if r.TypeURL == policyType {
+			var policy chancerypb.Policy
+			check(t, r.Decode(&policy))
+			change(&policy)
+			resources[i] = encode(t, r.Name, &policy)
+		}
+	}
+	return resources
+}
+
+// What a refused revision does not refer to is the earlier one's all the same.
+func TestRefusedRevisionTakesNoAccountsAway(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, _, e := startShop(t, s, "orders")
+	next := policyOf(t, s.view(t, "orders", "bad"), func(p *chancerypb.Policy) {
+		p.Accounts = p.GetAccounts()[:1]
+		for _, route := range p.GetRoutes() {
+			route.Authentication = &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}}
+		}
+	})
+	refuse(t, cp, e, s, "rev-2", next, "allowed")
+}
+
+// A revocation is not forgotten with the revision that Envoy refused.
+func TestRevokedAccountsOverARestart(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, a, e := startShop(t, s, "orders")
+	s.revoked = true
+	refuse(t, cp, e, s, "rev-2", s.view(t, "orders", "bad"), "api_key_disabled")
+	time.Sleep(1500 * time.Millisecond) // what is held is written once a second
+	cp.stop()
+	e.disconnect()
+	a.stop()
+
+	a.start()
+	fresh := newFakeEnvoy(t, a.socket())
+	fresh.connect()
+	eventually(t, "rev-1 is served", func() error { return is(a.Status().AcknowledgedRevision, "rev-1") })
+	if got := fresh.reason("orders", s.key); got != "api_key_disabled" {
+		t.Errorf("a revoked key after the restart: %s", got)
+	}
+}
+
+// Nor while another revision is on its way, of which there is but the policy.
+func TestRevokedAccountsAmidAChange(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, _, e := startShop(t, s, "orders")
+	s.revoked = true
+	refuse(t, cp, e, s, "rev-2", s.view(t, "orders", "bad"), "api_key_disabled")
+	s.plan = "other"
+	cp.sets[policyType].Replace(byType(s.view(t, "orders", "bad"))[policyType])
+	cp.sets[providerType].Apply([]*xds.Resource{encode(t, "staff", &chancerypb.Provider{Name: "staff", Issuer: "https://idp.example", Audiences: []string{"x"}})})
+	for range 20 {
+		if got := e.reason("orders", s.key); got != "api_key_disabled" {
+			t.Errorf("a revoked key: %s", got)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Keys may change faster than an Envoy proves itself: to it, nothing does. The
+// accounts of revisions that decide no more are not kept.
+func TestAccountsThatChangeAllTheTime(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, a, e := startShop(t, s, "orders")
+	a.stop()
+	a.probation = time.Second
+	a.start()
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	cp.set("rev-2", s.view(t, "orders", "stock")...)
+	eventually(t, "Envoy is given something", func() error { return is(a.Status().HeldRevision, "rev-2") })
+	var last string
+	most := 0
+	for i := range 20 {
+		s.id, s.key = credential.GenerateAPIKey()
+		next := s.view(t, "orders", "stock")
+		last = fmt.Sprintf("key-%d", i)
+		cp.set(last, next...)
+		eventually(t, last+" is decided by", func() error { return is(e.reason("orders", s.key), "allowed") })
+		cp.sets[accountsType].Replace(byType(next)[accountsType])
+		most = max(most, sidecar.HeldAccounts(a.Agent))
+		time.Sleep(100 * time.Millisecond)
+	}
+	if got := cp.lastReport().GetAcknowledgedRevision(); !strings.HasPrefix(got, "key-") {
+		t.Errorf("Envoy has lived with rev-2, and %s is acknowledged", got)
+	}
+	if most > 7 { // now, the last two, and what was proven
+		t.Errorf("%d resources with accounts were held", most)
+	}
+	eventually(t, "the last one is acknowledged", acknowledged(cp, last))
+	eventually(t, "but for the last, all is forgotten", func() error { return is(sidecar.HeldAccounts(a.Agent), 4) })
+}
+
 func TestWithdraw(t *testing.T) {
 	t.Parallel()
 	early, late := timestamppb.New(time.Unix(1000, 0)), timestamppb.New(time.Unix(2000, 0))
-	accounts := func(client *chancerypb.Client, key *chancerypb.APIKey, user *chancerypb.User) (list []*chancerypb.Accounts) {
-		if client != nil {
-			list = append(list, &chancerypb.Accounts{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{Clients: []*chancerypb.Client{client}}}})
-		}
-		if key != nil {
-			list = append(list, &chancerypb.Accounts{Of: &chancerypb.Accounts_ApiKeys{ApiKeys: &chancerypb.APIKeys{ApiKeys: []*chancerypb.APIKey{key}}}})
-		}
-		if user != nil {
-			list = append(list, &chancerypb.Accounts{Of: &chancerypb.Accounts_Users{Users: &chancerypb.Users{Name: "people", Users: []*chancerypb.User{user}}}})
-		}
-		return list
+	clients := func(list ...*chancerypb.Client) *chancerypb.Accounts {
+		return &chancerypb.Accounts{Of: &chancerypb.Accounts_Clients{Clients: &chancerypb.Clients{Clients: list}}}
 	}
-	client := func(active bool) *chancerypb.Client { return &chancerypb.Client{Id: "till", Active: active, Plan: "p"} }
+	keys := func(list ...*chancerypb.APIKey) *chancerypb.Accounts {
+		return &chancerypb.Accounts{Of: &chancerypb.Accounts_ApiKeys{ApiKeys: &chancerypb.APIKeys{ApiKeys: list}}}
+	}
+	users := func(list ...*chancerypb.User) *chancerypb.Accounts {
+		return &chancerypb.Accounts{Of: &chancerypb.Accounts_Users{Users: &chancerypb.Users{Name: "people", Users: list}}}
+	}
+	client := func(active bool, apis ...string) *chancerypb.Client {
+		return &chancerypb.Client{Id: "till", Active: active, Apis: apis, Plan: "p"}
+	}
 	key := func(hash string, revoked bool, expires *timestamppb.Timestamp) *chancerypb.APIKey {
 		return &chancerypb.APIKey{Id: "k", Hash: hash, Revoked: revoked, Expires: expires}
 	}
 	user := func(password string, disabled bool) *chancerypb.User {
 		return &chancerypb.User{Name: "ada", Password: password, Disabled: disabled}
 	}
-	elsewhere := accounts(nil, nil, user("a", false))
-	elsewhere[0].GetUsers().Name = "others"
-	tests := map[string]struct{ had, newer, want []*chancerypb.Accounts }{
-		"all the same":        {accounts(client(true), key("a", false, late), user("a", false)), accounts(client(true), key("a", false, late), user("a", false)), accounts(client(true), key("a", false, late), user("a", false))},
-		"gone":                {accounts(client(true), key("a", false, late), user("a", false)), nil, accounts(client(false), key("a", true, late), user("a", true))},
-		"ended":               {accounts(client(true), key("a", false, late), user("a", false)), accounts(client(false), key("a", true, late), user("a", true)), accounts(client(false), key("a", true, late), user("a", true))},
-		"another secret":      {accounts(nil, key("a", false, nil), user("a", false)), accounts(nil, key("b", false, nil), user("b", false)), accounts(nil, key("a", true, nil), user("a", true))},
-		"not given back":      {accounts(client(false), key("a", true, early), user("a", true)), accounts(client(true), key("a", false, late), user("a", false)), accounts(client(false), key("a", true, early), user("a", true))},
-		"an end":              {accounts(nil, key("a", false, nil), nil), accounts(nil, key("a", false, late), nil), accounts(nil, key("a", false, late), nil)},
-		"an earlier end":      {accounts(nil, key("a", false, late), nil), accounts(nil, key("a", false, early), nil), accounts(nil, key("a", false, early), nil)},
-		"no end any more":     {accounts(nil, key("a", false, late), nil), accounts(nil, key("a", false, nil), nil), accounts(nil, key("a", false, late), nil)},
-		"in another document": {accounts(nil, nil, user("a", false)), elsewhere, accounts(nil, nil, user("a", true))},
-	}
-	for name, test := range tests {
-		sidecar.Withdraw(test.had, test.newer)
+	for name, test := range map[string]struct{ had, now, want *chancerypb.Accounts }{
+		"client, as it was":        {clients(client(true, "a")), clients(client(true)), clients(client(true, "a"))},
+		"client, inactive":         {clients(client(true, "a")), clients(client(false, "a")), clients(client(false, "a"))},
+		"client, active again":     {clients(client(false, "a")), clients(client(true, "a")), clients(client(false, "a"))},
+		"client, not registered":   {clients(client(true, "a")), clients(), clients(client(true))},
+		"client, and nothing is":   {clients(client(true, "a")), nil, clients(client(false, "a"))},
+		"key, as it was":           {keys(key("a", false, late)), keys(key("a", false, late)), keys(key("a", false, late))},
+		"key, revoked":             {keys(key("a", false, nil)), keys(key("a", true, nil)), keys(key("a", true, nil))},
+		"key, revoked no more":     {keys(key("a", true, nil)), keys(key("a", false, nil)), keys(key("a", true, nil))},
+		"key, gone":                {keys(key("a", false, late)), keys(), keys(key("a", true, late))},
+		"key, and nothing is":      {keys(key("a", false, late)), nil, keys(key("a", true, late))},
+		"key, another":             {keys(key("a", false, nil)), keys(key("b", false, nil)), keys(key("a", true, nil))},
+		"key, with an end":         {keys(key("a", false, nil)), keys(key("a", false, late)), keys(key("a", false, late))},
+		"key, with an earlier end": {keys(key("a", false, late)), keys(key("a", false, early)), keys(key("a", false, early))},
+		"key, with no end":         {keys(key("a", false, late)), keys(key("a", false, nil)), keys(key("a", false, late))},
+		"user, as it was":          {users(user("a", false)), users(user("a", false)), users(user("a", false))},
+		"user, disabled":           {users(user("a", false)), users(user("a", true)), users(user("a", true))},
+		"user, enabled again":      {users(user("a", true)), users(user("a", false)), users(user("a", true))},
+		"user, another password":   {users(user("a", false)), users(user("b", false)), users(user("a", true))},
+		"user, gone":               {users(user("a", false)), users(), users(user("a", true))},
+		"user, and nothing is":     {users(user("a", false)), nil, users(user("a", true))},
+	} {
+		sidecar.Withdraw(test.had, test.now)
 		if diff := cmp.Diff(test.want, test.had, protocmp.Transform()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/chancery-mesh/chancery/extauthz/credential"
 )
 
 // mortal is an agent with an Envoy that can die: a process without xDS, and a
@@ -120,6 +122,30 @@ func TestRestoredRevisionThatEnvoyDiesOfIsRefused(t *testing.T) {
 	cp.start()
 	eventually(t, "the control plane is told", func() error {
 		return errors.Join(is(cp.lastReport().GetHeldRevision(), "rev-2"), is(nacked(cp, resource.ListenerType), condemned))
+	})
+}
+
+// What is the same to Envoy is one: keys that change do not keep a revision from
+// being refused.
+func TestKeysThatChangeHideNoDeath(t *testing.T) {
+	t.Parallel()
+	s := newShop("internal", "internal")
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", s.view(t, "orders")...)
+	cp.start()
+	m := startMortal(t, cp, 2*time.Second)
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	cp.set("rev-2", s.view(t, "orders", "stock")...)
+	eventually(t, "Envoy takes rev-2", func() error { return is(m.names(), secondView) })
+	m.die(t)
+	s.id, s.key = credential.GenerateAPIKey()
+	cp.set("rev-3", s.view(t, "orders", "stock")...)
+	eventually(t, "rev-3 is decided by", func() error { return is(m.reason("orders", s.key), "allowed") })
+	eventually(t, "one death may be chance", func() error { return is(m.names(), secondView) })
+	m.die(t)
+	eventually(t, "the agent goes back to rev-1", func() error { return is(m.names(), firstView) })
+	eventually(t, "the control plane is told", func() error {
+		return errors.Join(is(cp.lastReport().GetHeldRevision(), "rev-3"), is(nacked(cp, resource.ListenerType), condemned))
 	})
 }
 

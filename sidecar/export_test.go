@@ -32,6 +32,9 @@ var ListenForEnvoy = listenForEnvoy
 // Withdraw is withdraw.
 var Withdraw = withdraw
 
+// HeldAccounts returns how many resources with accounts an agent holds.
+func HeldAccounts(a *Agent) int { return len(a.held.set(accountsType)) }
+
 // Held is held.
 type Held struct{ h *held }
 
@@ -48,7 +51,7 @@ func (h Held) Complete() (id string, prune func()) {
 	if rev == nil {
 		return "", nil
 	}
-	return rev.id, func() { h.h.prune(rev) }
+	return rev.id, func() { h.h.prune(namedTypes, rev) }
 }
 
 // Absent returns how many names are known not to exist.

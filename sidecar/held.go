@@ -73,7 +73,10 @@ func findNeeds(sets map[string]set) map[string][]string {
 	needs := map[string][]string{resource.EndpointType: endpointNames(sets[resource.ClusterType])}
 	for _, p := range decodeAll[*chancerypb.Policy](sets[policyType]) {
 		needs[providerType] = append(needs[providerType], translate.ProviderNames(p)...)
-		needs[accountsType] = append(needs[accountsType], p.GetAccounts()...)
+		for _, name := range p.GetAccounts() {
+			now, _ := xds.Unpin(name)
+			needs[accountsType] = append(needs[accountsType], name, now)
+		}
 		needs[passportKeysType] = append(needs[passportKeysType], p.GetGateways()...)
 		if gateway, ok := strings.CutPrefix(p.GetName(), string(identity.RoleGateway)+"/"); ok {
 			needs[signingKeysType] = append(needs[signingKeysType], gateway)
@@ -96,13 +99,16 @@ func (h *held) revisionID() string {
 	return h.current.GetId()
 }
 
-// prune forgets what neither rev nor the newest state refers to.
-func (h *held) prune(rev *revision) {
+// prune forgets, of some of namedTypes, what neither the newest state nor any of
+// these revisions refers to. Nil revisions refer to nothing.
+func (h *held) prune(typeURLs []string, revs ...*revision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, typeURL := range namedTypes {
+	for _, typeURL := range typeURLs {
 		unneeded := func(name string) bool {
-			return !slices.Contains(h.needs[typeURL], name) && !slices.Contains(rev.needs[typeURL], name)
+			return !slices.Contains(h.needs[typeURL], name) && !slices.ContainsFunc(revs, func(rev *revision) bool {
+				return rev != nil && slices.Contains(rev.needs[typeURL], name)
+			})
 		}
 		maps.DeleteFunc(h.sets[typeURL], func(name string, _ *xds.Resource) bool { return unneeded(name) })
 		maps.DeleteFunc(h.absent[typeURL], func(name string, _ struct{}) bool { return unneeded(name) })
@@ -116,18 +122,6 @@ func (h *held) signingKeys() []string {
 		ids = append(ids, k.GetReady()...)
 	}
 	return ids
-}
-
-// policy returns the newest policy, or nil.
-func (h *held) policy() *chancerypb.Policy {
-	return policyIn(h.set(policyType))
-}
-
-func policyIn(policies set) *chancerypb.Policy {
-	for _, p := range decodeAll[*chancerypb.Policy](policies) {
-		return p
-	}
-	return nil
 }
 
 // set returns a copy of the resources of one type.

@@ -35,6 +35,28 @@ func TestRevisionIsCompleteWhenEverythingIsAnswered(t *testing.T) {
 	complete("")
 }
 
+// Accounts that are pinned are of a revision: it is never complete without them,
+// and another is on its way where they have gone.
+func TestRevisionIsNotCompleteWithoutItsAccounts(t *testing.T) {
+	t.Parallel()
+	h := sidecar.NewHeld()
+	resources := newShop("internal", "internal").view(t, "orders")
+	applyView(t, h, "rev-1", resources)
+	for _, typeURL := range []string{resource.EndpointType, providerType} {
+		h.Apply(typeURL, byType(resources)[typeURL])
+	}
+	h.Apply(signingKeysType, []*xds.Resource{encode(t, public.Name, &chancerypb.SigningKeys{})})
+	accounts := byType(resources)[accountsType]
+	h.Apply(accountsType, accounts[:3], accounts[3].Name)
+	if id, _ := h.Complete(); id != "" {
+		t.Errorf("%s is complete without %s", id, accounts[3].Name)
+	}
+	h.Apply(accountsType, accounts[3:], accounts[0].Name) // its document is gone: an answer, too
+	if id, _ := h.Complete(); id != "rev-1" {
+		t.Errorf("%q is complete", id)
+	}
+}
+
 func TestSharedResourcesStayUntilNoRevisionNeedsThem(t *testing.T) {
 	t.Parallel()
 	h := sidecar.NewHeld()

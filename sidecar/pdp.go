@@ -3,8 +3,11 @@ package sidecar
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/revocation"
@@ -62,6 +65,9 @@ func (p *pdp) widen(before, policy *chancerypb.Policy) error {
 func (p *pdp) narrow(policy *chancerypb.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.latest != nil && p.before == nil && proto.Equal(p.latest.policy, policy) {
+		return nil
+	}
 	return p.decide(nil, policy)
 }
 
@@ -115,7 +121,7 @@ func (p *pdp) decide(earlier, policy *chancerypb.Policy) error {
 		return err
 	}
 	var before *rulebook
-	if earlier != nil {
+	if hasMoreRoutes(earlier, policy) {
 		if before, err = newRulebook(earlier); err != nil {
 			return err
 		}
@@ -125,6 +131,16 @@ func (p *pdp) decide(earlier, policy *chancerypb.Policy) error {
 	}
 	p.latest, p.before = latest, before
 	return nil
+}
+
+// hasMoreRoutes reports whether there are routes of earlier that policy does not
+// have.
+func hasMoreRoutes(earlier, policy *chancerypb.Policy) bool {
+	names := map[string]bool{}
+	for _, r := range policy.GetRoutes() {
+		names[r.GetName()] = true
+	}
+	return slices.ContainsFunc(earlier.GetRoutes(), func(r *chancerypb.RoutePolicy) bool { return !names[r.GetName()] })
 }
 
 // again decides by the same rules and what else is known now. The caller holds
@@ -145,11 +161,11 @@ func (p *pdp) apply(latest, before *rulebook) error {
 
 		Revocations: p.revocations,
 	}
-	newest, accounts := p.held.policy(), p.held.set(accountsType)
-	keys.Accounts = accountsFor(latest.policy, newest, accounts)
+	accounts := p.held.set(accountsType)
+	keys.Accounts = accountsFor(latest.policy, accounts)
 	state, err := latest.With(keys)
 	if err == nil && before != nil {
-		keys.Accounts = accountsFor(before.policy, newest, accounts)
+		keys.Accounts = accountsFor(before.policy, accounts)
 		state, err = state.After(before.Rules, keys)
 	}
 	if err != nil {

@@ -33,6 +33,9 @@ func (h *held) complete() *revision {
 	for typeURL, names := range h.needs {
 		for _, name := range names {
 			_, absent := h.absent[typeURL][name]
+			if _, version := xds.Unpin(name); typeURL == accountsType && version != "" {
+				absent = false // a revision that has them is on its way
+			}
 			if h.sets[typeURL][name] == nil && !absent {
 				return nil
 			}

@@ -69,8 +69,10 @@ type localRevision struct {
 	// refusals are Envoy's NACKs of it, by type. They outlive their account in
 	// the book, which ends when what was rejected is taken back.
 	refusals map[string]*chancerypb.TypeStatus
-	// deaths is the count at which Envoy was first given it.
+	// deaths is the count at which Envoy was first given it, and held when Envoy
+	// held it whole, zero while it does not. What is the same to Envoy counts.
 	deaths int
+	held   time.Time
 	// condemned says that Envoys died of it, withdrawn that Envoy has
 	// something else in its place.
 	condemned, withdrawn bool
@@ -78,10 +80,34 @@ type localRevision struct {
 
 // policy returns the revision's one policy, or nil.
 func (r *localRevision) policy() *chancerypb.Policy {
+	if r != nil {
+		for _, p := range decodeAll[*chancerypb.Policy](r.sets[policyType]) {
+			return p
+		}
+	}
+	return nil
+}
+
+// shared returns what is the same for all instances, or nil.
+func (r *localRevision) shared() *revision {
 	if r == nil {
 		return nil
 	}
-	return policyIn(r.sets[policyType])
+	return r.revision
+}
+
+// servesSame reports whether Envoy, which may have r, is to get nothing new by
+// another revision.
+func (r *localRevision) servesSame(other *localRevision) bool {
+	if r == nil || r.withdrawn || r.condemned {
+		return false
+	}
+	for _, typeURL := range servedTypes {
+		if !maps.Equal(r.local[typeURL].versions(), other.local[typeURL].versions()) {
+			return false
+		}
+	}
+	return true
 }
 
 // want returns the versions of some types.
@@ -107,20 +133,23 @@ func (o *rollout) submit(rev *revision) {
 // restore serves last good state, before anything else is done; proven is the
 // promoted one, or nil.
 func (o *rollout) restore(rev *revision, proven *snapshot) error {
+	if proven != nil && proven.revision != rev.id {
+		before, err := o.fromDisk(proven)
+		if err != nil {
+			return err
+		}
+		o.mu.Lock()
+		o.proven = before
+		o.mu.Unlock()
+	}
 	target, err := o.begin(rev)
 	if err != nil {
 		return err
 	}
 	target.restored = true
-	before := target
-	if proven != nil && proven.revision != rev.id {
-		if before, err = o.fromDisk(proven); err != nil {
-			return err
-		}
-	}
-	if proven != nil {
+	if proven != nil && proven.revision == rev.id {
 		o.mu.Lock()
-		o.proven = before
+		o.proven = target
 		o.mu.Unlock()
 	}
 	o.put(target, servedTypes...)
@@ -208,10 +237,17 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 		return nil, err
 	}
 	target := &localRevision{revision: rev, local: local, deaths: o.book.deathCount()}
+	if last := o.target; last.servesSame(target) {
+		target.held = last.held
+		if last != o.proven { // nobody lived with it yet
+			target.deaths = last.deaths
+		}
+	}
 	before := cmp.Or(o.settled, o.target)
 	if err := o.pdp.widen(before.policy(), target.policy()); err != nil {
 		return nil, err
 	}
+	o.held.prune([]string{accountsType}, rev, before.shared(), o.settled.shared(), o.proven.shared())
 	o.certificates.want(target, o.settled, o.proven)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -289,10 +325,13 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 		changed := o.book.watch()
 		switch standing := o.judge(target, want); {
 		case standing != settled || target.withdrawn:
-			lived = nil
+			target.held, lived = time.Time{}, nil
 		case lived == nil:
 			o.finish(ctx, target)
-			lived = time.After(o.probation)
+			if target.held.IsZero() {
+				target.held = time.Now()
+			}
+			lived = time.After(o.probation - time.Since(target.held))
 		}
 		select {
 		case <-ctx.Done():
@@ -332,12 +371,12 @@ func (o *rollout) finish(ctx context.Context, target *localRevision) {
 // retire removes what else only older revisions had.
 func (o *rollout) retire(ctx context.Context, target *localRevision) {
 	o.downstream.resources[resource.ClusterType].Replace(target.local[resource.ClusterType].list())
-	o.held.prune(target.revision)
-	o.endpoints.prune()
-	o.certificates.want(target)
 	if err := o.pdp.narrow(target.policy()); err != nil {
 		o.log.ErrorContext(ctx, "policy refused", "err", err)
 	}
+	o.held.prune(namedTypes, target.revision)
+	o.endpoints.prune()
+	o.certificates.want(target)
 }
 
 // prove notes that Envoy lived with the target: only that makes it good enough

@@ -39,8 +39,8 @@ type listener interface {
 	// connected tells whether the control plane answers.
 	connected(bool)
 	// endpointsChanged and keysChanged tell of resources that follow their
-	// own pace, apart from revisions; keys are those of identity providers
-	// and Passports, and which of its own a gateway may sign with.
+	// own pace, apart from revisions; keys are those of identity providers and
+	// Passports, accounts, and which of its own a gateway may sign with.
 	endpointsChanged([]*xds.Resource)
 	keysChanged()
 	// revised tells of a new, complete revision.

@@ -154,8 +154,8 @@ type Policy struct {
 	Providers []*Provider `protobuf:"bytes,22,rep,name=providers,proto3" json:"providers,omitempty"`
 	// Passports are taken on connections in the clear as well; services only.
 	ClearPassport bool `protobuf:"varint,7,opt,name=clear_passport,json=clearPassport,proto3" json:"clear_passport,omitempty"`
-	// Names of the Accounts resources to subscribe to; gateways only. Each names
-	// one content, so what documents say of accounts is of the policy's revision.
+	// Names of the Accounts resources that are decided by, to subscribe to along
+	// with those of now; gateways only.
 	Accounts []string `protobuf:"bytes,8,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	// HTTP status of all that is not let in for who asks; zero tells 401 from 403.
 	DenyStatus uint32 `protobuf:"varint,9,opt,name=deny_status,json=denyStatus,proto3" json:"deny_status,omitempty"`
@@ -1088,7 +1088,8 @@ func (x *CertificateRule) GetSubjects() []string {
 
 // Accounts are what documents say of who comes in. Resource names: "clients",
 // "users/<document>", and "apikeys/<shard>", so that a new key sends few others
-// again.
+// again. With "@" and a version at the end, they are those of a revision; without,
+// those of now, which let in nobody whom the revision does not.
 type Accounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Of:

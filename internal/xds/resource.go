@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -49,14 +50,19 @@ func NewLike(name string, m, like proto.Message) (*Resource, error) {
 	return r, nil
 }
 
-// NewPinned encodes a message under a name that it shares with no other content:
-// what refers to it by that name means this version.
-func NewPinned(name string, m proto.Message) (*Resource, error) {
-	r, err := encode(name, m)
-	if err == nil {
-		r.Name += "@" + r.Version
-	}
-	return r, err
+// Pinned returns the resource under a name that no other content ever has: who
+// refers to it means this version.
+func (r *Resource) Pinned() *Resource {
+	pinned := *r
+	pinned.Name += "@" + r.Version
+	return &pinned
+}
+
+// Unpin takes a name apart that a pinned resource has. The version of any other
+// is empty.
+func Unpin(name string) (unpinned, version string) {
+	unpinned, version, _ = strings.Cut(name, "@")
+	return unpinned, version
 }
 
 func encode(name string, m proto.Message) (*Resource, error) {
