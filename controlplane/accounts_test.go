@@ -75,3 +75,33 @@ func TestAccountsAreOfTheRevision(t *testing.T) {
 	}
 	r.until("nothing else is kept", func() bool { return controlplane.Accounts(r.server) == alone })
 }
+
+// A proxy that still decides by the revision that was proven before hears what
+// becomes of its accounts, though no revision refers to them any more.
+func TestAccountsOfTheRevisionBefore(t *testing.T) {
+	t.Parallel()
+	docs := shop()
+	docs["public"] += "authenticate: {apiKey: true}\n"
+	r := start(t, docs)
+	first := r.accept(gateway)
+	told := func() (keys bool) {
+		c := r.open(gateway)
+		c.Subscribe(accountsType, "apikeys/00")
+		return len(c.NextACK().GetResources()) > 0
+	}
+	if !told() {
+		t.Fatal("nobody is told of the keys")
+	}
+	r.write("public", publicYAML+"authenticate: {anonymous: true}\n")
+	second := r.revised(gateway, first)
+	r.accept(gateway)
+	if !told() {
+		t.Error("who may be on the revision before is not told of its keys")
+	}
+	r.write("orders", withTimeout(ordersYAML, "7s"))
+	r.revised(gateway, second)
+	r.accept(gateway)
+	if told() {
+		t.Error("keys that are long of no use are told to a gateway")
+	}
+}

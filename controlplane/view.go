@@ -17,6 +17,9 @@ type view struct {
 	latest *generation
 	// proven is nil until a proxy has acknowledged one.
 	proven *generation
+	// former are the accounts of now that the one proven before referred to: a
+	// proxy may still decide by it.
+	former []string
 	// newest and settled hold what the streams on latest and on proven see.
 	newest, settled sets
 	streams         map[*stream]struct{}
@@ -78,6 +81,9 @@ func (v *view) relabel(g *generation) {
 // prove makes the latest generation the proven one. Streams on the one before
 // end; they come back to latest and say what they hold already.
 func (v *view) prove() {
+	if v.proven != nil && !v.isProven() {
+		v.former = unpinned(namesOf(v.proven.accounts))
+	}
 	v.proven = v.latest
 	v.updateNeeds()
 	v.settled.replace(v.latest)
@@ -99,6 +105,7 @@ func (v *view) updateNeeds() {
 			needs[typeURL] = append(needs[typeURL], names...)
 		}
 	}
+	needs[accountsType] = append(needs[accountsType], v.former...)
 	for typeURL := range needs {
 		slices.Sort(needs[typeURL])
 		needs[typeURL] = slices.Compact(needs[typeURL])

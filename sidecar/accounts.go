@@ -5,6 +5,13 @@ import (
 	"github.com/chancery-mesh/chancery/internal/xds"
 )
 
+// isOfNow reports whether a resource is of accounts as the documents have them
+// now, whatever the revision.
+func isOfNow(typeURL, name string) bool {
+	_, version := xds.Unpin(name)
+	return typeURL == accountsType && version == ""
+}
+
 // accountsFor returns the accounts that a policy refers to: all of them or none,
 // since some API keys do not tell whether a key is known. Whom the documents of now
 // no longer let in, no policy does: one may decide for long where Envoy refuses

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -198,7 +199,8 @@ func policyOf(t *testing.T, resources []*xds.Resource, change func(*chancerypb.P
 	return resources
 }
 
-// What a refused revision does not refer to is the earlier one's all the same.
+// What a refused revision does not refer to is the earlier one's all the same, and
+// what becomes of it counts.
 func TestRefusedRevisionTakesNoAccountsAway(t *testing.T) {
 	s := newShop("internal", "internal")
 	cp, _, e := startShop(t, s, "orders")
@@ -209,6 +211,85 @@ func TestRefusedRevisionTakesNoAccountsAway(t *testing.T) {
 		}
 	})
 	refuse(t, cp, e, s, "rev-2", next, "allowed")
+	s.revoked = true
+	cp.sets[accountsType].Apply(byType(s.view(t, "orders"))[accountsType])
+	eventually(t, "a revoked key is refused", func() error { return is(e.reason("orders", s.key), "api_key_disabled") })
+}
+
+// Accounts whose document is gone are let in by nobody.
+func TestAccountsThatAreGone(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, _, e := startShop(t, s, "orders")
+	cp.sets[accountsType].Apply(nil, "apikeys/00")
+	eventually(t, "the key is refused", func() error { return is(e.reason("orders", s.key), "api_key_disabled") })
+	cp.sets[accountsType].Apply(byType(s.view(t, "orders"))[accountsType])
+	eventually(t, "the key is back", func() error { return is(e.reason("orders", s.key), "allowed") })
+}
+
+// Nor does it matter which revision an agent begins with.
+func TestRevokedAccountsAreRememberedWithNoEnvoy(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, a, e := startShop(t, s, "orders")
+	e.disconnect()
+	s.revoked = true
+	cp.set("rev-2", s.view(t, "orders", "stock")...)
+	eventually(t, "a revoked key is refused", func() error { return is(e.reason("orders", s.key), "api_key_disabled") })
+	time.Sleep(1500 * time.Millisecond) // what is held is written once a second
+	cp.stop()
+	a.stop()
+
+	a.start()
+	fresh := newFakeEnvoy(t, a.socket())
+	fresh.connect()
+	eventually(t, "rev-1 is served", func() error { return is(a.Status().AcknowledgedRevision, "rev-1") })
+	if got := fresh.reason("orders", s.key); got != "api_key_disabled" {
+		t.Errorf("a revoked key after the restart: %s", got)
+	}
+}
+
+// A revision that waits for its turn has its accounts when that comes, though a
+// newer one is on its way by then.
+func TestAccountsOfARevisionThatWaits(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, a, e := startShop(t, s, "orders")
+	time.Sleep(100 * time.Millisecond) // Envoy has lived with it
+	release := sync.OnceFunc(sidecar.HoldDisk(a.Agent))
+	defer release()
+	next := func() []*xds.Resource {
+		s.id, s.key = credential.GenerateAPIKey()
+		return s.view(t, "orders")
+	}
+	cp.set("rev-2", next()...)
+	eventually(t, "rev-2 is decided by", func() error { return is(e.reason("orders", s.key), "allowed") })
+	cp.set("rev-3", next()...)
+	key := s.key
+	time.Sleep(300 * time.Millisecond) // rev-3 comes, and waits
+	cp.sets[policyType].Replace(byType(next())[policyType])
+	time.Sleep(300 * time.Millisecond) // so does a policy without its accounts
+	cp.stop()
+	release()
+	eventually(t, "rev-3 is decided by", func() error { return is(e.reason("orders", key), "allowed") })
+}
+
+// What is nothing new to Envoy is not to blame for what it refuses.
+func TestKeysAreNotTakenBack(t *testing.T) {
+	s := newShop("internal", "internal")
+	cp, _, e := startShop(t, s, "orders")
+	e.disconnect()
+	s.id, s.key = credential.GenerateAPIKey()
+	cp.set("rev-2", s.view(t, "orders")...)
+	eventually(t, "rev-2 is decided by", func() error { return is(e.reason("orders", s.key), "allowed") })
+	refused := make(chan struct{}, 100)
+	e.set(func(e *fakeEnvoy) {
+		e.held[resource.ListenerType] = map[string]string{}
+		e.reject = func(name string) bool { refused <- struct{}{}; return true }
+	})
+	e.connect()
+	<-refused
+	time.Sleep(100 * time.Millisecond) // what must not happen takes no time to wait for
+	if got := e.reason("orders", s.key); got != "allowed" {
+		t.Errorf("when Envoy has refused a listener: %s", got)
+	}
 }
 
 // A revocation is not forgotten with the revision that Envoy refused.

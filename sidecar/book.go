@@ -28,8 +28,10 @@ type book struct {
 	envoy string
 	// served says that the present Envoy opened a stream; deaths counts the
 	// Envoys before it that had and died.
-	served  bool
-	deaths  int
+	served bool
+	deaths int
+	// streams counts those that were opened.
+	streams int
 	changed chan struct{}
 }
 
@@ -80,6 +82,7 @@ func (b *book) open(amend func(*discoveryv3.DeltaDiscoveryRequest), end func()) 
 	b.stream = &bookStream{book: b, amend: amend, end: end}
 	b.types = map[string]*account{}
 	b.served = true
+	b.streams++
 	b.notify()
 	return b.stream
 }
@@ -101,6 +104,13 @@ func (b *book) deathCount() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.deaths
+}
+
+// streamCount tells one Envoy, and one stream of it, from those before.
+func (b *book) streamCount() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.streams
 }
 
 // notify wakes those that watch. The caller holds the lock.

@@ -144,9 +144,45 @@ func TestKeysThatChangeHideNoDeath(t *testing.T) {
 	eventually(t, "one death may be chance", func() error { return is(m.names(), secondView) })
 	m.die(t)
 	eventually(t, "the agent goes back to rev-1", func() error { return is(m.names(), firstView) })
-	eventually(t, "the control plane is told", func() error {
-		return errors.Join(is(cp.lastReport().GetHeldRevision(), "rev-3"), is(nacked(cp, resource.ListenerType), condemned))
-	})
+	told := func(revision string) {
+		t.Helper()
+		eventually(t, "the control plane is told", func() error {
+			return errors.Join(is(cp.lastReport().GetHeldRevision(), revision), is(nacked(cp, resource.ListenerType), condemned))
+		})
+	}
+	told("rev-3")
+	s.id, s.key = credential.GenerateAPIKey()
+	cp.set("rev-4", s.view(t, "orders", "stock")...)
+	told("rev-4")
+	if err := is(m.names(), firstView); err != nil {
+		t.Errorf("Envoy is given again what it died of: %v", err)
+	}
+	cp.set("rev-5", s.view(t, "stock")...)
+	eventually(t, "something else is rolled out", acknowledged(cp, "rev-5"))
+}
+
+// A revision that only has another key is not what Envoy dies of.
+func TestKeysAreNotWhatEnvoyDiesOf(t *testing.T) {
+	t.Parallel()
+	s := newShop("internal", "internal")
+	cp := newControlPlane(t, public)
+	cp.set("rev-1", s.view(t, "orders")...)
+	cp.start()
+	m := startMortal(t, cp, 2*time.Second)
+	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+	m.die(t)
+	eventually(t, "Envoy is back", func() error { return is(m.names(), firstView) })
+	s.id, s.key = credential.GenerateAPIKey()
+	cp.set("rev-2", s.view(t, "orders")...)
+	eventually(t, "rev-2 is decided by", func() error { return is(m.reason("orders", s.key), "allowed") })
+	for range 2 {
+		m.die(t)
+		eventually(t, "Envoy is back", func() error { return is(m.names(), firstView) })
+	}
+	if got := m.reason("orders", s.key); got != "allowed" {
+		t.Errorf("after deaths that have nothing to do with it, the key is %s", got)
+	}
+	eventually(t, "rev-2 is acknowledged", acknowledged(cp, "rev-2"))
 }
 
 // Without an earlier revision there is nothing to go back to, but to tell.

@@ -32,6 +32,15 @@ var ListenForEnvoy = listenForEnvoy
 // Withdraw is withdraw.
 var Withdraw = withdraw
 
+// HoldDisk makes the disk slow until release.
+func HoldDisk(a *Agent) (release func()) {
+	a.rollout.disk.mu.Lock()
+	return a.rollout.disk.mu.Unlock
+}
+
+// Regenerate has Envoy make new connections, by service.
+func Regenerate(a *Agent, generations map[string]string) { a.rollout.regenerate(generations) }
+
 // HeldAccounts returns how many resources with accounts an agent holds.
 func HeldAccounts(a *Agent) int { return len(a.held.set(accountsType)) }
 

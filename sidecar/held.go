@@ -22,8 +22,12 @@ type held struct {
 	// absent are the names, of each of namedTypes, that the control plane said
 	// do not exist.
 	absent map[string]map[string]struct{}
-	// needs are the names of namedTypes that the rest refers to.
+	// needs are the names of namedTypes that the rest refers to, and live those of
+	// accounts as of now that earlier revisions do which still decide.
 	needs map[string][]string
+	live  []string
+	// last is the newest revision that was complete.
+	last *revision
 	// current is the last Revision resource.
 	current *chancerypb.Revision
 }
@@ -42,7 +46,8 @@ func newHeld() *held {
 
 // apply takes resources of one type, which must decode, and removes names. What
 // is asked for by name is kept even so until no revision refers to it: its
-// removal comes ahead of the revision that does without it.
+// removal comes ahead of the revision that does without it. But for accounts of
+// now: those that are gone are let in no more.
 func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -53,6 +58,9 @@ func (h *held) apply(typeURL string, put []*xds.Resource, removed []string) {
 	for _, name := range removed {
 		if absent := h.absent[typeURL]; absent != nil {
 			absent[name] = struct{}{}
+			if isOfNow(typeURL, name) {
+				delete(h.sets[typeURL], name)
+			}
 		} else {
 			delete(h.sets[typeURL], name)
 		}
@@ -89,6 +97,11 @@ func findNeeds(sets map[string]set) map[string][]string {
 func (h *held) needed(typeURL string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if typeURL == accountsType {
+		names := slices.Concat(h.needs[typeURL], h.live)
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
 	return h.needs[typeURL]
 }
 
@@ -99,11 +112,21 @@ func (h *held) revisionID() string {
 	return h.current.GetId()
 }
 
-// prune forgets, of some of namedTypes, what neither the newest state nor any of
-// these revisions refers to. Nil revisions refer to nothing.
+// prune forgets, of some of namedTypes, what is referred to by neither the newest
+// state, nor the newest revision, nor any of these, which are all that decide. Nil
+// revisions refer to nothing.
 func (h *held) prune(typeURLs []string, revs ...*revision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	revs = append(revs, h.last)
+	h.live = nil
+	for _, rev := range revs {
+		if rev != nil {
+			h.live = append(h.live, slices.DeleteFunc(slices.Clone(rev.needs[accountsType]), func(name string) bool {
+				return !isOfNow(accountsType, name)
+			})...)
+		}
+	}
 	for _, typeURL := range typeURLs {
 		unneeded := func(name string) bool {
 			return !slices.Contains(h.needs[typeURL], name) && !slices.ContainsFunc(revs, func(rev *revision) bool {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -74,9 +75,11 @@ func openLastGood(dir string, log *slog.Logger) (*lastGood, error) {
 }
 
 // load returns the best state on disk, or nil, and the promoted one, or nil, to
-// go back to. A file that cannot be trusted is passed over, loudly.
+// go back to. A file that cannot be trusted is passed over, loudly. Who is let in
+// no more is so by whatever was written last.
 func (l *lastGood) load() (best, proven *snapshot) {
 	read := map[string]*snapshot{}
+	var newest *snapshot
 	for _, generation := range []string{pending, acknowledged, promoted} {
 		s, err := l.read(generation)
 		if err != nil {
@@ -86,6 +89,9 @@ func (l *lastGood) load() (best, proven *snapshot) {
 			continue
 		}
 		read[generation] = s
+		if newest == nil || s.counter > newest.counter {
+			newest = s
+		}
 		l.counter = max(l.counter, s.counter)
 	}
 	a, p := read[acknowledged], read[promoted]
@@ -102,7 +108,23 @@ func (l *lastGood) load() (best, proven *snapshot) {
 	default:
 		return nil, nil
 	}
-	return read[l.current], p
+	best = read[l.current]
+	best.takeAccounts(newest)
+	return best, p
+}
+
+// takeAccounts takes over the accounts of now.
+func (s *snapshot) takeAccounts(newer *snapshot) {
+	if s == newer {
+		return
+	}
+	ofNow := func(r *xds.Resource) bool { return isOfNow(r.TypeURL, r.Name) }
+	s.resources = slices.DeleteFunc(s.resources, ofNow)
+	for _, r := range newer.resources {
+		if ofNow(r) {
+			s.resources = append(s.resources, r)
+		}
+	}
 }
 
 // begin writes a revision that Envoy is about to get. Envoy does not wait for

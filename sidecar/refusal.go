@@ -18,13 +18,13 @@ const fatal = 2
 // judge returns how Envoy stands towards what is wanted of the target, and
 // takes back what it rejected or dies of. Without an earlier revision that
 // would suffer from going on, nothing is taken back: a part is better than
-// nothing.
+// nothing. Nor is what is nothing new to Envoy, which is not to blame.
 func (o *rollout) judge(target *localRevision, want versions) standing {
 	standing := o.book.standing(want)
 	switch {
-	case target != o.proven && o.book.deathCount()-target.deaths >= fatal:
+	case !o.proven.servesSame(target) && o.book.deathCount()-target.deaths >= fatal:
 		o.condemn(target)
-	case standing == refused && o.settled != nil && o.settled != target:
+	case standing == refused && o.settled != nil && !o.settled.servesSame(target):
 		o.takeBack(target)
 	}
 	return standing

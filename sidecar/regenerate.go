@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -63,6 +64,9 @@ func (o *rollout) relocalize() (clusters set, err error) {
 		now := *old
 		if now.local, err = localize(old.revision, place); err != nil {
 			return nil, err
+		}
+		if !old.servesSame(&now) {
+			now.held = time.Time{}
 		}
 		fresh[old] = &now
 		for name, r := range old.local[resource.ClusterType] {

@@ -33,7 +33,7 @@ func (h *held) complete() *revision {
 	for typeURL, names := range h.needs {
 		for _, name := range names {
 			_, absent := h.absent[typeURL][name]
-			if _, version := xds.Unpin(name); typeURL == accountsType && version != "" {
+			if typeURL == accountsType && !isOfNow(typeURL, name) {
 				absent = false // a revision that has them is on its way
 			}
 			if h.sets[typeURL][name] == nil && !absent {
@@ -41,7 +41,8 @@ func (h *held) complete() *revision {
 			}
 		}
 	}
-	return newRevision(h.current.GetId(), h.sets, h.needs)
+	h.last = newRevision(h.current.GetId(), h.sets, h.needs)
+	return h.last
 }
 
 // newRevision copies the sets that a revision is made of.

@@ -69,10 +69,11 @@ type localRevision struct {
 	// refusals are Envoy's NACKs of it, by type. They outlive their account in
 	// the book, which ends when what was rejected is taken back.
 	refusals map[string]*chancerypb.TypeStatus
-	// deaths is the count at which Envoy was first given it, and held when Envoy
-	// held it whole, zero while it does not. What is the same to Envoy counts.
-	deaths int
-	held   time.Time
+	// deaths is the count at which Envoy was first given it, held when the Envoy
+	// of heldBy held it whole, zero while it does not. What is the same to Envoy
+	// counts.
+	deaths, heldBy int
+	held           time.Time
 	// condemned says that Envoys died of it, withdrawn that Envoy has
 	// something else in its place.
 	condemned, withdrawn bool
@@ -96,10 +97,10 @@ func (r *localRevision) shared() *revision {
 	return r.revision
 }
 
-// servesSame reports whether Envoy, which may have r, is to get nothing new by
-// another revision.
+// servesSame reports whether another revision is nothing new to an Envoy that has
+// r.
 func (r *localRevision) servesSame(other *localRevision) bool {
-	if r == nil || r.withdrawn || r.condemned {
+	if r == nil {
 		return false
 	}
 	for _, typeURL := range servedTypes {
@@ -204,8 +205,8 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 	if rev == sameAgain {
 		return o.rollAgain(ctx)
 	}
-	if last := o.target; last != nil && last.condemned && last.id == rev.id {
-		return o.settle(ctx, last) // the control plane has yet to hear of it
+	if same := o.condemnedAgain(rev); same != nil {
+		return o.settle(ctx, same) // the control plane has yet to hear of it
 	}
 	target, err := o.begin(rev)
 	if err != nil {
@@ -218,6 +219,32 @@ func (o *rollout) roll(ctx context.Context, rev *revision) *revision {
 	}
 	o.putClusters(target.local[resource.ClusterType])
 	return o.proceed(ctx, target)
+}
+
+// condemnedAgain returns the target if it was condemned and rev is the same to
+// Envoy, which shall not die of it again; else nil.
+func (o *rollout) condemnedAgain(rev *revision) *localRevision {
+	last := o.target
+	if last == nil || !last.condemned {
+		return nil
+	}
+	if last.id == rev.id {
+		return last
+	}
+	local, err := localize(rev, o.place())
+	if err != nil {
+		return nil
+	}
+	next := *last
+	next.revision, next.local = rev, local
+	if !last.withdrawn || !last.servesSame(&next) {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.target = &next
+	o.book.touch()
+	return &next
 }
 
 // proceed goes on when Envoy has been given the target's clusters.
@@ -237,8 +264,8 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 		return nil, err
 	}
 	target := &localRevision{revision: rev, local: local, deaths: o.book.deathCount()}
-	if last := o.target; last.servesSame(target) {
-		target.held = last.held
+	if last := o.target; last.servesSame(target) && !last.withdrawn {
+		target.held, target.heldBy = last.held, last.heldBy
 		if last != o.proven { // nobody lived with it yet
 			target.deaths = last.deaths
 		}
@@ -328,8 +355,8 @@ func (o *rollout) settle(ctx context.Context, target *localRevision) *revision {
 			target.held, lived = time.Time{}, nil
 		case lived == nil:
 			o.finish(ctx, target)
-			if target.held.IsZero() {
-				target.held = time.Now()
+			if by := o.book.streamCount(); target.held.IsZero() || target.heldBy != by {
+				target.held, target.heldBy = time.Now(), by
 			}
 			lived = time.After(o.probation - time.Since(target.held))
 		}

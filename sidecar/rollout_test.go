@@ -337,6 +337,46 @@ func TestEnvoyThatKnowsMoreLosesNothingBeforeTheControlPlaneSpoke(t *testing.T) 
 
 // A revision that comes meanwhile may be one that is not rolled out: it must not
 // take the place of a renewal of connections.
+// What is new to Envoy, or the Envoy itself, has its probation from then on.
+func TestProbationIsOfOneEnvoyWithAllOfIt(t *testing.T) {
+	const probation = 2 * time.Second
+	for name, change := range map[string]func(cp *controlPlane, a *agent, e *fakeEnvoy) string{
+		"other clusters": func(_ *controlPlane, a *agent, _ *fakeEnvoy) string {
+			sidecar.Regenerate(a.Agent, map[string]string{envoy.AnyService: "x"})
+			return "rev-2"
+		},
+		"another Envoy": func(cp *controlPlane, a *agent, e *fakeEnvoy) string {
+			release := sidecar.HoldDisk(a.Agent)
+			defer release()
+			next := policyOf(t, view(t, "orders", "stock"), func(p *chancerypb.Policy) { p.DenyStatus = 403 })
+			cp.set("rev-3", next...)
+			eventually(t, "the policy is in force", func() error { return is(e.knows("orders"), 403) })
+			e.disconnect()
+			fresh := newFakeEnvoy(t, a.socket())
+			fresh.connect()
+			eventually(t, "another Envoy has it all", func() error { return is(fresh.names(), secondView) })
+			return "rev-3"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cp, a, e := startMesh(t, "orders")
+			a.stop()
+			a.probation = probation
+			a.start()
+			eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
+			cp.set("rev-2", view(t, "orders", "stock")...)
+			eventually(t, "Envoy takes rev-2", func() error { return is(e.names(), secondView) })
+			time.Sleep(probation * 3 / 4)
+			began := time.Now()
+			revision := change(cp, a, e)
+			eventually(t, revision+" is acknowledged", acknowledged(cp, revision))
+			if took := time.Since(began); took < probation {
+				t.Errorf("%s is acknowledged after %v", revision, took)
+			}
+		})
+	}
+}
+
 func TestRenewalOfConnectionsIsNotThrownAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
