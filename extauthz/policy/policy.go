@@ -49,6 +49,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -90,9 +91,15 @@ func CompileBinding(source string) (*Program, []mesh.ExpressionFault) {
 	return compile(source, cel.StringType, "a text")
 }
 
+// checking is held while an expression is checked: when cel-go meets the first name
+// that is not declared, it writes to the environment, which all share.
+var checking sync.Mutex
+
 func compile(source string, want *cel.Type, word string) (*Program, []mesh.ExpressionFault) {
 	env := environment()
+	checking.Lock()
 	ast, issues := env.Compile(source)
+	checking.Unlock()
 	if issues.Err() != nil {
 		return nil, faults(issues)
 	}
