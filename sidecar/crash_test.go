@@ -9,6 +9,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/sidecar"
 )
 
 // mortal is an agent with an Envoy that can die: a process without xDS, and a
@@ -151,9 +152,16 @@ func TestKeysThatChangeHideNoDeath(t *testing.T) {
 		})
 	}
 	told("rev-3")
-	s.id, s.key = credential.GenerateAPIKey()
-	cp.set("rev-4", s.view(t, "orders", "stock")...)
-	told("rev-4")
+	for range 3 { // none of which is kept for ever
+		s.id, s.key = credential.GenerateAPIKey()
+		next := s.view(t, "orders", "stock")
+		cp.set("rev-4 with "+s.id, next...)
+		told("rev-4 with " + s.id)
+		cp.sets[accountsType].Replace(byType(next)[accountsType])
+	}
+	if n := sidecar.HeldAccounts(m.Agent); n > 6 { // now, the newest, and of rev-1
+		t.Errorf("%d resources with accounts are held", n)
+	}
 	if err := is(m.names(), firstView); err != nil {
 		t.Errorf("Envoy is given again what it died of: %v", err)
 	}

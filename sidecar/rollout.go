@@ -240,6 +240,7 @@ func (o *rollout) condemnedAgain(rev *revision) *localRevision {
 	if !last.withdrawn || !last.servesSame(&next) {
 		return nil
 	}
+	o.pruneAccounts(rev)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.target = &next
@@ -274,13 +275,19 @@ func (o *rollout) begin(rev *revision) (*localRevision, error) {
 	if err := o.pdp.widen(before.policy(), target.policy()); err != nil {
 		return nil, err
 	}
-	o.held.prune([]string{accountsType}, rev, before.shared(), o.settled.shared(), o.proven.shared())
+	o.pruneAccounts(rev, before.shared())
 	o.certificates.want(target, o.settled, o.proven)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.target = target
 	o.book.touch()
 	return target, nil
+}
+
+// pruneAccounts forgets the accounts that nothing decides by any more but these
+// revisions, and what is gone back to.
+func (o *rollout) pruneAccounts(revs ...*revision) {
+	o.held.prune([]string{accountsType}, append(revs, o.settled.shared(), o.proven.shared())...)
 }
 
 // put gives Envoy a target's resources of some types, and their endpoints.
