@@ -163,15 +163,22 @@ func TestRestoredRevisionHasItsAccounts(t *testing.T) {
 // startShop is startMesh, but that API keys may come.
 func startShop(t *testing.T, s shop, services ...string) (*controlPlane, *agent, *fakeEnvoy) {
 	t.Helper()
-	cp := newControlPlane(t, public)
-	cp.set("rev-1", s.view(t, services...)...)
-	cp.start()
-	a := newAgent(t, cp)
+	return startView(t, s.view(t, services...))
+}
+
+// afterRestart returns why a key is let in or not by an agent that starts anew,
+// with rev-1 and no control plane.
+func (s shop) afterRestart(t *testing.T, cp *controlPlane, a *agent) string {
+	t.Helper()
+	time.Sleep(1500 * time.Millisecond) // what is held is written once a second
+	cp.stop()
+	a.stop()
+
 	a.start()
-	e := newFakeEnvoy(t, a.socket())
-	e.connect()
-	eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
-	return cp, a, e
+	fresh := newFakeEnvoy(t, a.socket())
+	fresh.connect()
+	eventually(t, "rev-1 is served", func() error { return is(a.Status().AcknowledgedRevision, "rev-1") })
+	return fresh.reason("orders", s.key)
 }
 
 // refuse has Envoy refuse a revision, and waits until the one before decides
@@ -234,15 +241,7 @@ func TestRevokedAccountsAreRememberedWithNoEnvoy(t *testing.T) {
 	s.revoked = true
 	cp.set("rev-2", s.view(t, "orders", "stock")...)
 	eventually(t, "a revoked key is refused", func() error { return is(e.reason("orders", s.key), "api_key_disabled") })
-	time.Sleep(1500 * time.Millisecond) // what is held is written once a second
-	cp.stop()
-	a.stop()
-
-	a.start()
-	fresh := newFakeEnvoy(t, a.socket())
-	fresh.connect()
-	eventually(t, "rev-1 is served", func() error { return is(a.Status().AcknowledgedRevision, "rev-1") })
-	if got := fresh.reason("orders", s.key); got != "api_key_disabled" {
+	if got := s.afterRestart(t, cp, a); got != "api_key_disabled" {
 		t.Errorf("a revoked key after the restart: %s", got)
 	}
 }
@@ -298,16 +297,8 @@ func TestRevokedAccountsOverARestart(t *testing.T) {
 	cp, a, e := startShop(t, s, "orders")
 	s.revoked = true
 	refuse(t, cp, e, s, "rev-2", s.view(t, "orders", "bad"), "api_key_disabled")
-	time.Sleep(1500 * time.Millisecond) // what is held is written once a second
-	cp.stop()
 	e.disconnect()
-	a.stop()
-
-	a.start()
-	fresh := newFakeEnvoy(t, a.socket())
-	fresh.connect()
-	eventually(t, "rev-1 is served", func() error { return is(a.Status().AcknowledgedRevision, "rev-1") })
-	if got := fresh.reason("orders", s.key); got != "api_key_disabled" {
+	if got := s.afterRestart(t, cp, a); got != "api_key_disabled" {
 		t.Errorf("a revoked key after the restart: %s", got)
 	}
 }

@@ -28,8 +28,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // until Envoy has it all.
 func startMesh(t *testing.T, services ...string) (*controlPlane, *agent, *fakeEnvoy) {
 	t.Helper()
+	return startView(t, view(t, services...))
+}
+
+// startView is startMesh with any view.
+func startView(t *testing.T, resources []*xds.Resource) (*controlPlane, *agent, *fakeEnvoy) {
+	t.Helper()
 	cp := newControlPlane(t, public)
-	cp.set("rev-1", view(t, services...)...)
+	cp.set("rev-1", resources...)
 	cp.start()
 	a := newAgent(t, cp)
 	a.start()

@@ -2,6 +2,7 @@ package file_test
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/discovery"
 	"github.com/chancery-mesh/chancery/discovery/file"
+	"github.com/chancery-mesh/chancery/internal/lockedbuffer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -123,9 +125,9 @@ func TestDirectory(t *testing.T) {
 func TestBrokenFileKeepsTheLastGood(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "services.yaml")
-	var log syncBuilder
+	var log lockedbuffer.Buffer
 	registry := prometheus.NewPedanticRegistry()
-	r, updates := watch(t, file.Config{Path: path, Logger: log.logger(), Registerer: registry}, "orders")
+	r, updates := watch(t, file.Config{Path: path, Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry}, "orders")
 	broken := func(want float64) {
 		t.Helper()
 		if got, err := testutil.GatherAndCount(registry); got != 1 || err != nil {
