@@ -12,8 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -120,6 +123,11 @@ func parseFiles(source string, files []sourceFile, kinds ...Kind) Documents {
 }
 
 func (d *Documents) parse(file string, data []byte, modules map[string][]byte) {
+	if fault, ok := disguise(data); ok {
+		fault.File = file
+		d.faultIncomplete(fault)
+		return
+	}
 	lines := strings.Split(string(data), "\n")
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
 	for err == nil {
@@ -131,6 +139,29 @@ func (d *Documents) parse(file string, data []byte, modules map[string][]byte) {
 	if !errors.Is(err, io.EOF) {
 		d.faultIncomplete(syntaxFault(file, data, err))
 	}
+}
+
+// disguises are the characters by which a text is shown otherwise than YAML
+// reads it: those that end a line for YAML 1.1 and in few editors, so that a
+// rule can stand in what looks like a comment, and those that turn the
+// direction of what follows (CVE-2021-42574).
+var disguises = regexp.MustCompile(`[\x{85}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}]|\r(?:[^\n]|$)`)
+
+// disguise says where the first such character is.
+func disguise(data []byte) (Fault, bool) {
+	at := disguises.FindIndex(data)
+	if at == nil {
+		return Fault{}, false
+	}
+	r, _ := utf8.DecodeRune(data[at[0]:])
+	before := data[:at[0]]
+	return Fault{
+		Position: Position{
+			Line:   1 + bytes.Count(before, []byte("\n")),
+			Column: 1 + utf8.RuneCount(before[1+bytes.LastIndexByte(before, '\n'):]),
+		},
+		Message: fmt.Sprintf("has %U, by which the text is shown otherwise than it is read: remove it, or write %s in double quotes", r, strings.Trim(strconv.QuoteRuneToASCII(r), "'")),
+	}, true
 }
 
 // syntaxFault says why a file is not YAML.
