@@ -73,10 +73,15 @@ func TestHypothesis(t *testing.T) {
 		url   string
 		want  extauthz.Hypothesis
 	}{
-		"path": {requestFlags{}, "/orders/7?x=%2f#y", extauthz.Hypothesis{Method: "GET", Target: "/orders/7?x=%2f#y"}},
-		"URL":  {requestFlags{}, "https://api.test:8443/orders/%37?x#y", extauthz.Hypothesis{Method: "GET", Host: "api.test:8443", Target: "/orders/%37?x"}},
-		"host": {requestFlags{}, "https://api.test", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/"}},
-		"body": {requestFlags{data: "{}"}, "/", extauthz.Hypothesis{Method: "POST", Target: "/", Body: []byte("{}")}},
+		"path":              {requestFlags{}, "/orders/7?x=%2f#y", extauthz.Hypothesis{Method: "GET", Target: "/orders/7?x=%2f#y"}},
+		"URL":               {requestFlags{}, "https://api.test:8443/orders/%37?x#y", extauthz.Hypothesis{Method: "GET", Host: "api.test:8443", Target: "/orders/%37?x"}},
+		"host":              {requestFlags{}, "https://api.test", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/"}},
+		"host, query":       {requestFlags{}, "https://api.test?x=1#y", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/?x=1"}},
+		"slash in query":    {requestFlags{}, "https://api.test?x=/1", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/?x=/1"}},
+		"slash in fragment": {requestFlags{}, "https://api.test#x=/1?y", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "/"}},
+		"as typed":          {requestFlags{}, "https://api.test//a/../%2e;b?x=/?y", extauthz.Hypothesis{Method: "GET", Host: "api.test", Target: "//a/../%2e;b?x=/?y"}},
+		"path with a URL":   {requestFlags{}, "/login?next=https://shop.test/x", extauthz.Hypothesis{Method: "GET", Target: "/login?next=https://shop.test/x"}},
+		"body":              {requestFlags{data: "{}"}, "/", extauthz.Hypothesis{Method: "POST", Target: "/", Body: []byte("{}")}},
 		"everything": {
 			requestFlags{method: "PUT", data: "@" + file, ip: "192.0.2.9", caller: "gateway/public", at: "2026-11-03T22:00:00Z", introspect: true},
 			"/",

@@ -72,15 +72,21 @@ func (f *requestFlags) hypothesis(stdin io.Reader, url string) (*extauthz.Hypoth
 }
 
 // splitURL returns the host and the path with the query, as they are written:
-// what a client would send.
+// what a client would send, so of a URL no fragment. What has no scheme is a path.
 func splitURL(url string) (host, target string) {
-	_, rest, absolute := strings.Cut(url, "://")
-	if !absolute {
+	scheme, rest, absolute := strings.Cut(url, "://")
+	if !absolute || strings.ContainsAny(scheme, "/?#") {
 		return "", url
 	}
-	host, target, _ = strings.Cut(rest, "/")
-	target, _, _ = strings.Cut(target, "#")
-	return host, "/" + target
+	rest, _, _ = strings.Cut(rest, "#")
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		return rest, "/"
+	}
+	if host, target = rest[:end], rest[end:]; target[0] == '?' {
+		target = "/" + target // RFC 9112 section 3.2.1
+	}
+	return host, target
 }
 
 func readData(flag string) ([]byte, error) {

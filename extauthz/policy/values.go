@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Value is something that a rule read, for people.
@@ -70,11 +71,10 @@ func valueText(in *Input, path []string) string {
 	if !ok {
 		return TextMissing
 	}
-	text := fmt.Sprintf("%q", value)
-	if t, isTime := value.(fmt.Stringer); isTime {
-		text = t.String()
+	if t, isTime := value.(time.Time); isTime {
+		return t.UTC().Format(time.RFC3339Nano) // as string(now) has it
 	}
-	return CutText(text)
+	return CutText(fmt.Sprintf("%q", value))
 }
 
 // member returns a field of one of our types, or of a map.
