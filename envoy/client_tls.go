@@ -2,12 +2,12 @@ package envoy
 
 import (
 	"regexp"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/chancery-mesh/chancery/internal/altname"
 	"github.com/chancery-mesh/chancery/mesh"
 )
 
@@ -42,12 +42,12 @@ func alternateNames(names []string) []*tlsv3.SubjectAltNameMatcher {
 	var matchers []*tlsv3.SubjectAltNameMatcher
 	for _, name := range names {
 		m := &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: exact(name)}
-		switch {
-		case strings.Contains(name, "://"):
+		switch altname.TypeOf(name) {
+		case altname.URI:
 			m.SanType = tlsv3.SubjectAltNameMatcher_URI
-		case strings.Contains(name, "@"):
+		case altname.Email:
 			m.SanType = tlsv3.SubjectAltNameMatcher_EMAIL
-		default:
+		case altname.DNS:
 			// An exact DNS name would also take a certificate's wildcard.
 			m.Matcher = expression(regexp.QuoteMeta(name))
 		}

@@ -152,7 +152,7 @@ func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	e := startClientTLS(t, &mesh.GatewayTLS{MinVersion: "1.2", Clients: &mesh.ClientCertificates{
 		Trust: "partners", Required: true,
-		Names: []string{"spiffe://partner.example/billing", "billing.partner.example", "billing@partner.example"},
+		Names: []string{"spiffe://partner.example/billing", "billing.partner.example", "billing@partner.example", "urn:partner:billing"},
 	}})
 	issue := func(change func(*x509.Certificate)) *tls.Certificate {
 		certificate := e.partners.Issue(change)
@@ -167,6 +167,7 @@ func TestClientCertificates(t *testing.T) {
 		good        bool
 	}{
 		"URI":            {issue(named("spiffe://partner.example/billing")), true},
+		"URN":            {issue(named("urn:partner:billing")), true},
 		"DNS name":       {issue(dns("billing.partner.example")), true},
 		"email address":  {issue(func(c *x509.Certificate) { c.EmailAddresses = []string{"billing@partner.example"} }), true},
 		"none":           {&tls.Certificate{}, false},

@@ -180,8 +180,8 @@ type ClientCertificates struct {
 	// Required refuses clients without a certificate.
 	Required bool
 	// Names are subject alternative names, one of which a certificate must
-	// have, byte for byte; empty is any. One with "://" is a URI, one with "@"
-	// an email address, any other a DNS name.
+	// have, byte for byte; empty is any. One that begins with a scheme is a
+	// URI, another with "@" an email address, any other a DNS name.
 	Names []string
 }
 

@@ -9,10 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/chancery-mesh/chancery/internal/altname"
 	"github.com/chancery-mesh/chancery/internal/jose"
 )
 
@@ -37,9 +37,9 @@ type nameType int
 
 const (
 	nameSubject nameType = -1
-	nameEmail   nameType = 1
-	nameDNS     nameType = 2
-	nameURI     nameType = 6
+	nameEmail            = nameType(altname.Email)
+	nameDNS              = nameType(altname.DNS)
+	nameURI              = nameType(altname.URI)
 )
 
 // nameTypes are in the order that decides whose a certificate of several is.
@@ -167,24 +167,53 @@ func parseSubject(name string) (certificateName, error) {
 	if err != nil {
 		return certificateName{}, fmt.Errorf("%q %w", name, err)
 	}
-	return certificateName{nameSubject, subject}, nil
+	canonical, ok := canonicalName(subject)
+	if !ok {
+		return certificateName{}, fmt.Errorf("%q is not text", name)
+	}
+	return certificateName{nameSubject, canonical}, nil
 }
 
-var uriScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
-
-// parseAlternativeName finds out of which type a name is. None is of two.
+// parseAlternativeName finds out of which type a name is.
 func parseAlternativeName(name string) (certificateName, error) {
+	typ := nameType(altname.TypeOf(name))
 	switch {
 	case !jose.IsIdentifier(name):
 		return certificateName{}, fmt.Errorf("%q is not printable text", name)
-	case uriScheme.MatchString(name):
-		return certificateName{nameURI, name}, nil
-	case strings.Contains(name, "@"):
-		return certificateName{nameEmail, name}, nil
-	case strings.Contains(name, "*"):
+	case typ == nameDNS && strings.Contains(name, "*"):
 		return certificateName{}, fmt.Errorf("%q has a wildcard: write each name", name)
 	}
-	return certificateName{nameDNS, name}, nil
+	return certificateName{typ, name}, nil
+}
+
+// NameCertificate gives a certificate that is to be made the names that documents
+// write, so that [NewCertificateNames] of any of them lets it in. An empty subject
+// is none.
+func NameCertificate(template *x509.Certificate, names []string, subject string) error {
+	alternatives := make([]asn1.RawValue, len(names))
+	for i, name := range names {
+		parsed, err := parseAlternativeName(name)
+		if err != nil {
+			return err
+		}
+		alternatives[i] = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: int(parsed.typ), Bytes: []byte(name)}
+	}
+	if len(names) > 0 {
+		value, err := asn1.Marshal(alternatives)
+		if err != nil {
+			return err
+		}
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: subjectAlternativeName, Value: value})
+	}
+	if subject == "" {
+		return nil
+	}
+	parsed, err := parseName(subject)
+	if err != nil {
+		return fmt.Errorf("%q %w", subject, err)
+	}
+	template.RawSubject, err = asn1.Marshal(parsed)
+	return err
 }
 
 // certificateSkew is tolerated between here and where certificates are made.

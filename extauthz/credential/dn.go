@@ -48,28 +48,23 @@ func canonicalName(name pkix.RDNSequence) (string, bool) {
 	return b.String(), len(name) > 0
 }
 
-// parseName reads a distinguished name in the form of RFC 4514, and returns its
-// canonical form. Spaces around commas and plus signs do not count.
-func parseName(text string) (string, error) {
-	var name pkix.RDNSequence
+// parseName reads a distinguished name in the form of RFC 4514. Spaces around
+// commas and plus signs do not count.
+func parseName(text string) (name pkix.RDNSequence, err error) {
 	var rdn pkix.RelativeDistinguishedNameSET
 	for rest, end := text, byte('+'); end != 0; {
 		var attribute string
 		attribute, rest, end = cutAttribute(rest)
 		a, err := parseAttribute(attribute)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if rdn = append(rdn, a); end != '+' {
 			name, rdn = append(name, rdn), nil
 		}
 	}
 	slices.Reverse(name) // the text begins with the last
-	canonical, ok := canonicalName(name)
-	if !ok {
-		return "", errors.New("is not text")
-	}
-	return canonical, nil
+	return name, nil
 }
 
 // cutAttribute cuts text after its first attribute, at a comma or plus sign that
