@@ -222,12 +222,7 @@ func (s scope) basic(path string, c Credentials) {
 // they look into them.
 func (s scope) certificateRule(path string, rule *certificateRuleForm) {
 	for i, subject := range rule.Subjects {
-		if s.options.CheckSubject == nil {
-			break
-		}
-		if err := s.options.CheckSubject(subject); err != nil {
-			s.fault(fmt.Sprintf("%s.subjects[%d]", path, i), "%v: write it as in CN=till,O=Partner (RFC 4514)", err)
-		}
+		s.subject(fmt.Sprintf("%s.subjects[%d]", path, i), subject)
 	}
 	gateway, ok := s.document.form.(*gatewayForm)
 	named := rule.Names != nil || rule.Subjects != nil
@@ -238,6 +233,15 @@ func (s scope) certificateRule(path string, rule *certificateRuleForm) {
 		s.fault(path, "names no certificate: write names or subjects")
 	case ok && !s.document.faulted("tls") && (gateway.TLS == nil || gateway.TLS.ClientCertificates == nil):
 		s.fault(path, "is never there, since the gateway asks for none: write tls.clientCertificates, too")
+	}
+}
+
+func (s scope) subject(path, subject string) {
+	if s.options.CheckSubject == nil {
+		return
+	}
+	if err := s.options.CheckSubject(subject); err != nil {
+		s.fault(path, "%v: write it as in CN=till,O=Partner (RFC 4514)", err)
 	}
 }
 

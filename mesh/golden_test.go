@@ -46,7 +46,7 @@ func TestCompileTests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tests, err := read.CompileTests(compiled)
+		tests, err := read.CompileTests(compiled, options)
 		if err != nil {
 			return strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "") + "\n"
 		}

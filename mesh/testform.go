@@ -10,7 +10,8 @@ type testForm struct {
 }
 
 type personForm struct {
-	Provider string     `yaml:"provider" doc:"IdentityProvider that vouches for them; the only one if not set."`
+	Provider string     `yaml:"provider" doc:"IdentityProvider that issues their tokens; the only one if not set."`
+	Basic    string     `yaml:"basic" doc:"Users document that knows their password, for Passports; the only one if not set."`
 	User     string     `yaml:"user" max:"256" doc:"User; the person's name here if not set."`
 	Tenant   string     `yaml:"tenant" max:"256" doc:"Tenant; none if not set."`
 	Client   string     `yaml:"client" max:"256" doc:"OAuth client that the tokens are for; the first of the provider's idToken.audiences if not set."`
@@ -51,7 +52,7 @@ type withForm struct {
 	ClientCertificate *testCertificate    `yaml:"clientCertificate" doc:"Certificate of the client."`
 	Passport          string              `yaml:"passport" doc:"Passport of one of people, at services: of the gateway that calls, or else of the first whose Passports are taken."`
 	Bound             map[string]caseText `yaml:"bound" max:"8" doc:"Facts of the call that the Passport carries, by name."`
-	Shown             []string            `yaml:"shown" default:"access_token" enum:"access_token,id_token,api_key,basic,client_certificate" doc:"Credentials that the Passport was made for."`
+	Shown             []string            `yaml:"shown" default:"access_token" min:"1" enum:"access_token,id_token,api_key,basic,client_certificate" doc:"Credentials that the Passport was made for. Who vouches for its user goes by the first of tokens, basic, api_key and client_certificate that is there."`
 }
 
 // caseText is any text.
@@ -59,5 +60,5 @@ type caseText string
 
 type testCertificate struct {
 	Names   []alternateName `yaml:"names" max:"100" doc:"Subject alternative names."`
-	Subject string          `yaml:"subject" max:"256" doc:"Common name of the subject."`
+	Subject string          `yaml:"subject" max:"256" doc:"Subject, such as CN=till,O=Partner; without an equals sign, its common name."`
 }

@@ -59,7 +59,8 @@ type TestCredentials struct {
 	AccessToken, IDToken, Passport *Person
 	// APIKey is the ID of an APIKey, Basic the name of a user.
 	APIKey, Basic string
-	// Certificate has the names of a client's certificate, and Subject its subject.
+	// Certificate has the names of a client's certificate, and Subject its subject
+	// (RFC 4514).
 	Certificate []string
 	Subject     string
 	// Bound are facts of the call that the Passport carries, and Shown the kinds of
@@ -70,8 +71,8 @@ type TestCredentials struct {
 
 // Person is who a token or a Passport speaks for.
 type Person struct {
-	// Provider is who vouches for them; empty in a Passport for the first that its
-	// gateway may name.
+	// Provider is who vouches for them, in a Passport as [Credentials.Source] has
+	// it; empty in one for the first IdentityProvider that its gateway may name.
 	Provider             string
 	User, Tenant, Client string
 	Groups, Scopes       []string
@@ -99,10 +100,11 @@ func isTestFile(name string) bool {
 	return strings.HasSuffix(name, ".test.yaml") || strings.HasSuffix(name, ".test.yml")
 }
 
-// CompileTests validates Test documents against the mesh that they are for. The
-// error is of type [Faults] and holds everything that is wrong with any of them.
-func (d Documents) CompileTests(m *Mesh) ([]*Test, error) {
-	c := &compiler{documents: d, mesh: m, faults: slices.Clone(d.faults)}
+// CompileTests validates Test documents against the mesh that they are for, with
+// the options of that. The error is of type [Faults] and holds everything that is
+// wrong with any of them.
+func (d Documents) CompileTests(m *Mesh, options Options) ([]*Test, error) {
+	c := &compiler{documents: d, options: options, mesh: m, faults: slices.Clone(d.faults)}
 	var tests []*Test
 	for _, document := range d.All() {
 		s := scope{compiler: c, document: document}
@@ -196,8 +198,8 @@ func (s scope) testRequest(path string, form testRequestForm) TestRequest {
 
 func (s scope) with(path string, test *testForm, form withForm) TestCredentials {
 	c := TestCredentials{
-		AccessToken: s.person(path+".accessToken", test, form.AccessToken), IDToken: s.person(path+".idToken", test, form.IDToken),
-		Passport: s.person(path+".passport", test, form.Passport), APIKey: form.APIKey, Basic: form.Basic, Shown: form.Shown,
+		AccessToken: s.holder(path+".accessToken", test, form.AccessToken), IDToken: s.holder(path+".idToken", test, form.IDToken),
+		Passport: s.passenger(path+".passport", test, form), APIKey: form.APIKey, Basic: form.Basic, Shown: form.Shown,
 	}
 	if form.Bound != nil {
 		c.Bound = map[string]string{}
@@ -206,7 +208,7 @@ func (s scope) with(path string, test *testForm, form withForm) TestCredentials 
 		c.Bound[name] = string(value)
 	}
 	if form.ClientCertificate != nil {
-		c.Certificate, c.Subject = texts(form.ClientCertificate.Names), form.ClientCertificate.Subject
+		c.Certificate, c.Subject = s.testCertificate(path+".clientCertificate", form.ClientCertificate)
 	}
 	if c.APIKey != "" {
 		s.known(path+".apiKey", c.APIKey, "APIKey", namesOf(s.mesh.APIKeys, func(k *APIKey) string { return k.ID }))
@@ -227,6 +229,49 @@ func (s scope) with(path string, test *testForm, form withForm) TestCredentials 
 	return c
 }
 
+// testCertificate returns the names of a certificate, and its subject.
+func (s scope) testCertificate(path string, form *testCertificate) (names []string, subject string) {
+	if form.Names == nil && form.Subject == "" {
+		s.fault(path, "names no certificate: write names or subject")
+		return nil, ""
+	}
+	if subject = form.Subject; subject != "" && !strings.Contains(subject, "=") {
+		subject = "CN=" + subject
+	}
+	if subject != "" {
+		s.subject(path+".subject", subject)
+	}
+	return texts(form.Names), subject
+}
+
+// holder returns who a token is of, nil where there is no name.
+func (s scope) holder(path string, test *testForm, name string) *Person {
+	p := s.person(path, test, name)
+	if p != nil {
+		p.Provider = s.issuer(path, test, name)
+	}
+	return p
+}
+
+// passenger returns who a Passport is of, nil where there is no name. Who vouches
+// for them goes by what they showed, in the order of [Credentials.Source].
+func (s scope) passenger(path string, test *testForm, form withForm) *Person {
+	p := s.person(path, test, form.Passport)
+	shown := func(kind string) bool { return slices.Contains(form.Shown, kind) }
+	switch {
+	case p == nil:
+	case shown("access_token"), shown("id_token"):
+		p.Provider = s.issuer(path, test, form.Passport)
+	case shown("basic"):
+		p.Provider = SourceUsers(s.passwords(path, test, form.Passport))
+	case shown("api_key"):
+		p.Provider = SourceAPIKeys
+	default:
+		p.Provider = SourceCertificates
+	}
+	return p
+}
+
 // person returns one of a test's people, nil where there is no name.
 func (s scope) person(path string, test *testForm, name string) *Person {
 	if name == "" {
@@ -238,20 +283,58 @@ func (s scope) person(path string, test *testForm, name string) *Person {
 		return nil
 	}
 	p := &Person{
-		Provider: form.Provider, User: form.User, Tenant: form.Tenant, Client: form.Client, Groups: form.Groups, Scopes: form.Scopes,
+		User: form.User, Tenant: form.Tenant, Client: form.Client, Groups: form.Groups, Scopes: form.Scopes,
 		ACR: form.ACR, AMR: form.AMR, LoggedIn: form.LoggedIn.std(), Claims: form.Claims,
 	}
 	if p.User == "" {
 		p.User = name
 	}
-	providers := namesOf(s.mesh.Providers, func(p *IdentityProvider) string { return p.Name })
-	switch {
-	case p.Provider != "":
-		s.known("people."+name+".provider", p.Provider, "IdentityProvider", providers)
-	case len(providers) == 1:
-		p.Provider = providers[0]
-	case test.Gateway != "":
-		s.fault("people."+name, "must name a provider, since there are %d: write provider", len(providers))
+	if form.Provider != "" {
+		s.known("people."+name+".provider", form.Provider, "IdentityProvider", s.issuers())
+	}
+	if form.Basic != "" {
+		s.known("people."+name+".basic", form.Basic, "Users", s.userLists())
 	}
 	return p
+}
+
+func (s scope) issuers() []string {
+	return namesOf(s.mesh.Providers, func(p *IdentityProvider) string { return p.Name })
+}
+
+func (s scope) userLists() []string {
+	return namesOf(s.mesh.Users, func(u *Users) string { return u.Name })
+}
+
+// issuer returns the IdentityProvider of a person's tokens; none where it does
+// not matter which.
+func (s scope) issuer(path string, test *testForm, name string) string {
+	issuers := s.issuers()
+	switch written := test.People[name].Provider; {
+	case written != "":
+		return written
+	case len(issuers) == 0:
+		s.fault(path, "takes a token, which no IdentityProvider is there to issue: write another credential, for a Passport below shown")
+	case len(issuers) == 1:
+		return issuers[0]
+	case test.Gateway != "":
+		s.fault("people."+name, "must name a provider, since there are %d: write provider", len(issuers))
+	}
+	return ""
+}
+
+// passwords returns the Users document that knows a person's password.
+func (s scope) passwords(path string, test *testForm, name string) string {
+	lists := s.userLists()
+	switch written := test.People[name].Basic; {
+	case written != "":
+		return written
+	case len(lists) == 0:
+		s.fault(path, "was made for a password, and there is no Users document that knows any: write another credential below shown")
+	case len(lists) == 1:
+		return lists[0]
+	default:
+		s.fault("people."+name, "must name a Users document, since there are %d: write basic", len(lists))
+	}
+	return ""
 }

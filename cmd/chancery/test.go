@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/extauthz/decisions"
 	"github.com/chancery-mesh/chancery/extauthz/trial"
 	"github.com/chancery-mesh/chancery/mesh"
@@ -81,7 +82,7 @@ func readTests(stderr io.Writer, dir string) (*mesh.Mesh, []*mesh.Test, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	tests, err := documents.CompileTests(m)
+	tests, err := documents.CompileTests(m, extauthz.DocumentOptions())
 	switch {
 	case err != nil:
 		return nil, nil, tellFaults(stderr, dir, err)

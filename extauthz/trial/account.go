@@ -5,12 +5,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/chancery-mesh/chancery/extauthz/credential"
@@ -58,22 +55,10 @@ func (a *accounts) basic(user string) string {
 // verified.
 func newCertificate(names []string, subject string, now time.Time) (string, error) {
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: subject},
-		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
 	}
-	for _, name := range names {
-		switch {
-		case strings.Contains(name, "://"):
-			uri, err := url.Parse(name)
-			if err != nil {
-				return "", err
-			}
-			template.URIs = append(template.URIs, uri)
-		case strings.Contains(name, "@"):
-			template.EmailAddresses = append(template.EmailAddresses, name)
-		default:
-			template.DNSNames = append(template.DNSNames, name)
-		}
+	if err := credential.NameCertificate(template, names, subject); err != nil {
+		return "", err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -56,10 +56,21 @@ func (c *Court) passport(t *mesh.Test, k *mesh.TestCase, at time.Time) (string, 
 	return c.gateways[g.Name].Mint(&passport.Passport{
 		ID: rand.Text(), Subject: who.User, Scopes: who.Scopes, Audience: c.mesh.TrustDomain, Gateway: spiffeID(c.mesh, g.Name),
 		IssuedAt: now, ExpiresAt: now.Add(c.mesh.PassportLifetime),
-		Provider: cmp.Or(who.Provider, append(translate.MayVouch(g), "")[0]), Tenant: who.Tenant, Groups: who.Groups, Client: who.Client,
+		Provider: cmp.Or(who.Provider, c.firstIssuer(g)), Tenant: who.Tenant, Groups: who.Groups, Client: who.Client,
 		ClientIP: k.Request.IP, Authn: strings.Join(k.With.Shown, "+"), Bound: k.With.Bound,
 		ACR: who.ACR, AMR: who.AMR, AuthTime: at.Add(-who.LoggedIn),
 	})
+}
+
+// firstIssuer returns the first identity provider that the Passports of a gateway
+// may name; none if there is none.
+func (c *Court) firstIssuer(g *mesh.Gateway) string {
+	for _, name := range translate.MayVouch(g) {
+		if c.providers[name] != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // mintedAt returns the gateway that calls, or else the first whose Passports the

@@ -44,6 +44,11 @@ users:
   - {name: till-7, password: "$argon2id$v=19$m=19456,t=2,p=1$9mh/+JRhjtEqG5DalIeGow$V0Wek9an+QJROmHqlV/RoytjCrwMdM4m0nrE7qpCttU", groups: [tills], tenant: acme}
   - {name: till-8, password: "$argon2id$v=19$m=19456,t=2,p=1$9mh/+JRhjtEqG5DalIeGow$V0Wek9an+QJROmHqlV/RoytjCrwMdM4m0nrE7qpCttU", tenant: acme, disabled: true}
 ---
+kind: Users
+name: robots
+users:
+  - {name: robot-1, password: "$argon2id$v=19$m=19456,t=2,p=1$9mh/+JRhjtEqG5DalIeGow$V0Wek9an+QJROmHqlV/RoytjCrwMdM4m0nrE7qpCttU", tenant: acme}
+---
 kind: Client
 name: web
 owner: us
@@ -71,6 +76,7 @@ routes:
   - {name: key, match: {path: /key}, to: orders, authenticate: {apiKey: true, clients: registered}, allow: "'read' in user.scopes"}
   - {name: basic, match: {path: /basic}, to: orders, authenticate: {basic: tills}}
   - {name: certificate, match: {path: /certificate}, to: orders, authenticate: {clientCertificate: {names: ["spiffe://partner.example/till"], subjects: ["CN=Till"]}, tenant: optional}}
+  - {name: partner, match: {path: /partner}, to: orders, authenticate: {clientCertificate: {names: ["urn:partner:till", "mailto:till@partner.example", till@partner.example, till.partner.example], subjects: ["CN=till,O=Partner", 'CN=Till\, Inc.+UID=7']}, tenant: optional}}
   - {name: night, match: {path: /night}, to: orders, allow: "now.getHours() < 6"}
   - {name: pay, match: {method: POST, path: /pay}, to: orders, body: 64B, allow: "request.body.amount < 100 && request.headers['x-tier'] == ['gold'] && request.ip.startsWith('203.0.113.')"}
   - {name: open, match: {path: /open}, to: orders, authenticate: {anonymous: true}}
@@ -81,6 +87,10 @@ name: orders
 callers: [edge]
 routes:
   - {name: order, match: {path: "/orders/{id}"}, allow: "passport.bound.order == params.id && user.id == 'alice' && 'sales' in user.groups && tenant == 'acme' && client.id == 'web' && caller.name == 'edge'"}
+  - {name: till, match: {path: /till}, authenticate: {basic: tills}, allow: "user.provider == 'chancery:users/tills'"}
+  - {name: key, match: {path: /key}, authenticate: {apiKey: true}, allow: "user.provider == 'chancery:api-keys'"}
+  - {name: certificate, match: {path: /certificate}, authenticate: {clientCertificate: {}}, allow: "user.provider == 'chancery:certificates'"}
+  - {name: token, match: {path: /token}, allow: "user.provider == 'staff'"}
   - {name: strong, match: {path: /strong}, authenticate: {accessToken: staff, idToken: staff, acr: [gold], maxAge: 10m}, allow: "true"}
 ---
 kind: Service
@@ -95,6 +105,9 @@ people:
   pat: {provider: partners, tenant: acme, groups: [sales]}
   late: {provider: staff, tenant: acme, claims: {exp: 1}}
   nobody: {provider: staff}
+  till: {basic: tills, tenant: acme}
+  robot: {basic: robots, tenant: acme}
+  some: {tenant: acme}
 `
 
 const edge = "kind: Test\nname: edge\ngateway: edge" + people + `
@@ -117,6 +130,15 @@ cases:
   - {name: "200 allowed certificate", request: {path: /certificate}, with: {clientCertificate: {names: ["spiffe://partner.example/till", till.example, till@partner.example]}}, expect: allow}
   - {name: "200 allowed certificate", request: {path: /certificate}, with: {clientCertificate: {subject: Till}}, expect: allow}
   - {name: "401 certificate_name_mismatch certificate", request: {path: /certificate}, with: {clientCertificate: {subject: Other}}, expect: deny}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {names: ["urn:partner:till"]}}, expect: allow}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {names: ["mailto:till@partner.example"]}}, expect: allow}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {names: [till@partner.example]}}, expect: allow}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {names: [till.partner.example]}}, expect: allow}
+  - {name: "401 certificate_name_mismatch partner", request: {path: /partner}, with: {clientCertificate: {names: ["URN:partner:till"]}}, expect: deny}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {subject: "CN=till,O=Partner"}}, expect: allow}
+  - {name: "200 allowed partner", request: {path: /partner}, with: {clientCertificate: {subject: 'uid=7 + cn=Till\, Inc.'}}, expect: allow}
+  - {name: "401 certificate_name_mismatch partner", request: {path: /partner}, with: {clientCertificate: {subject: "O=Partner,CN=till"}}, expect: deny}
+  - {name: "401 certificate_name_mismatch partner", request: {path: /partner}, with: {clientCertificate: {subject: till}}, expect: deny}
   - {name: "200 allowed night", request: {path: /night}, with: {accessToken: bob}, at: "2026-11-03T05:59:00Z", expect: allow}
   - {name: "403 policy_denied night", request: {path: /night}, with: {accessToken: bob}, at: "2036-11-03T06:01:00Z", expect: deny}
   - {name: "200 allowed pay", request: {method: POST, path: /pay, ip: 203.0.113.9, headers: ["X-Tier: gold"], body: {amount: 99}}, with: {accessToken: bob}, expect: allow}
@@ -137,6 +159,16 @@ cases:
   - {name: "401 passport_credentials_missing strong", request: {path: /strong}, caller: edge, with: {passport: alice}, expect: deny}
   - {name: "200 allowed strong", request: {path: /strong}, caller: edge, with: {passport: alice, shown: [access_token, id_token]}, expect: allow}
   - {name: "200 allowed strong", request: {path: /strong}, caller: edge, with: {passport: alice, shown: [access_token, id_token]}, at: "2020-11-03T05:59:00Z", expect: allow}
+  - {name: "200 allowed till", request: {path: /till}, caller: edge, with: {passport: till, shown: [basic]}, expect: allow}
+  - {name: "200 allowed till", request: {path: /till}, caller: edge, with: {passport: till, shown: [basic, api_key]}, expect: allow}
+  - {name: "401 passport_provider_not_accepted till", request: {path: /till}, caller: edge, with: {passport: robot, shown: [basic]}, expect: deny}
+  - {name: "401 passport_credentials_missing till", request: {path: /till}, caller: edge, with: {passport: some, shown: [api_key]}, expect: deny}
+  - {name: "200 allowed key", request: {path: /key}, caller: edge, with: {passport: alice, shown: [api_key]}, expect: allow}
+  - {name: "403 policy_denied key", request: {path: /key}, caller: edge, with: {passport: alice, shown: [access_token, api_key]}, expect: deny}
+  - {name: "200 allowed certificate", request: {path: /certificate}, caller: edge, with: {passport: some, shown: [client_certificate]}, expect: allow}
+  - {name: "403 policy_denied certificate", request: {path: /certificate}, caller: edge, with: {passport: some, shown: [client_certificate, api_key]}, expect: deny}
+  - {name: "403 policy_denied token", request: {path: /token}, caller: edge, with: {passport: some}, expect: deny}
+  - {name: "200 allowed token", request: {path: /token}, caller: edge, with: {passport: alice}, expect: allow}
   - {name: "401 login_too_weak strong", request: {path: /strong}, caller: edge, with: {passport: bob, shown: [access_token, id_token]}, expect: deny}
 `
 
@@ -160,7 +192,7 @@ func try(t *testing.T, text string) []trial.Verdict {
 	if read, err = mesh.ReadTests(dir); err != nil {
 		t.Fatal(err)
 	}
-	tests, err := read.CompileTests(m)
+	tests, err := read.CompileTests(m, extauthz.DocumentOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
