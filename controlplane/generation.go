@@ -83,7 +83,7 @@ func newGeneration(c *content, id identity.ID) (*generation, error) {
 	}
 	p := policy.Message.(*chancerypb.Policy)
 	p.Accounts = namesOf(g.accounts)
-	if err := g.add(policy.Name, p, translate.WithoutPositions(p), policy.Documents); err != nil {
+	if err := g.add(policy.Name, p, p.WithoutPositions(), policy.Documents); err != nil {
 		return nil, err
 	}
 	g.needs = map[string][]string{

@@ -91,13 +91,7 @@ func (v *gatewayView) destinations(g *mesh.GatewayRoute) []*mesh.Service {
 	if _, ok := g.ToVariable(); !ok {
 		return []*mesh.Service{m.Service(g.To)}
 	}
-	var services []*mesh.Service
-	for _, s := range m.Services {
-		if slices.ContainsFunc(s.Routes, v.mayCall) {
-			services = append(services, s)
-		}
-	}
-	return services
+	return m.Destinations(v.gateway)
 }
 
 func (v *gatewayView) mayCall(r mesh.Route) bool { return slices.Contains(r.Callers, v.gateway.Name) }

@@ -372,6 +372,7 @@ func TestClients(t *testing.T) {
 		"any":            token("staff"),
 		"any-key":        anyOf(&chancerypb.Credentials{ApiKey: true}),
 	})
+	e.gateway.Destinations = []string{"orders", "payments"}
 	e.gateway.Routes = append(e.gateway.Routes, &chancerypb.RoutePolicy{
 		Name: "variable", Path: "/variable/{service}", To: "{service}", Authentication: registered(&chancerypb.Credentials{AccessToken: "staff"}),
 	})
@@ -407,6 +408,7 @@ func TestClients(t *testing.T) {
 		"any: key, not active":  {e.at("any-key", "x-api-key", apiKeys()[keyOfTill]), "client_inactive", "-"},
 		"variable":              {variable("orders"), "allowed", "gold"},
 		"variable, not allowed": {variable("payments"), "client_api_not_allowed", "gold"},
+		"variable, no service":  {variable("nowhere"), "route_mismatch", "-"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

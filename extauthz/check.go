@@ -101,7 +101,7 @@ func (c *check) matches(r *route) (ok bool) {
 		return false
 	}
 	c.params, ok = r.path.Match(c.request.path)
-	return ok
+	return ok && c.state.leads(r, c.params)
 }
 
 // evaluate asks the route's rule and its policy, which must both allow, by what

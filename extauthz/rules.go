@@ -46,6 +46,8 @@ type Rules struct {
 	// the tenants whose users it lets in; none is any.
 	lifetime time.Duration
 	tenants  map[string]struct{}
+	// destinations are the services that routes to a "{variable}" lead to.
+	destinations map[string]struct{}
 	// clearPassport says that a service takes Passports on connections in the
 	// clear.
 	clearPassport bool
@@ -89,6 +91,16 @@ func (r *route) destination(params map[string]string) string {
 		return params[strings.TrimSuffix(name, "}")]
 	}
 	return r.to
+}
+
+// leads reports whether there is somewhere for a request to go by route m, whose
+// method and path it matches.
+func (r *Rules) leads(m *route, params map[string]string) bool {
+	if !strings.HasPrefix(m.to, "{") {
+		return true
+	}
+	_, ok := r.destinations[m.destination(params)]
+	return ok
 }
 
 // Compile compiles a policy. Anything invalid is an error, which tells all of
@@ -151,9 +163,9 @@ func recordingOf(d *chancerypb.Decisions) (Recording, error) {
 	return r, r.Redaction.Check()
 }
 
-// revisionOf identifies what a policy says.
+// revisionOf identifies what a policy says, wherever its rules are written.
 func revisionOf(p *chancerypb.Policy) (string, error) {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p.WithoutPositions())
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:6]), err
 }
@@ -178,7 +190,7 @@ func (r *Rules) addRoutes(p *chancerypb.Policy) error {
 	if r.lifetime != 0 && r.lifetime < time.Second {
 		errs = append(errs, errors.New("lifetime of Passports must be at least 1s"))
 	}
-	r.tenants = setOf(p.GetMinting().GetTenants())
+	r.tenants, r.destinations = setOf(p.GetMinting().GetTenants()), setOf(p.GetDestinations())
 	for _, rp := range p.GetRoutes() {
 		compiled, err := r.compileRoute(rp)
 		if err == nil && r.isGateway() {

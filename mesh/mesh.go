@@ -404,6 +404,14 @@ func (m *Mesh) Service(name string) *Service {
 	return lookUp(m.Services, name, func(s *Service) string { return s.Name })
 }
 
+// Destinations returns the services that g may call, which are those that its
+// routes to a {variable} lead to.
+func (m *Mesh) Destinations(g *Gateway) []*Service {
+	return slices.DeleteFunc(slices.Clone(m.Services), func(s *Service) bool {
+		return !slices.ContainsFunc(s.Routes, func(r Route) bool { return slices.Contains(r.Callers, g.Name) })
+	})
+}
+
 // Provider returns the identity provider of that name, or nil.
 func (m *Mesh) Provider(name string) *IdentityProvider {
 	return lookUp(m.Providers, name, func(p *IdentityProvider) string { return p.Name })

@@ -197,7 +197,9 @@ func (d *documents) text() []byte {
 	}
 	all = append(all, d.gateway.form(), d.otherGateway(), d.service.form(), callerForm(d.service.name, "web"), callerForm(d.service.name, "batch"))
 	if d.service.name != "billing" {
-		all = append(all, form{"kind": "Service", "name": "billing"})
+		all = append(all, form{"kind": "Service", "name": "billing", "callers": []string{d.gateway.name}, "routes": []form{
+			{"match": form{"path": "/**"}, "allow": "true"},
+		}})
 	}
 	var b bytes.Buffer
 	for _, document := range all {

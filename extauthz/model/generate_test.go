@@ -260,8 +260,10 @@ func (g generator) service(d *documents) service {
 	for i := range 2 + g.IntN(4) {
 		r := serviceRoute{
 			name: pick(g, "", fmt.Sprint("route-", 10+i)), method: pick(g, "", "", "GET", "POST", "HEAD"), path: fmt.Sprint("/r", i, pick(g, patterns[:6]...)),
-			callers: some(g, callers...), plaintext: s.permissive && g.chance(2), authenticate: g.authenticate(d, false, 2).under(s.authenticate), body: g.chance(4),
+			callers: some(g, callers...), authenticate: g.authenticate(d, false, 2).under(s.authenticate), body: g.chance(4),
 		}
+		nobody := demand{}.with(s.authenticate).with(r.authenticate).admitsNobody()
+		r.plaintext = s.permissive && (s.clear || nobody) && g.chance(2)
 		r.allow = g.rule(place{false, r.body, s.data, r.path}, serviceRules...)
 		s.routes = append(s.routes, r)
 	}

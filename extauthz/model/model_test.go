@@ -217,6 +217,12 @@ func (d demand) with(a *authenticate) demand {
 	return d
 }
 
+// admitsNobody reports whether d is met without a Passport, or demands nothing
+// of one but its tenant.
+func (d demand) admitsNobody() bool {
+	return d.anonymous || d.anyOf == nil && d.acr == nil && d.amr == nil && d.maxAge == 0
+}
+
 // speakOfTenants reports whether any document does: else none is demanded.
 func (d *documents) speakOfTenants() bool {
 	return slices.ContainsFunc(d.providers, func(p provider) bool { return p.tenant != "" }) ||
@@ -426,6 +432,13 @@ func (m *model) conclude(o outcome, v refusal, denyStatus int) outcome {
 	return o
 }
 
+// isDestination reports whether the gateway may call a service of that name.
+func (m *model) isDestination(name string) bool {
+	return name == "billing" || name == "orders" && slices.ContainsFunc(m.service.routes, func(r serviceRoute) bool {
+		return slices.Contains(r.callers, m.gateway.name)
+	})
+}
+
 func (m *model) atGateway(c *call, o *outcome) (*identity, refusal) {
 	if m.isStale(m.gateway.maxStaleness, c.now) {
 		return nil, down("pdp_stale")
@@ -433,7 +446,7 @@ func (m *model) atGateway(c *call, o *outcome) (*identity, refusal) {
 	var r *gatewayRoute
 	match := func(candidate *gatewayRoute) (map[string]string, bool) {
 		params, ok := matches(candidate.path, c.path)
-		return params, ok && takes(candidate.method, c.method)
+		return params, ok && takes(candidate.method, c.method) && (candidate.to != "{service}" || m.isDestination(params["service"]))
 	}
 	if m.routesByOrder {
 		if c.spoilt {

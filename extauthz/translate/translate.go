@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/chancery-mesh/chancery/identity"
@@ -34,6 +33,11 @@ func Gateway(m *mesh.Mesh, g *mesh.Gateway) *chancerypb.Policy {
 	}
 	p.Decisions = decisions(g.Decisions)
 	for _, r := range g.Routes {
+		if _, ok := r.ToVariable(); ok && p.Destinations == nil {
+			for _, s := range m.Destinations(g) {
+				p.Destinations = append(p.Destinations, s.Name)
+			}
+		}
 		p.Routes = append(p.Routes, &chancerypb.RoutePolicy{
 			Name:           r.ID(),
 			Method:         r.Match.Method,
@@ -96,16 +100,6 @@ func position(rule string, p mesh.Position) string {
 	}
 	p.File = filepath.Base(p.File)
 	return p.String()
-}
-
-// WithoutPositions returns p without what only people read: two policies that
-// are equal but for that decide alike.
-func WithoutPositions(p *chancerypb.Policy) *chancerypb.Policy {
-	p = proto.CloneOf(p)
-	for _, r := range p.GetRoutes() {
-		r.Position = ""
-	}
-	return p
 }
 
 func policy(m *mesh.Mesh, id identity.ID, answers mesh.Answers) *chancerypb.Policy {

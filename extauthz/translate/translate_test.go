@@ -71,7 +71,7 @@ func TestWithoutPositions(t *testing.T) {
 		if want := fmt.Sprintf("a.yaml:%d:11", 9+i); p.GetRoutes()[0].GetPosition() != want {
 			t.Errorf("position %s, want %s", p.GetRoutes()[0].GetPosition(), want)
 		}
-		policies[i] = text(t, translate.WithoutPositions(p))
+		policies[i] = text(t, p.WithoutPositions())
 		if p.GetRoutes()[0].GetPosition() == "" {
 			t.Error("the policy was changed")
 		}

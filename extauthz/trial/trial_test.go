@@ -81,6 +81,8 @@ routes:
   - {name: pay, match: {method: POST, path: /pay}, to: orders, body: 64B, allow: "request.body.amount < 100 && request.headers['x-tier'] == ['gold'] && request.ip.startsWith('203.0.113.')"}
   - {name: open, match: {path: /open}, to: orders, authenticate: {anonymous: true}}
   - {name: rest, match: {path: /rest/**}, to: orders}
+  - {name: any, match: {path: "/{service}/info"}, to: "{service}", authenticate: {anonymous: true}}
+  - {name: admin, match: {path: /admin/info}, to: orders, allow: "'admins' in user.groups"}
 ---
 kind: Service
 name: orders
@@ -145,6 +147,9 @@ cases:
   - {name: "403 policy_denied pay", request: {method: POST, path: /pay, ip: 203.0.113.9, headers: ["X-Tier: gold"], body: {amount: 100}}, with: {accessToken: bob}, expect: deny}
   - {name: "413 body_truncated pay", request: {method: POST, path: /pay, body: {amount: 99, filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa}}, with: {accessToken: bob}, expect: deny}
   - {name: "200 allowed open", request: {path: /open}, expect: allow}
+  - {name: "200 allowed any", request: {path: /orders/info}, expect: allow}
+  - {name: "403 policy_denied admin", request: {path: /admin/info}, with: {accessToken: alice}, expect: deny}
+  - {name: "403 route_mismatch", request: {path: /other/info}, with: {accessToken: alice}, expect: deny}
   - {name: "403 route_mismatch", request: {path: /elsewhere}, with: {accessToken: alice}, expect: deny}
   - {name: "400 path_ambiguous", request: {path: /rest/../open}, with: {accessToken: alice}, expect: deny}
 `

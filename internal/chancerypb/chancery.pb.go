@@ -169,6 +169,9 @@ type Policy struct {
 	// The check need not name a route: the first that matches the request is
 	// taken. For Envoys that Chancery does not configure.
 	MatchRoutes bool `protobuf:"varint,13,opt,name=match_routes,json=matchRoutes,proto3" json:"match_routes,omitempty"`
+	// The services that a route to "{variable}" leads to; it does not match where
+	// the variable is none of them. Gateways only.
+	Destinations []string `protobuf:"bytes,14,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	// What is written down of decisions.
 	Decisions *Decisions `protobuf:"bytes,20,opt,name=decisions,proto3" json:"decisions,omitempty"`
 	// The Rego documents that routes name.
@@ -296,6 +299,13 @@ func (x *Policy) GetMatchRoutes() bool {
 		return x.MatchRoutes
 	}
 	return false
+}
+
+func (x *Policy) GetDestinations() []string {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
 }
 
 func (x *Policy) GetDecisions() *Decisions {
@@ -3169,7 +3179,7 @@ var File_chancery_proto protoreflect.FileDescriptor
 
 const file_chancery_proto_rawDesc = "" +
 	"\n" +
-	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x05\n" +
+	"\x0echancery.proto\x12\vchancery.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x05\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12.\n" +
@@ -3185,7 +3195,8 @@ const file_chancery_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12'\n" +
 	"\x05roles\x18\v \x03(\v2\x11.chancery.v1.RoleR\x05roles\x121\n" +
 	"\x04data\x18\f \x03(\v2\x1d.chancery.v1.Policy.DataEntryR\x04data\x12!\n" +
-	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x124\n" +
+	"\fmatch_routes\x18\r \x01(\bR\vmatchRoutes\x12\"\n" +
+	"\fdestinations\x18\x0e \x03(\tR\fdestinations\x124\n" +
 	"\tdecisions\x18\x14 \x01(\v2\x16.chancery.v1.DecisionsR\tdecisions\x12%\n" +
 	"\x04rego\x18\x15 \x03(\v2\x11.chancery.v1.RegoR\x04rego\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
