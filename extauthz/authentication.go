@@ -34,6 +34,11 @@ type authentication struct {
 	missing, invalid, stepUp string
 }
 
+// demands reports whether there is something that a user must have shown.
+func (a *authentication) demands() bool {
+	return !a.anonymous && (len(a.alternatives) > 0 || a.demandsLogin())
+}
+
 // alternative is a set of credentials that must be there together.
 type alternative struct {
 	kinds                credential.Kind

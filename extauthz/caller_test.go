@@ -178,6 +178,9 @@ func TestConnectionsInTheClear(t *testing.T) {
 		&chancerypb.RoutePolicy{Name: "open", Path: "/open", Plaintext: true, Allow: "request.ip == '10.0.0.1'"},
 		&chancerypb.RoutePolicy{Name: "user", Path: "/user", Plaintext: true, Allow: "user.id == 'alice'"},
 		&chancerypb.RoutePolicy{Name: "anybody", Path: "/anybody", Plaintext: true, Allow: "!(caller.name == 'x')"},
+		&chancerypb.RoutePolicy{Name: "login", Path: "/login", Plaintext: true, Allow: "true", Authentication: &chancerypb.Authentication{Acr: []string{"gold"}}},
+		&chancerypb.RoutePolicy{Name: "token", Path: "/token", Plaintext: true, Allow: "true", Authentication: token("staff")},
+		&chancerypb.RoutePolicy{Name: "anonymous", Path: "/anonymous", Plaintext: true, Allow: "true", Authentication: &chancerypb.Authentication{Anonymous: true}},
 	)
 	closed := f.server(t, f.serviceState(t))
 	f.service.ClearPassport = true
@@ -198,6 +201,9 @@ func TestConnectionsInTheClear(t *testing.T) {
 		closed, open outcome
 	}{
 		"nobody":                      {clear("open"), outcome{200, "allowed", ""}, outcome{401, "passport_missing", txn}},
+		"nobody logged in":            {clear("login"), outcome{401, "passport_missing", txn}, outcome{401, "passport_missing", txn}},
+		"nobody showed a token":       {clear("token"), outcome{401, "passport_missing", txn}, outcome{401, "passport_missing", txn}},
+		"nobody may be anybody":       {clear("anonymous"), outcome{200, "allowed", ""}, outcome{200, "allowed", ""}},
 		"with a passport":             {clear("user", valid), outcome{401, "passport_in_clear", txn}, outcome{200, "allowed", ""}},
 		"with an empty passport":      {clear("open", ""), outcome{401, "passport_in_clear", txn}, outcome{401, "passport_malformed", txn}},
 		"with a forged passport":      {clear("user", valid[:len(valid)-4]+"AAAA"), outcome{401, "passport_in_clear", txn}, outcome{401, "passport_signature_invalid", txn}},

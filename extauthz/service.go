@@ -15,7 +15,8 @@ import (
 // without the other is nothing: a Passport that was stolen is worth nothing to
 // a caller that the route does not name, and a caller speaks for no user. Where
 // a document lets in connections in the clear there is no caller; and there is
-// no user either, unless it says that Passports may come that way.
+// no user either, who could show what a route demands, unless it says that
+// Passports may come that way.
 func (c *check) judgeService(ctx context.Context) verdict {
 	caller, clear, v := c.identifyCaller()
 	if v != allowed {
@@ -30,6 +31,8 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	switch {
 	case clear && !c.state.clearPassport && len(lines) > 0:
 		return c.refusePassport("passport_in_clear")
+	case clear && !c.state.clearPassport && c.rule.auth.demands():
+		return c.refusePassport("passport_missing")
 	case clear && !c.state.clearPassport, c.rule.auth.anonymous && len(lines) == 0:
 		c.note("passport", "anonymous", outcomeSkipped)
 		return c.evaluate(ctx, in)

@@ -32,6 +32,11 @@ type Authentication struct {
 	Tenant bool
 }
 
+// demands reports whether there is something that a user must have shown.
+func (a Authentication) demands() bool {
+	return !a.Anonymous && (len(a.AnyOf) > 0 || a.ACR != nil || a.AMR != nil || a.MaxAge > 0)
+}
+
 // Credentials are those that must be there together.
 type Credentials struct {
 	// AccessToken and IDToken name identity providers; empty demands none.

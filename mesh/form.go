@@ -208,7 +208,7 @@ type plaintextForm struct {
 type routeForm struct {
 	Name           name                `yaml:"name" doc:"Unique in the service; route-0, route-1, … by its place if not set. Name routes that others may be put before."`
 	Match          matchForm           `yaml:"match" doc:"The requests that take this route."`
-	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call, and plaintext for connections in the clear (mtls: permissive); the service's callers if not set. A service must have this one in its uses."`
+	Callers        []string            `yaml:"callers" max:"1000" doc:"Services and gateways that may call, and plaintext for connections in the clear (mtls: permissive), whose callers are nobody; the service's callers if not set. A service must have this one in its uses."`
 	Allow          expression          `yaml:"allow" required:"write a CEL condition, such as \"'sales' in user.groups\"" max:"4096" doc:"CEL condition that must be true."`
 	Rego           *regoRuleForm       `yaml:"rego" doc:"A policy in Rego that must allow, too."`
 	Timeout        duration            `yaml:"timeout" default:"15s" min:"1ms" max:"1h" doc:"Bounds the whole call, retries included."`

@@ -34,7 +34,7 @@ func (s scope) service(form *serviceForm) *Service {
 		if route.Callers == nil {
 			route.Callers = form.Callers
 		}
-		plaintextCallers(service, &route)
+		s.plaintextCallers(path, service, &route)
 		if !service.HasSidecar() {
 			s.withoutSidecar(path, &route)
 		}

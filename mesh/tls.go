@@ -65,10 +65,14 @@ func (s scope) plaintext(form *serviceForm) *Plaintext {
 const callerPlaintext = "plaintext"
 
 // plaintextCallers takes the word out of the callers that r has, and says what
-// it means. With [MTLSOff] everybody calls in the clear.
-func plaintextCallers(s *Service, r *Route) {
-	r.Plaintext = s.Plaintext != nil && (s.MTLS == MTLSOff || slices.Contains(r.Callers, callerPlaintext))
+// it means. With [MTLSOff] everybody calls in the clear. Who does so without a
+// Passport has shown nothing.
+func (s scope) plaintextCallers(path string, service *Service, r *Route) {
+	r.Plaintext = service.Plaintext != nil && (service.MTLS == MTLSOff || slices.Contains(r.Callers, callerPlaintext))
 	r.Callers = slices.DeleteFunc(slices.Clone(r.Callers), func(caller string) bool { return caller == callerPlaintext })
+	if r.Plaintext && !service.Plaintext.Passport && r.Authentication.demands() {
+		s.fault(path+".authenticate", "is demanded, here or by what it inherits, of callers in the clear, whose Passports are not taken: set plaintext.passport, write {anonymous: true} here, or let nobody call in the clear")
+	}
 }
 
 // texts returns checked texts as plain ones; nil for nil.
