@@ -1,3 +1,5 @@
+// Package chancerypb has the messages between the control plane, agents and
+// decision points.
 package chancerypb
 
 import "google.golang.org/protobuf/proto"
