@@ -58,8 +58,8 @@ type Decision struct {
 	// Caller is the SPIFFE ID of the workload on the other side.
 	Caller string `json:"caller,omitempty"`
 	IP     string `json:"ip,omitempty"`
-	// Provider is the identity provider that vouched for the user, and Credentials
-	// are the kinds that were shown.
+	// Provider vouched for the user, in the words of Passports: an identity
+	// provider, or the mesh itself. Credentials are the kinds that were shown.
 	Provider    string   `json:"provider,omitempty"`
 	Credentials []string `json:"credentials,omitempty"`
 

@@ -66,7 +66,7 @@ func (c *check) verify(ctx context.Context, one *alternative, found *credential.
 	if v != allowed {
 		return nil, v
 	}
-	c.source = one.source
+	c.Source = one.source
 	var who *credential.Identity
 	for _, part := range verifications {
 		if !one.kinds.Has(part.kind) {

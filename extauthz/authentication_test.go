@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/chancery-mesh/chancery/extauthz"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
 	"github.com/chancery-mesh/chancery/passport"
 )
@@ -181,7 +182,8 @@ func TestKeysLendTheirClientAlone(t *testing.T) {
 	}
 }
 
-// Who vouches for the user is in the Passport, so that services can tell.
+// Who vouches for the user is in the Passport, so that services can tell, and in
+// the record.
 func TestPassportsSayWhoVouches(t *testing.T) {
 	t.Parallel()
 	e := newEdge(t, map[string]*chancerypb.Authentication{
@@ -190,6 +192,11 @@ func TestPassportsSayWhoVouches(t *testing.T) {
 		"certificate": anyOf(&chancerypb.Credentials{Certificate: certified()}),
 		"issuers":     anyOf(&chancerypb.Credentials{AccessToken: "staff"}, &chancerypb.Credentials{AccessToken: "partners", ApiKey: true}),
 	})
+	var sources []string
+	e.record = func(r *extauthz.Record) error {
+		sources = append(sources, r.Source)
+		return nil
+	}
 	s := e.serve(t)
 	withCertificate := e.at("certificate")
 	withCertificate.certificate = certificateOf(t, tillName)
@@ -205,8 +212,12 @@ func TestPassportsSayWhoVouches(t *testing.T) {
 			t.Errorf("%s: %+v", want, got)
 			continue
 		}
-		if p, _, err := passport.Inspect(response.GetOkResponse().GetHeaders()[0].GetHeader().GetValue()); err != nil || p.Provider != want {
+		minted := response.GetOkResponse().GetHeaders()[0].GetHeader().GetValue()
+		if p, _, err := passport.Inspect(minted); err != nil || p.Provider != want {
 			t.Errorf("%s: %+v, %v", want, p, err)
+		}
+		if last := sources[len(sources)-1]; last != want {
+			t.Errorf("%s: the record says %q", want, last)
 		}
 	}
 }

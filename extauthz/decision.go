@@ -19,8 +19,6 @@ type decision struct {
 	denyStatus int
 	// challenge goes with a 401.
 	challenge string
-	// source vouches for the user.
-	source string
 	// passport is the token that a gateway minted, and strips says that the
 	// credentials that came with the request go no further.
 	passport string

@@ -22,7 +22,7 @@ func (c *check) judgeGateway(ctx context.Context) verdict {
 		if v := c.accept(id); v != allowed {
 			return v
 		}
-		in.User, in.Tenant = userOf(id, c.source), id.Tenant
+		in.User, in.Tenant = userOf(id, c.Source), id.Tenant
 		in.Client.ID = id.Client
 		in.Client.Owner, in.Client.Plan = c.state.accounts.clientOf(id.Client)
 	}
@@ -84,7 +84,7 @@ func (c *check) checkTenant(tenant string, ofProvider []string) verdict {
 // tenantsOfProvider are those that the identity provider of the user may speak for.
 // Without it one issuer could name users of any.
 func (c *check) tenantsOfProvider() []string {
-	if p := c.state.providers[c.source]; p != nil {
+	if p := c.state.providers[c.Source]; p != nil {
 		return p.GetTenants()
 	}
 	return nil
@@ -107,7 +107,7 @@ func (c *check) mint(ctx context.Context, id *credential.Identity, in *policy.In
 	token, err := signer.Mint(&passport.Passport{
 		ID: c.RequestID, Subject: id.User, Scopes: id.Scopes, Audience: c.state.trustDomain,
 		Gateway: c.state.spiffeID, IssuedAt: c.Time, ExpiresAt: c.Time.Add(c.state.lifetime),
-		Provider: c.source, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, Bound: bound,
+		Provider: c.Source, Tenant: id.Tenant, Groups: id.Groups, Client: id.Client, Bound: bound,
 		ClientIP: c.IP, Authn: id.Kind.String(),
 		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, CredentialIDs: idsOf(id), CredentialSubject: subjectOf(id), CredentialIssuedAt: id.IssuedAt,
 	})

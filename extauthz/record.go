@@ -33,9 +33,10 @@ type Record struct {
 	// Shown are the kinds of credentials that came with the request, or that its
 	// Passport was minted for.
 	Shown credential.Kind
-	// Identity that was found out, nil if there is none. Plan is its client's.
-	Identity *credential.Identity
-	Plan     string
+	// Identity that was found out, nil if there is none. Source vouches for its
+	// user, as Passports name it; Plan is its client's.
+	Identity     *credential.Identity
+	Source, Plan string
 	// Reason why the check ended so, and the HTTP status that it ended with.
 	Reason string
 	Status int

@@ -41,7 +41,7 @@ func (c *check) judgeService(ctx context.Context) verdict {
 	if v != allowed {
 		return v
 	}
-	c.Identity, c.IP, c.Transaction = identityOf(p), p.ClientIP, p.ID
+	c.Identity, c.Source, c.IP, c.Transaction = identityOf(p), p.Provider, p.ClientIP, p.ID
 	c.Shown = c.Identity.Kind
 	if v := c.checkRevocation(c.Identity, c.state.passportChallenge); v != allowed {
 		return v

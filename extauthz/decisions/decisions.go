@@ -123,7 +123,7 @@ func decisionOf(r *extauthz.Record) audit.Decision {
 		d.Decision = audit.Allow
 	}
 	if id := r.Identity; id != nil {
-		d.User, d.Tenant, d.Client, d.Provider = id.User, id.Tenant, id.Client, id.Provider
+		d.User, d.Tenant, d.Client, d.Provider = id.User, id.Tenant, id.Client, r.Source
 	}
 	return d
 }
