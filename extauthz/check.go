@@ -84,7 +84,7 @@ func (c *check) match() verdict {
 
 // matchFirst finds the route by itself.
 func (c *check) matchFirst() verdict {
-	if !mesh.IsCanonicalPath(c.request.path) {
+	if !mesh.IsCanonicalPath(c.request.path) || c.hypothesis == nil && c.request.hasMendedPath() {
 		return ambiguousPath
 	}
 	for _, r := range c.state.order {

@@ -46,6 +46,19 @@ func readRequest(r *wire.Request) request {
 	}
 }
 
+// hasMendedPath reports whether the service may get another path than is asked
+// about: Envoy writes "!" for bytes that are not UTF-8, which HTTP/2 lets through,
+// and sends them on as they are. It shows them only with encode_raw_headers. The
+// routes of Envoys that Chancery configures match none.
+func (r *request) hasMendedPath() bool {
+	for _, h := range r.headers.raw {
+		if h.Name == ":path" {
+			return h.Value != r.target
+		}
+	}
+	return strings.Contains(r.path, "!")
+}
+
 // isTruncated reports whether the body goes on after what is known of it, or
 // might: a rule on a part of it would say nothing of the rest.
 func (r *request) isTruncated() bool {

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/chancery-mesh/chancery/examples/shop/issuer"
 	"github.com/chancery-mesh/chancery/internal/envoytest"
@@ -68,6 +70,52 @@ func TestPlainEnvoy(t *testing.T) {
 		}
 		if status == 200 {
 			e.judge(row.name, body, row.user)
+		}
+	}
+}
+
+// Envoy asks about another path than it sends on where bytes are not UTF-8. HTTP/2
+// lets them through.
+func TestPathsAreThoseThatTheServiceGets(t *testing.T) {
+	t.Parallel()
+	e := start(t)
+	before := e.reached.Load()
+	for path, want := range map[string]string{"/catalogue/a!": "200", "/catalogue/a\xff": "400"} {
+		if got := e.rawPath(path); got != want {
+			t.Errorf("%q: %s, want %s", path, got, want)
+		}
+	}
+	if reached := e.reached.Load() - before; reached != 1 {
+		t.Errorf("%d requests reached the service", reached)
+	}
+}
+
+// rawPath sends bytes as the path over HTTP/2 and returns the status.
+func (e *example) rawPath(path string) string {
+	e.Helper()
+	conn, err := net.Dial("tcp", e.envoy)
+	if err != nil {
+		e.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", e.envoy}, {":path", path}} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+	}
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = framer.WriteSettings()
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			e.Fatal(err)
+		}
+		if answer, ok := frame.(*http2.MetaHeadersFrame); ok {
+			return answer.PseudoValue("status")
 		}
 	}
 }
