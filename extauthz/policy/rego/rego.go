@@ -34,7 +34,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/topdown/cache"
 )
 
 // Module is the text of one Rego file.
@@ -137,8 +136,9 @@ func isV0(m Module) bool {
 type Options struct {
 	// Timeout of one; default 100 ms.
 	Timeout time.Duration
-	// Concurrent is how many there are at a time, the others wait: memory is
-	// bounded, too. Default 4 for each processor, and 16 at least.
+	// Concurrent is how many of the query there are at a time, the others wait:
+	// memory is bounded, too. By default all queries of the process share 4 for each
+	// processor, and 16 at least.
 	Concurrent int
 	// Strict has a function that fails end the evaluation with an error.
 	// Otherwise what it is part of is undefined, and "not" of it true.
@@ -151,23 +151,17 @@ type Query struct {
 	revision string
 	timeout  time.Duration
 	slots    chan struct{}
-	values   cache.InterQueryValueCache
 	explanation
 }
 
-// cachedValues bounds each of the things that builtin functions keep between
-// evaluations: compiled patterns, parsed keys, tokens whose signature was verified
-// (their times, issuer and audience are held against each call's).
-const cachedValues = 1024
+// slots are those of all queries that have none of their own.
+var slots = make(chan struct{}, max(16, 4*runtime.GOMAXPROCS(0)))
 
-func newValueCache() cache.InterQueryValueCache {
-	size := cachedValues
-	return cache.NewInterQueryValueCache(context.Background(), &cache.Config{
-		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{
-			MaxNumEntries:     &size,
-			NamedCacheConfigs: map[string]*cache.NamedValueCacheConfig{"io_jwt": {MaxNumEntries: &size}},
-		},
-	})
+func (o Options) slots() chan struct{} {
+	if o.Concurrent == 0 {
+		return slots
+	}
+	return make(chan struct{}, o.Concurrent)
 }
 
 // Prepare prepares a query, which is the name of a rule or of a part of the
@@ -189,8 +183,7 @@ func (p *Policy) Prepare(ctx context.Context, query string, o Options) (*Query, 
 		prepared: prepared,
 		revision: p.revision,
 		timeout:  cmp.Or(o.Timeout, 100*time.Millisecond),
-		slots:    make(chan struct{}, cmp.Or(o.Concurrent, max(16, 4*runtime.GOMAXPROCS(0)))),
-		values:   newValueCache(),
+		slots:    o.slots(),
 
 		explanation: explain(p.compiler, ref),
 	}, nil
@@ -292,7 +285,7 @@ func (q *Query) eval(ctx context.Context, input ast.Value, now time.Time, more [
 		oparego.EvalParsedInput(input),
 		oparego.EvalTime(now),
 		oparego.EvalExternalCancel(interrupt),
-		oparego.EvalInterQueryBuiltinValueCache(q.values),
+		oparego.EvalInterQueryBuiltinValueCache(kept),
 		oparego.EvalSortSets(true),
 	)...)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 )
 
-// A signature that was verified is remembered; whether the token is good now, for
-// whom and by which key is looked at each time.
-func TestVerifiedTokens(t *testing.T) {
+// Whether a token is good, for whom and by which key, depends on nothing that was
+// asked before.
+func TestTokensAreVerifiedEachTime(t *testing.T) {
 	t.Parallel()
 	key, public := keyPair(t)
 	_, other := keyPair(t)
@@ -48,7 +48,7 @@ func TestVerifiedTokens(t *testing.T) {
 		{"by another key", token, other, "idp", now, false},
 		{"with another signature", token[:len(token)-8] + "AAAAAAAA", public, "idp", now, false},
 		{"with that again", token[:len(token)-8] + "AAAAAAAA", public, "idp", now, false},
-		{"and once more", token, public, "idp", now, true},
+		{"in the end", token, public, "idp", now, true},
 	} {
 		in := value(t, map[string]any{"token": c.token, "key": c.key, "iss": c.iss})
 		got, err := q.Eval(t.Context(), in, c.at)
