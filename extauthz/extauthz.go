@@ -32,6 +32,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/credential"
+	"github.com/chancery-mesh/chancery/extauthz/measure"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/wire"
 	"github.com/chancery-mesh/chancery/internal/chancerypb"
@@ -83,7 +84,7 @@ type Server struct {
 	passwords    *credential.Passwords
 	// supposed are the passwords of requests that have not happened.
 	supposed *credential.Passwords
-	metrics  *metrics
+	metrics  *measure.Checks
 	state    atomic.Pointer[State]
 
 	// callers are workloads of the mesh, clients come from outside.
@@ -98,7 +99,7 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		return nil, errors.New("ext_authz server needs a logger")
 	}
-	m, err := newMetrics(c.Registerer)
+	m, err := measure.NewChecks(c.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register ext_authz metrics: %w", err)
 	}
@@ -140,7 +141,7 @@ func (s *Server) SetState(state *State) { s.state.Store(state) }
 // Answer implements [wire.Checker]. What cannot be decided is denied.
 func (s *Server) Answer(ctx context.Context, r *wire.Request) *wire.Response {
 	d := s.decide(ctx, r)
-	s.metrics.observe(&d.Record)
+	s.metrics.Observe(measure.Check{Policy: d.Policy, Route: d.Route, Reason: d.Reason, Allowed: d.Allowed(), Took: d.Took})
 	s.log(ctx, &d.Record)
 	return d.response()
 }

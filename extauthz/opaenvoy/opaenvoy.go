@@ -36,6 +36,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/chancery-mesh/chancery/audit"
+	"github.com/chancery-mesh/chancery/extauthz/measure"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
 )
@@ -62,7 +63,7 @@ type Server struct {
 	input         InputOptions
 	statusOnError typev3.StatusCode
 	logger        *slog.Logger
-	metrics       *metrics
+	metrics       *measure.Checks
 	record        func(*audit.Explained) error
 	query         atomic.Pointer[rego.Query]
 }
@@ -78,7 +79,7 @@ func New(c Config) (*Server, error) {
 	if _, known := typev3.StatusCode_name[int32(status)]; !known || status < typev3.StatusCode_BadRequest {
 		return nil, fmt.Errorf("status on error %d: must be that of an error, 400 or more", status)
 	}
-	m, err := newMetrics(c.Registerer)
+	m, err := measure.NewChecks(c.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -132,7 +133,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 		s.refuse(c, err)
 	}
 	c.describe()
-	s.metrics.observe(c, time.Since(begin))
+	s.metrics.Observe(measure.Check{Policy: "rego", Reason: c.reason, Allowed: c.allowed(), Took: time.Since(begin)})
 	s.log(ctx, c)
 	return c.response, nil
 }
