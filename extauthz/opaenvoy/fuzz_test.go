@@ -11,6 +11,7 @@ import (
 
 	"github.com/chancery-mesh/chancery/extauthz/opaenvoy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
 // Whatever a request is, the policy sees what it says and nothing else, and what
@@ -52,16 +53,18 @@ allow if { http.method == "PUT"; input.parsed_query.admin == ["no"]; not "yes" i
 		}
 		f.Add(data)
 	}
+	f.Add([]byte{0x0a, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		response := server.Answer(t.Context(), wire.ParseRequest(data)).Message
+		if response.GetOkResponse() == nil && response.GetDeniedResponse().GetStatus().GetCode() < 400 {
+			t.Fatal(response)
+		}
+		if _, err := proto.Marshal(response); err != nil {
+			t.Fatal(err)
+		}
 		var r authv3.CheckRequest
-		if proto.Unmarshal(data, &r) != nil {
-			return
-		}
-		response, err := server.Check(t.Context(), &r)
-		if err != nil || response.GetOkResponse() == nil && response.GetDeniedResponse().GetStatus().GetCode() < 400 {
-			t.Fatalf("%v, %v", response, err)
-		}
-		if response.GetStatus().GetCode() == 0 && !mayBeAllowed(r.GetAttributes().GetRequest().GetHttp()) {
+		malformed := proto.Unmarshal(data, &r) != nil
+		if response.GetStatus().GetCode() == 0 && (malformed || !mayBeAllowed(r.GetAttributes().GetRequest().GetHttp())) {
 			t.Errorf("allowed %v", &r)
 		}
 	})

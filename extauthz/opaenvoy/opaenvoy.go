@@ -39,6 +39,7 @@ import (
 	"github.com/chancery-mesh/chancery/extauthz/measure"
 	"github.com/chancery-mesh/chancery/extauthz/policy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
 // Config says what a [Server] runs with.
@@ -68,7 +69,7 @@ type Server struct {
 	query         atomic.Pointer[rego.Query]
 }
 
-var _ authv3.AuthorizationServer = (*Server)(nil)
+var _ wire.Checker = (*Server)(nil)
 
 // New returns a server that denies everything until it has a query.
 func New(c Config) (*Server, error) {
@@ -90,8 +91,9 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Register makes s the Authorization service of a gRPC server.
-func (s *Server) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizationServer(r, s) }
+// Register makes s the Authorization service of a gRPC server, which must have
+// the options of package wire.
+func (s *Server) Register(r grpc.ServiceRegistrar) { wire.Register(r, s) }
 
 // SetQuery makes q what decides all checks that begin from now on. Nil denies
 // everything.
@@ -121,13 +123,25 @@ type check struct {
 	response *authv3.CheckResponse
 	// hypothetical is of a request that has not happened.
 	hypothetical bool
+	// fault says why the request could not be read.
+	fault error
 }
 
-// Check implements [authv3.AuthorizationServer]. It never returns an error, which
-// some Envoys let pass: what cannot be decided is denied.
+// Answer implements [wire.Checker]. What cannot be read or decided is denied: an
+// error of gRPC is what some Envoys let pass.
+func (s *Server) Answer(ctx context.Context, r *wire.Request) *wire.Response {
+	req, err := r.Message()
+	return &wire.Response{Message: s.answer(ctx, req, err)}
+}
+
+// Check is [Server.Answer] for those who have messages.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return s.answer(ctx, req, nil), nil
+}
+
+func (s *Server) answer(ctx context.Context, req *authv3.CheckRequest, fault error) *authv3.CheckResponse {
 	begin := time.Now()
-	c := &check{id: rand.Text(), request: requestID(req)}
+	c := &check{id: rand.Text(), request: requestID(req), fault: fault}
 	s.decide(ctx, c, req, begin)
 	if err := s.record(c.explained(req, begin)); err != nil {
 		s.refuse(c, err)
@@ -135,7 +149,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	c.describe()
 	s.metrics.Observe(measure.Check{Policy: "rego", Reason: c.reason, Allowed: c.allowed(), Took: time.Since(begin)})
 	s.log(ctx, c)
-	return c.response, nil
+	return c.response
 }
 
 // decide turns whatever goes wrong into a denial.
@@ -170,6 +184,9 @@ func (s *Server) evaluate(ctx context.Context, c *check, req *authv3.CheckReques
 		return errNoPolicy
 	}
 	c.revision = query.Revision()
+	if c.fault != nil {
+		return fmt.Errorf("%w: %w", errMalformed, c.fault)
+	}
 	input, err := Input(req, s.input)
 	if err != nil {
 		return err
@@ -212,8 +229,9 @@ func (c *check) allowed() bool {
 }
 
 var (
-	errNoPolicy = errors.New("no policy")
-	errIllegal  = errors.New("illegal decision")
+	errNoPolicy  = errors.New("no policy")
+	errMalformed = errors.New("not decoded")
+	errIllegal   = errors.New("illegal decision")
 )
 
 const (
@@ -229,6 +247,8 @@ func (s *Server) refuse(c *check, err error) {
 		c.reason, status = "no_state", typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, audit.ErrUnavailable):
 		c.reason, status = audit.ReasonUnavailable, typev3.StatusCode_ServiceUnavailable
+	case errors.Is(err, errMalformed):
+		c.reason, status = "request_malformed", typev3.StatusCode_ServiceUnavailable
 	case errors.Is(err, ErrAmbiguousPath):
 		c.reason, status = "path_ambiguous", typev3.StatusCode_BadRequest
 	case errors.Is(err, ErrTooLarge):
@@ -308,12 +328,17 @@ func requestID(req *authv3.CheckRequest) string {
 	return id[:min(len(id), 128)]
 }
 
+// isOfRequest reports whether it is the request that there was no decision about.
+func isOfRequest(err error) bool {
+	return errors.Is(err, errMalformed) || errors.Is(err, ErrBadRequest) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrAmbiguousPath)
+}
+
 func (s *Server) log(ctx context.Context, c *check) {
 	level := slog.LevelInfo
 	switch {
 	case c.allowed():
 		level = slog.LevelDebug
-	case c.cause != nil && !errors.Is(c.cause, ErrBadRequest) && !errors.Is(c.cause, ErrTooLarge) && !errors.Is(c.cause, ErrAmbiguousPath):
+	case c.cause != nil && !isOfRequest(c.cause):
 		level = slog.LevelWarn // of the policy, not of the client
 	}
 	if !s.logger.Enabled(ctx, level) {

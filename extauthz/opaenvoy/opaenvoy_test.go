@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +19,17 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/chancery-mesh/chancery/audit"
 	"github.com/chancery-mesh/chancery/extauthz/opaenvoy"
 	"github.com/chancery-mesh/chancery/extauthz/policy/rego"
+	"github.com/chancery-mesh/chancery/extauthz/wire"
 )
 
 // setup is a policy and how it is served. The zero value of query is
@@ -249,6 +257,10 @@ func TestIllegalDecisions(t *testing.T) {
 		`{"allowed": true, "query_parameters_to_set": "invalid"}`, `{"allowed": true, "query_parameters_to_set": {"a": 123}}`, `{"allowed": true, "query_parameters_to_set": {"a": [123]}}`,
 		`{"allowed": true, "dynamic_metadata": 123}`, `{"allowed": true, "dynamic_metadata": null}`,
 		`{"allowed": false, "body": 123}`, `{"allowed": false, "http_status": true}`, `{"allowed": false, "http_status": 1}`, `{"allowed": false, "http_status": 9999}`,
+		`{"allowed": false, "body": base64.decode("/w==")}`, `{"allowed": true, "headers": {"a": base64.decode("/w==")}}`,
+		`{"allowed": true, "headers": {base64.decode("/w=="): "a"}}`, `{"allowed": true, "headers": {"a": [base64.decode("/w==")]}}`,
+		`{"allowed": true, "request_headers_to_remove": [base64.decode("/w==")]}`, `{"allowed": true, "dynamic_metadata": {"a": base64.decode("/w==")}}`,
+		`{"allowed": true, "query_parameters_to_set": {base64.decode("/w=="): "a"}}`, `{"allowed": true, "dynamic_metadata": {base64.decode("/w=="): "a"}}`,
 		`{"allowed": false, "http_status": "403"}`, `{"allowed": false, "http_status": 403.5}`, `{"allowed": false, "http_status": 4294967699}`, `{"allowed": false, "http_status": 100}`,
 	} {
 		_, got := setup{module: "package envoy.authz\nallow := " + decision}.check(t, bob)
@@ -371,6 +383,86 @@ func TestNothingToDecideBy(t *testing.T) {
 	if resp, _ := server.Check(t.Context(), bob); resp.GetStatus().GetCode() == int32(codes.OK) || server.Ready() == nil {
 		t.Errorf("after the policy went: %v", resp)
 	}
+}
+
+// Attack row H09: what does not decode is denied, like everything else that cannot
+// be decided. An error of gRPC is let pass by Envoys that are told to.
+func TestMalformedIsDenied(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewPedanticRegistry()
+	recorded := make(chan string, 1)
+	server, log := serve(t, setup{module: "package envoy.authz\nallow := true", config: opaenvoy.Config{
+		Registerer: registry, Record: func(e *audit.Explained) error { recorded <- e.Reason; return nil },
+	}})
+	conn := listen(t, server)
+	nest := func(data []byte, fields ...protowire.Number) []byte {
+		for _, n := range slices.Backward(fields) {
+			data = protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), data)
+		}
+		return data
+	}
+	pair := slices.Concat(nest([]byte("x"), 1), nest([]byte("\xc3\x28"), 2))
+	for _, row := range []struct {
+		name, reason string
+		data         []byte
+	}{
+		{"nothing wrong", "allowed", nest([]byte("/"), 1, 4, 2, 4)},
+		{"H09 path not UTF-8", "request_malformed", nest([]byte("/\xff"), 1, 4, 2, 4)},
+		{"H09 header not UTF-8", "request_malformed", nest(pair, 1, 4, 2, 3)},
+		{"H09 principal not UTF-8", "request_malformed", nest([]byte("\xff"), 1, 1, 4)},
+		{"cut", "request_malformed", []byte{0x0a, 0xff}},
+		{"no message", "request_malformed", []byte{0xff}},
+	} {
+		request := &authv3.CheckRequest{}
+		request.ProtoReflect().SetUnknown(row.data)
+		got, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), request)
+		if err != nil {
+			t.Errorf("%s: %v", row.name, err)
+			continue
+		}
+		if reason := <-recorded; reason != row.reason || got.GetDynamicMetadata().GetFields()["reason"].GetStringValue() != row.reason {
+			t.Errorf("%s: %s is recorded, and the answer %v", row.name, reason, got)
+		}
+		want := outcome{codes.OK, 0, row.reason}
+		if row.reason != "allowed" {
+			want = outcome{codes.PermissionDenied, typev3.StatusCode_ServiceUnavailable, row.reason}
+		}
+		if got := (outcome{codes.Code(got.GetStatus().GetCode()), got.GetDeniedResponse().GetStatus().GetCode(), row.reason}); got != want {
+			t.Errorf("%s: %+v", row.name, got)
+		}
+	}
+	if n := strings.Count(log.String(), `"level":"INFO","msg":"check denied"`); n != 5 {
+		t.Errorf("%d denials are logged:\n%s", n, log)
+	}
+	const counted = `
+# HELP chancery_checks_total Authorization checks, by the policy and route that decided, and why.
+# TYPE chancery_checks_total counter
+chancery_checks_total{decision="allow",policy="rego",reason="allowed",route=""} 1
+chancery_checks_total{decision="deny",policy="rego",reason="request_malformed",route=""} 5
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(counted), "chancery_checks_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// listen serves s as the command does, until the test ends.
+func listen(t *testing.T, s *opaenvoy.Server) *grpc.ClientConn {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(wire.ServerOptions()...)
+	s.Register(server)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // TestCheckContextTimeout and TestCheckContextCancelled of the plugin, and a

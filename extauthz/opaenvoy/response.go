@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -102,11 +103,18 @@ func kind(v any) string {
 
 func (d *decision) text(member string) string {
 	v, there := d.members[member]
-	s, isString := v.(string)
-	if there && !isString {
-		d.fail(member, "a string", v)
+	s, ok := text(v)
+	if there && !ok {
+		d.fail(member, "text in UTF-8", v)
 	}
 	return s
+}
+
+// text returns a string that can be sent: a policy decodes base64, and what comes
+// of it may be no text.
+func text(v any) (string, bool) {
+	s, isString := v.(string)
+	return s, isString && utf8.ValidString(s)
 }
 
 func (d *decision) strings(member string) []string {
@@ -125,14 +133,14 @@ func stringList(v any) ([]string, bool) {
 	list, ok := v.([]any)
 	out := make([]string, len(list))
 	for i := 0; ok && i < len(list); i++ {
-		out[i], ok = list[i].(string)
+		out[i], ok = text(list[i])
 	}
 	return out, ok
 }
 
 // stringOrList returns a string, or each of a list.
 func stringOrList(v any) ([]string, bool) {
-	if s, ok := v.(string); ok {
+	if s, ok := text(v); ok {
 		return []string{s}, true
 	}
 	return stringList(v)
@@ -171,7 +179,7 @@ func (d *decision) headerLines(member, name string, v any) []string {
 		d.fail(member+"."+name, "a string or a list of strings", v)
 	}
 	for _, value := range values {
-		if name == "" || strings.ContainsAny(name+value, "\r\n\x00") {
+		if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name+value, "\r\n\x00") {
 			d.fail(member+"."+name, "a header line", v)
 		}
 	}
@@ -190,7 +198,7 @@ func (d *decision) queryParameters(member string) []*corev3.QueryParameter {
 	var list []*corev3.QueryParameter
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		values, ok := stringOrList(parameters[name])
-		if !ok {
+		if !ok || !utf8.ValidString(name) {
 			d.fail(member+"."+name, "a string or a list of strings", parameters[name])
 		}
 		for _, value := range values {

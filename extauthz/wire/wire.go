@@ -102,14 +102,18 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// Marshal implements [encoding.CodecV2].
+// Marshal implements [encoding.CodecV2]. Some Envoys let pass what they get an
+// error for.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	r, ok := v.(*Response)
-	switch {
-	case !ok:
+	if !ok {
 		return c.CodecV2.Marshal(v)
-	case r.Message != nil:
-		return c.CodecV2.Marshal(r.Message)
+	}
+	if r.Message != nil {
+		if data, err := c.CodecV2.Marshal(r.Message); err == nil {
+			return data, nil
+		}
+		r = &Response{} // what cannot be sent refuses
 	}
 	pool := mem.DefaultBufferPool()
 	buffer := pool.Get(usualResponse)

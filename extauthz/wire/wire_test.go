@@ -418,6 +418,15 @@ func TestServerSendsMessages(t *testing.T) {
 	}
 }
 
+func TestMessageThatCannotBeSentRefuses(t *testing.T) {
+	t.Parallel()
+	broken := &authv3.CheckResponse{Status: &status.Status{Message: "\xff"}}
+	got, err := authv3.NewAuthorizationClient(serve(t, echo{broken})).Check(t.Context(), full())
+	if err != nil || got.GetDeniedResponse().GetStatus().GetCode() != typev3.StatusCode_ServiceUnavailable {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func BenchmarkParseRequest(b *testing.B) {
 	m := full()
 	m.Attributes.MetadataContext, m.Attributes.TlsSession = &corev3.Metadata{}, nil

@@ -130,7 +130,7 @@ var coverage = map[string]row{
 	"H06": by("internal/attacks.TestCertificatesFromOutside"),
 	"H07": by("envoy.TestExtAuthzSeesDuplicates", "internal/attacks.TestHTTP2", "internal/attacks.TestTwoCredentials"),
 	"H08": by("envoy.TestExtAuthzSeesDuplicates", "internal/attacks.TestSeveralValues"),
-	"H09": by("internal/attacks.TestHTTP2", "internal/attacks.TestNoHeaders"),
+	"H09": by("extauthz/opaenvoy.TestMalformedIsDenied", "internal/attacks.TestHTTP2", "internal/attacks.TestNoHeaders"),
 	"H10": by("internal/attacks.TestHTTP2", "internal/attacks.TestMethods", "internal/attacks.TestNoHeaders"),
 	"H11": by("internal/attacks.TestHTTP2Floods", "internal/attacks.TestManyHeaders"),
 	"H12": by("internal/attacks.TestAnswersAreHeaders"),
