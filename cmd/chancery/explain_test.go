@@ -122,4 +122,7 @@ func TestHypothesis(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
+	if h, err := new(requestFlags).hypothesis(strings.NewReader(""), "https://ada:secret@api.test/"); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a user in the URL: %+v, %v", h, err)
+	}
 }

@@ -38,7 +38,9 @@ func (f *requestFlags) add(cmd *cobra.Command) {
 // hypothesis returns the request that the flags speak of.
 func (f *requestFlags) hypothesis(stdin io.Reader, url string) (*extauthz.Hypothesis, error) {
 	h := &extauthz.Hypothesis{Method: f.method, IP: f.ip, Caller: f.caller, Introspect: f.introspect}
-	h.Host, h.Target = splitURL(url)
+	if h.Host, h.Target = splitURL(url); strings.Contains(h.Host, "@") {
+		return nil, errors.New("the URL has a user before its host: write Authorization: Basic … into a file, and -H @FILE")
+	}
 	if h.Method == "" {
 		h.Method = "GET"
 		if f.data != "" {
