@@ -82,7 +82,7 @@ func TestRealEnvoySwapsCertificates(t *testing.T) {
 	for i := range 4 {
 		transport := &http.Transport{TLSClientConfig: root.client(), DisableKeepAlives: i%2 == 0}
 		defer transport.CloseIdleConnections()
-		client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+		client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 		load.Go(func() {
 			for ctx.Err() == nil {
 				err := get(client, "https://"+address)
@@ -264,7 +264,7 @@ func get(client *http.Client, url string) error {
 
 // ask makes a request on an open connection.
 func ask(c *tls.Conn) error {
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: shop.example\r\n\r\n"); err != nil {

@@ -96,7 +96,7 @@ func TestStrangersAreHungUpOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 			greeting, _ := io.ReadAll(c)
 			if got := string(greeting) == "hello"; got != test.welcome {
 				t.Errorf("welcome: %v, want %v", got, test.welcome)

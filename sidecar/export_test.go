@@ -38,6 +38,38 @@ func HoldDisk(a *Agent) (release func()) {
 	return a.rollout.disk.mu.Unlock
 }
 
+// Newest returns the newest revision that an agent holds all of.
+func Newest(a *Agent) string {
+	a.held.mu.Lock()
+	defer a.held.mu.Unlock()
+	return a.held.last.id
+}
+
+// Holds tells whether an agent holds a resource as it is.
+func Holds(a *Agent, r *xds.Resource) bool {
+	held := a.held.set(r.TypeURL)[r.Name]
+	return held != nil && held.Version == r.Version
+}
+
+// OnDisk returns in which version the next agent would find a resource of the
+// last good state, or "".
+func OnDisk(a *Agent, typeURL, name string) string {
+	d := a.rollout.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := lastGood{dir: d.files.dir, key: d.files.key, log: slog.New(slog.DiscardHandler)}
+	best, _ := next.load()
+	if best == nil {
+		return ""
+	}
+	for _, r := range best.resources {
+		if r.TypeURL == typeURL && r.Name == name {
+			return r.Version
+		}
+	}
+	return ""
+}
+
 // Regenerate has Envoy make new connections, by service.
 func Regenerate(a *Agent, generations map[string]string) { a.rollout.regenerate(generations) }
 

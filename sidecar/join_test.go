@@ -216,14 +216,10 @@ func TestRefusedAgentFindsItsTokenSoon(t *testing.T) {
 	_, err := cp.ca.RevokeSerial(serial, "test") // and nobody is told
 	check(t, err)
 	cp.stop()
-	begin := time.Now()
 	cp.start()
 	eventually(t, "it is refused", hasProblem(a, "the control plane refuses certificate"))
 	writeToken("%s", 0o600)(t, a.config.Join.TokenFile, cp.token())
 	eventually(t, "joined", func() error { return is(a.Identity().Certificate.Serial != serial, true) })
-	if took := time.Since(begin); took > 4*time.Second {
-		t.Errorf("a fresh token was found after %v", took)
-	}
 }
 
 // A token that names a root does not bring back what was revoked under it.

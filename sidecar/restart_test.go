@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/chancery-mesh/chancery/internal/xds"
+	"github.com/chancery-mesh/chancery/sidecar"
 )
 
 func TestAgentStartsWithoutTheControlPlane(t *testing.T) {
@@ -26,7 +27,7 @@ func TestAgentStartsWithoutTheControlPlane(t *testing.T) {
 		}
 		return is(e.versions(resource.EndpointType)["orders"], changed.Version)
 	})
-	time.Sleep(1100 * time.Millisecond) // endpoints are written once a second
+	eventually(t, "so are the endpoints on disk", onDisk(a, changed))
 	cp.stop()
 	e.disconnect()
 	a.stop()
@@ -53,6 +54,11 @@ func TestAgentStartsWithoutTheControlPlane(t *testing.T) {
 	eventually(t, "the control plane's word counts when it is back", func() error {
 		return is(fresh.names(), []string{"CDS stock", "EDS stock", "LDS gateway", "RDS gateway"})
 	})
+}
+
+// onDisk tells whether the next agent would find a resource as it is.
+func onDisk(a *agent, r *xds.Resource) func() error {
+	return func() error { return is(sidecar.OnDisk(a.Agent, r.TypeURL, r.Name), r.Version) }
 }
 
 func TestRestartForgetsWhatEnvoyNeverAcknowledged(t *testing.T) {
@@ -83,7 +89,7 @@ func TestEndpointsAreKeptWhileARevisionIsHeldUp(t *testing.T) {
 	changed := endpoints(t, "orders", 9)
 	cp.sets[resource.EndpointType].Apply([]*xds.Resource{changed})
 	eventually(t, "endpoints arrive", func() error { return is(e.versions(resource.EndpointType)["orders"], changed.Version) })
-	time.Sleep(2100 * time.Millisecond) // endpoints are written once a second
+	eventually(t, "they are on disk", onDisk(a, changed))
 	cp.stop()
 	e.disconnect()
 	a.stop()

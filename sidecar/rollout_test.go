@@ -117,11 +117,12 @@ func TestSteadyChangeDoesNotPileUpRoutes(t *testing.T) {
 }
 
 func TestRequestsUnderWayKeepTheirCluster(t *testing.T) {
+	t.Parallel()
 	cp := newControlPlane(t, public)
 	cp.set("rev-1", view(t, "orders", "stock")...)
 	cp.start()
 	a := newAgent(t, cp)
-	a.probation = 2 * time.Second
+	a.probation = longProbation
 	a.start()
 	e := newFakeEnvoy(t, a.socket())
 	e.connect()
@@ -341,11 +342,9 @@ func TestEnvoyThatKnowsMoreLosesNothingBeforeTheControlPlaneSpoke(t *testing.T) 
 	}
 }
 
-// A revision that comes meanwhile may be one that is not rolled out: it must not
-// take the place of a renewal of connections.
 // What is new to Envoy, or the Envoy itself, has its probation from then on.
 func TestProbationIsOfOneEnvoyWithAllOfIt(t *testing.T) {
-	const probation = 2 * time.Second
+	t.Parallel()
 	for name, change := range map[string]func(cp *controlPlane, a *agent, e *fakeEnvoy) string{
 		"other clusters": func(_ *controlPlane, a *agent, _ *fakeEnvoy) string {
 			sidecar.Regenerate(a.Agent, map[string]string{envoy.AnyService: "x"})
@@ -365,24 +364,27 @@ func TestProbationIsOfOneEnvoyWithAllOfIt(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cp, a, e := startMesh(t, "orders")
 			a.stop()
-			a.probation = probation
+			a.probation = longProbation
 			a.start()
 			eventually(t, "rev-1 is acknowledged", acknowledged(cp, "rev-1"))
 			cp.set("rev-2", view(t, "orders", "stock")...)
 			eventually(t, "Envoy takes rev-2", func() error { return is(e.names(), secondView) })
-			time.Sleep(probation * 3 / 4)
+			time.Sleep(time.Second) // of a probation that is not to end before the change
 			began := time.Now()
 			revision := change(cp, a, e)
 			eventually(t, revision+" is acknowledged", acknowledged(cp, revision))
-			if took := time.Since(began); took < probation {
+			if took := time.Since(began); took < longProbation {
 				t.Errorf("%s is acknowledged after %v", revision, took)
 			}
 		})
 	}
 }
 
+// A revision that comes meanwhile may be one that is not rolled out: it must not
+// take the place of a renewal of connections.
 func TestRenewalOfConnectionsIsNotThrownAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
