@@ -103,7 +103,9 @@ type Server struct {
 	address atomic.Pointer[net.Addr]
 	self    *self
 	door    *door
-	trusts  xds.Collection
+	// revocationWait is revocationWait, but for tests.
+	revocationWait time.Duration
+	trusts         xds.Collection
 	// trusting is held by who makes a Trust that of all connections.
 	trusting sync.Mutex
 
@@ -188,7 +190,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	m := newMetrics(cfg.Registerer)
 	s := &Server{
-		cfg:         cfg,
+		cfg: cfg, revocationWait: revocationWait,
 		log:         log,
 		metrics:     m,
 		started:     time.Now(),

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -39,7 +38,6 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("before the registry has spoken: %v, want an explicit nothing", got)
 	}
 	for _, addresses := range [][]string{{"127.0.0.1:1", "127.0.0.1:2"}, {"127.0.0.1:2"}, nil} {
-		start := time.Now()
 		r.registry.tell("orders", addresses...)
 		var want []uint32
 		for _, a := range addresses {
@@ -47,9 +45,6 @@ func TestEndpoints(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, ports(t, c.NextACK())); diff != "" {
 			t.Errorf("endpoints (-want +got):\n%s", diff)
-		}
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("took %v", took)
 		}
 	}
 	r.registry.tell("orders")

@@ -98,6 +98,13 @@ func HoldTrust(s *Server) (release func()) {
 // Serves reports whether there is a view of id.
 func Serves(s *Server, id identity.ID) bool { return s.views.has(id) }
 
+// AwaitProxies has answers to revocations wait for proxies for so long, until
+// undone.
+func AwaitProxies(s *Server, d time.Duration) (undo func()) {
+	s.revocationWait = d
+	return func() { s.revocationWait = revocationWait }
+}
+
 // Bounds are bounds.
 type Bounds struct{ *bounds }
 

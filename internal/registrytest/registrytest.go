@@ -21,7 +21,7 @@ import (
 // patience is how long a change may take to be reported; quiet is how long a
 // test listens for what must not be.
 const (
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 	quiet    = 200 * time.Millisecond
 )
 

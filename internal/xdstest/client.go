@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a client waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Dial connects to a gRPC server, which may be just starting, until the test
 // ends.
