@@ -113,7 +113,11 @@ func TestGetJSONRefuses(t *testing.T) {
 			t.Parallel()
 			s := httptest.NewServer(c.answer)
 			t.Cleanup(s.Close)
-			g := breaker.New(breaker.Config{Name: "idp", Failures: 1, Timeout: time.Second})
+			timeout := 30 * time.Second
+			if name == "no answer" || name == "slow body" {
+				timeout = time.Second
+			}
+			g := breaker.New(breaker.Config{Name: "idp", Failures: 1, Timeout: timeout})
 			var got struct{ Keys int }
 			err := breaker.HTTP(g, s.Client()).GetJSON(t.Context(), s.URL, &got)
 			if err == nil || !c.want(err) || got.Keys != 0 {

@@ -93,7 +93,7 @@ func (i *Introspector) newLine(p *chancerypb.Provider) *line {
 	perSecond := int(how.GetRate())
 	return &line{
 		client: breaker.HTTP(breaker.New(breaker.Config{
-			Name: "introspection-" + p.GetName(), Timeout: timeout, Logger: i.cfg.Logger, Registerer: i.cfg.Registerer,
+			Name: "introspection-" + p.GetName(), Timeout: i.timeout, Logger: i.cfg.Logger, Registerer: i.cfg.Registerer,
 		}), client),
 		rate:  rate.NewLimiter(rate.Limit(perSecond), perSecond),
 		calls: make(chan struct{}, maxCalls),

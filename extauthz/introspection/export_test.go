@@ -1,5 +1,10 @@
 package introspection
 
+import "time"
+
+// SetTimeout gives providers more time than Envoy would, or less.
+func SetTimeout(i *Introspector, d time.Duration) { i.timeout = d }
+
 // Desks is how many providers are remembered.
 func Desks(i *Introspector) (n int) {
 	i.desks.Range(func(any, any) bool { n++; return true })

@@ -80,6 +80,8 @@ type Config struct {
 type Introspector struct {
 	cfg     Config
 	metrics metrics
+	// timeout is timeout, but for tests.
+	timeout time.Duration
 
 	active   *memory.Memory[*credential.Identity]
 	inactive *memory.Memory[credential.Reason]
@@ -103,7 +105,7 @@ func New(c Config) (*Introspector, error) {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	size := cmp.Or(c.Size, 8192)
 	return &Introspector{
-		cfg: c, metrics: newMetrics(c.Registerer),
+		cfg: c, metrics: newMetrics(c.Registerer), timeout: timeout,
 		active: memory.New[*credential.Identity](size), inactive: memory.New[credential.Reason](size),
 		bySource: throttle.New(guesses, guessEvery), seed: maphash.MakeSeed(),
 	}, nil
@@ -162,7 +164,7 @@ func (i *Introspector) wait(ctx context.Context, q question) (*credential.Identi
 				id, err = nil, fmt.Errorf("%w: panic: %v", ErrUnavailable, p)
 			}
 		}()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.timeout)
 		defer cancel()
 		// An earlier call may have ended since nothing was known.
 		if id, known, err := i.remembered(&q); known {
