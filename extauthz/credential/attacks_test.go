@@ -385,7 +385,7 @@ func TestLargestKeyIsNoBomb(t *testing.T) {
 		}
 		best = min(best, time.Since(begin))
 	}
-	if limit := 5 * time.Millisecond; best > limit {
+	if limit := 50 * time.Millisecond; best > limit {
 		t.Errorf("J14: %v", best)
 	}
 }

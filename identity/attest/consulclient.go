@@ -50,6 +50,8 @@ type consulClient struct {
 	config  *api.Config // as the catalog's client completed it
 	catalog *api.Catalog
 	guard   *breaker.Guard
+	// again is again, but for tests.
+	again []time.Duration
 	// waiting has an element for each proof that is waited for.
 	waiting chan struct{}
 }
@@ -63,7 +65,9 @@ func newConsulClient(config *api.Config, guard *breaker.Guard) (*consulClient, e
 	if err != nil {
 		return nil, err
 	}
-	return &consulClient{config: bounded, catalog: client.Catalog(), guard: guard, waiting: make(chan struct{}, maxWaiting)}, nil
+	return &consulClient{
+		config: bounded, catalog: client.Catalog(), guard: guard, again: again, waiting: make(chan struct{}, maxWaiting),
+	}, nil
 }
 
 // maxWaiting bounds the proofs that are waited for at once.
@@ -78,7 +82,7 @@ var again = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, 2 * 
 // nonce waited for, so it is not looked for often.
 func (c *consulClient) await(ctx context.Context, p Proof) error {
 	err := c.look(ctx, p)
-	for n, pause := range again {
+	for n, pause := range c.again {
 		if err == nil {
 			return nil
 		}

@@ -29,7 +29,7 @@ type h2 struct {
 
 func (e *edge) h2(t *testing.T) *h2 {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", e.address, time.Second)
+	conn, err := net.DialTimeout("tcp", e.address, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

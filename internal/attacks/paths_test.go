@@ -197,7 +197,7 @@ func TestLongPaths(t *testing.T) {
 		before := e.seen()
 		status := e.send(raw{target: target})
 		e.judge("P17 "+name, before, status, want)
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("P17 %s: took %v", name, took)
 		}
 		if len(target) > 60<<10 && status == http.StatusOK {

@@ -63,7 +63,7 @@ func (e *edge) attack(name string, r raw, want safe) {
 // all answers until the connection ends, or nothing has come for a while.
 func (e *edge) exchange(text string) (statuses []int) {
 	e.t.Helper()
-	conn, err := net.DialTimeout("tcp", e.address, time.Second)
+	conn, err := net.DialTimeout("tcp", e.address, 20*time.Second)
 	if err != nil {
 		e.t.Fatal(err)
 	}

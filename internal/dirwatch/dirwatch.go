@@ -16,10 +16,11 @@ const (
 	// any case.
 	settleFor    = 50 * time.Millisecond
 	settleAtMost = 500 * time.Millisecond
-	// pollEvery is how often a directory is read though nothing was heard: not
-	// every file system tells, a symlink can lead elsewhere, and time passes.
-	pollEvery = 5 * time.Second
 )
+
+// pollEvery is how often a directory is read though nothing was heard: not every
+// file system tells, a symlink can lead elsewhere, and time passes.
+var pollEvery = 5 * time.Second
 
 // Watch calls load now, on each change in one of the directories that dirs
 // returns, and from time to time, until ctx ends. Directories may be symlinks

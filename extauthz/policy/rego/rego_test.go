@@ -360,7 +360,11 @@ func TestConcurrencyIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got, err := q.Eval(t.Context(), value(t, map[string]any{}), now); got != true {
+	got, err := q.Eval(t.Context(), value(t, map[string]any{}), now)
+	for deadline := time.Now().Add(30 * time.Second); errors.Is(err, rego.ErrTimeout) && time.Now().Before(deadline); { // a busy machine
+		got, err = q.Eval(t.Context(), value(t, map[string]any{}), now)
+	}
+	if got != true {
 		t.Errorf("afterwards: %v, %v", got, err)
 	}
 }
