@@ -15,8 +15,10 @@ import (
 
 const (
 	filterAuthz = "envoy.filters.http.ext_authz"
-	// authzTimeout is generous: a check does no I/O, so only a machine that is
-	// out of CPU needs it, and there a late answer is better than a 503.
+	// authzTimeout is generous. Most checks do no I/O, so only a machine that is
+	// out of CPU needs it, and there a late answer is better than a 503. A check
+	// may ask an identity provider about an opaque token, though, or wait for its
+	// record on a disk; package introspection gives up within this.
 	authzTimeout = 2 * time.Second
 )
 
