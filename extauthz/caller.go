@@ -2,16 +2,15 @@ package extauthz
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
-	"net/url"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/chancery-mesh/chancery/extauthz/credential"
 	"github.com/chancery-mesh/chancery/identity"
 )
 
@@ -57,18 +56,13 @@ func (c *check) checkCertificate() verdict {
 		return callerCertificateMismatch
 	case trust.IsRevoked(certificate.fingerprint) || !trust.HasAuthority(certificate.authority):
 		return callerCertificateRevoked
-	case c.Time.After(certificate.expires.Add(callerClockSkew)):
+	case c.Time.After(certificate.expires.Add(credential.CertificateSkew)):
 		return callerCertificateExpired
 	}
 	return allowed
 }
 
 const (
-	// callerClockSkew is tolerated between here and where certificates are
-	// made.
-	callerClockSkew = 5 * time.Second
-	// maxCertificate bounds a certificate as Envoy writes it.
-	maxCertificate = 16 << 10
 	// maxCertificates bounds those that are remembered, and maxCertificateBytes
 	// what they hold.
 	maxCertificates     = 4096
@@ -119,22 +113,11 @@ func (cs *certificates[C]) parse(text string) (C, error) {
 	return parsed, nil
 }
 
-// parseCertificate reads a certificate as Envoy writes it: PEM, URL-encoded.
+// parseCertificate reads the certificate of a caller as Envoy writes it.
 func parseCertificate(text string) (*certificate, error) {
-	if len(text) > maxCertificate {
-		return nil, errors.New("caller's certificate is too large")
-	}
-	decoded, err := url.PathUnescape(text)
+	c, err := credential.DecodeCertificate(text)
 	if err != nil {
-		return nil, errors.New("caller's certificate is not URL-encoded")
-	}
-	block, rest := pem.Decode([]byte(decoded))
-	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
-		return nil, errors.New("caller's certificate is not one certificate in PEM")
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("caller's certificate: %w", err)
 	}
 	if len(c.URIs) != 1 {
 		return nil, errors.New("caller's certificate does not have exactly one URI")

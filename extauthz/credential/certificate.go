@@ -51,18 +51,7 @@ const MaxCertificateSize = 16 << 10
 // ParseCertificate reads the certificate of a connection as Envoy writes it: PEM,
 // URL-encoded. Never give it what stands in a header.
 func ParseCertificate(text string) (*Certificate, error) {
-	if len(text) > MaxCertificateSize {
-		return nil, errors.New("client's certificate is too large")
-	}
-	decoded, err := url.PathUnescape(text)
-	if err != nil {
-		return nil, errors.New("client's certificate is not URL-encoded")
-	}
-	block, rest := pem.Decode([]byte(decoded))
-	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
-		return nil, errors.New("client's certificate is not one certificate in PEM")
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
+	c, err := DecodeCertificate(text)
 	if err != nil {
 		return nil, fmt.Errorf("client's certificate: %w", err)
 	}
@@ -71,6 +60,22 @@ func ParseCertificate(text string) (*Certificate, error) {
 		return nil, fmt.Errorf("client's certificate: %w", err)
 	}
 	return &Certificate{thumbprint: sha256.Sum256(c.Raw), begins: c.NotBefore, ends: c.NotAfter, names: names}, nil
+}
+
+// DecodeCertificate is [ParseCertificate], but for what counts.
+func DecodeCertificate(text string) (*x509.Certificate, error) {
+	if len(text) > MaxCertificateSize {
+		return nil, errors.New("is too large")
+	}
+	decoded, err := url.PathUnescape(text)
+	if err != nil {
+		return nil, errors.New("is not URL-encoded")
+	}
+	block, rest := pem.Decode([]byte(decoded))
+	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
+		return nil, errors.New("is not one certificate in PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // Size returns about how many bytes c holds.
@@ -216,8 +221,8 @@ func NameCertificate(template *x509.Certificate, names []string, subject string)
 	return err
 }
 
-// certificateSkew is tolerated between here and where certificates are made.
-const certificateSkew = 5 * time.Second
+// CertificateSkew is tolerated between here and where certificates are made.
+const CertificateSkew = 5 * time.Second
 
 // Verify returns who has the certificate of a connection, nil if it has none.
 // What was good when the connection was made may have ended since. Of several
@@ -227,7 +232,7 @@ func (n *CertificateNames) Verify(c *Certificate, now time.Time) (*Identity, err
 	switch {
 	case c == nil:
 		return nil, Missing
-	case now.After(c.ends.Add(certificateSkew)), now.Before(c.begins.Add(-certificateSkew)):
+	case now.After(c.ends.Add(CertificateSkew)), now.Before(c.begins.Add(-CertificateSkew)):
 		return nil, CertificateExpired
 	}
 	for _, name := range c.names {
