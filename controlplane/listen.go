@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/chancery-mesh/chancery/identity"
+	"github.com/chancery-mesh/chancery/internal/throttle"
 )
 
 // bounds are what one control plane takes on.
@@ -289,16 +290,11 @@ func connectionOf(ctx context.Context) (*connection, bool) {
 	return c, ok
 }
 
-// addressOf returns who is counted as one: an IPv4 address, or an IPv6 network
-// as one customer gets it.
+// addressOf returns who is counted as one; zero for no address.
 func addressOf(addr net.Addr) netip.Addr {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
 		return netip.Addr{}
 	}
-	ip := ap.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		return netip.PrefixFrom(ip, 64).Masked().Addr()
-	}
-	return ip
+	return throttle.Network(ap.Addr()).Addr()
 }

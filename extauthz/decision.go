@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"time"
+
+	"github.com/chancery-mesh/chancery/internal/throttle"
 )
 
 // decision is one check on its way to an answer.
@@ -47,14 +49,14 @@ func newID() string {
 // limit descriptor of an empty value.
 const unknown = "-"
 
-// network returns an IPv4 address as it is, and an IPv6 address as the /64 that
-// one host commands: limits by address would not hold it otherwise.
+// network returns an IPv4 address as it is, and of an IPv6 address the network
+// that one client commands: limits by address would not hold it otherwise.
 func network(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil || ip.Is4() {
 		return address
 	}
-	return netip.PrefixFrom(ip, 64).Masked().String()
+	return throttle.Network(ip).String()
 }
 
 func (s *Server) log(ctx context.Context, r *Record) {

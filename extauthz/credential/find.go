@@ -71,7 +71,7 @@ func single(lines []string) (string, error) {
 		return "", nil
 	case len(lines) > 1 || strings.Contains(lines[0], ","):
 		return "", Ambiguous
-	case !isToken68(lines[0]):
+	case !IsToken68(lines[0]):
 		return "", Malformed
 	}
 	return lines[0], nil
@@ -89,7 +89,7 @@ func (f *Found) authorization(lines []string) error {
 	switch {
 	case !basic && !strings.EqualFold(scheme, "Bearer"):
 		return Unsupported
-	case !isToken68(credentials):
+	case !IsToken68(credentials):
 		return Malformed
 	case basic:
 		f.Kinds |= KindBasic
@@ -100,9 +100,9 @@ func (f *Found) authorization(lines []string) error {
 	return nil
 }
 
-// isToken68 reports whether s is what RFC 9110 section 11.2 calls so, which all
+// IsToken68 reports whether s is what RFC 9110 section 11.2 calls so, which all
 // credentials are, and not too long.
-func isToken68(s string) bool {
+func IsToken68(s string) bool {
 	if len(s) > MaxTokenSize {
 		return false
 	}

@@ -82,7 +82,7 @@ type attempt struct {
 // error is a [Reason]: that a user is disabled is told of a right password only,
 // and Busy that nobody could decide.
 func (p *Passwords) Verify(ctx context.Context, users *Users, b Basic, address netip.Addr, now time.Time) (*Identity, error) {
-	a := attempt{origin: origin{users.name, b.User, network(address)}, password: b.Password, now: now}
+	a := attempt{origin: origin{users.name, b.User, throttle.Network(address)}, password: b.Password, now: now}
 	a.user = users.find(b.User, maphash.String(p.seed, b.User))
 	a.key = p.digest(users.name, a.user.text, b.User, b.Password)
 	if err := p.try(ctx, &a); err != nil {
@@ -198,16 +198,4 @@ func (p *Passwords) digest(parts ...string) [sha256.Size]byte {
 		h.Write([]byte(part))
 	}
 	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// network is what one client commands: an IPv4 address, or the /64 of an IPv6
-// address.
-func network(address netip.Addr) netip.Prefix {
-	address = address.Unmap().WithZone("")
-	bits := 64
-	if address.Is4() {
-		bits = 32
-	}
-	prefix, _ := address.Prefix(bits) // zero for no address
-	return prefix
 }

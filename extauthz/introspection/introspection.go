@@ -117,7 +117,7 @@ func New(c Config) (*Introspector, error) {
 func (i *Introspector) Introspect(
 	ctx context.Context, p *chancerypb.Provider, token, address string, now time.Time,
 ) (*credential.Identity, error) {
-	if !isToken(token) {
+	if !credential.IsToken68(token) {
 		return nil, credential.Malformed
 	}
 	d, err := i.desk(p)
@@ -208,37 +208,8 @@ func (i *Introspector) ask(ctx context.Context, q question) (*credential.Identit
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// source is what one client commands: an IPv4 address, or the /64 of an IPv6
-// address.
+// source is what one client commands.
 func (i *Introspector) source(address string) uint64 {
 	ip, _ := netip.ParseAddr(address) // those without are one
-	ip = ip.Unmap().WithZone("")
-	bits := 64
-	if ip.Is4() {
-		bits = 32
-	}
-	prefix, _ := ip.Prefix(bits)
-	return maphash.Comparable(i.seed, prefix)
-}
-
-// isToken reports whether token may be one (RFC 6750 section 2.1).
-func isToken(token string) bool {
-	if token == "" || len(token) > credential.MaxTokenSize {
-		return false
-	}
-	padded := false
-	for _, c := range []byte(token) {
-		switch {
-		case c == '=':
-			padded = true
-		case padded, !isTokenByte(c):
-			return false
-		}
-	}
-	return token[0] != '='
-}
-
-func isTokenByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-		c == '-' || c == '.' || c == '_' || c == '~' || c == '+' || c == '/'
+	return maphash.Comparable(i.seed, throttle.Network(ip))
 }
