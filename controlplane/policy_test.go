@@ -30,8 +30,9 @@ func TestPolicies(t *testing.T) {
 				Name: "staff", Issuer: idp.URL, Audiences: []string{"shop-api"},
 				Claims: &chancerypb.ClaimMapping{User: "sub", Groups: "groups", Tenant: "tenant"}, ClockSkew: durationpb.New(30 * time.Second), MaxTokenLifetime: durationpb.New(24 * time.Hour),
 			}},
-			Accounts: []string{"clients@102b51b9765a56a3"},
-			Routes:   []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}, Tenant: true}}},
+			Accounts:     []string{"clients@102b51b9765a56a3"},
+			Destinations: []string{"inventory", "orders"},
+			Routes:       []*chancerypb.RoutePolicy{{Path: "/{service}/**", To: "{service}", Authentication: &chancerypb.Authentication{AnyOf: []*chancerypb.Credentials{{AccessToken: "staff"}}, Tenant: true}}},
 		},
 		inventory: {
 			Name:        "service/inventory",
