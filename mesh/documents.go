@@ -143,9 +143,10 @@ func (d *Documents) parse(file string, data []byte, modules map[string][]byte) {
 
 // disguises are the characters by which a text is shown otherwise than YAML
 // reads it: those that end a line for YAML 1.1 and in few editors, so that a
-// rule can stand in what looks like a comment, and those that turn the
-// direction of what follows (CVE-2021-42574).
-var disguises = regexp.MustCompile(`[\x{85}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}]|\r(?:[^\n]|$)`)
+// rule can stand in what looks like a comment; those that turn the direction of
+// what follows (CVE-2021-42574); and what stands for bytes that are not UTF-8,
+// since YAML reads UTF-16 as well, where none of these would be found.
+var disguises = regexp.MustCompile(`[\x{85}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}\x{fffd}]|\r(?:[^\n]|$)`)
 
 // disguise says where the first such character is.
 func disguise(data []byte) (Fault, bool) {
@@ -153,14 +154,18 @@ func disguise(data []byte) (Fault, bool) {
 	if at == nil {
 		return Fault{}, false
 	}
-	r, _ := utf8.DecodeRune(data[at[0]:])
+	r, size := utf8.DecodeRune(data[at[0]:])
 	before := data[:at[0]]
+	message := fmt.Sprintf("has %U, by which the text is shown otherwise than it is read: remove it, or write %s in double quotes", r, strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+	if r == utf8.RuneError && size == 1 {
+		message = "is not UTF-8: save it in that encoding"
+	}
 	return Fault{
 		Position: Position{
 			Line:   1 + bytes.Count(before, []byte("\n")),
 			Column: 1 + utf8.RuneCount(before[1+bytes.LastIndexByte(before, '\n'):]),
 		},
-		Message: fmt.Sprintf("has %U, by which the text is shown otherwise than it is read: remove it, or write %s in double quotes", r, strings.Trim(strconv.QuoteRuneToASCII(r), "'")),
+		Message: message,
 	}, true
 }
 

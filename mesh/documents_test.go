@@ -1,6 +1,7 @@
 package mesh_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -274,6 +275,18 @@ func TestDisguises(t *testing.T) {
 		_, err := mesh.Parse("a.yaml", []byte(leastMesh+"# Why é"+end+"trustDomain: other.example\n")).Compile(mesh.Options{})
 		if want := "a.yaml:4:8: has "; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), end) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	utf16LE := []byte{0xff, 0xfe}
+	for _, c := range leastMesh + "# Why\u2028certificates: {lifetime: 2h}\n" {
+		utf16LE = binary.LittleEndian.AppendUint16(utf16LE, uint16(c))
+	}
+	for want, text := range map[string][]byte{
+		"a.yaml:1:1: is not UTF-8: save it in that encoding": utf16LE,
+		"a.yaml:4:3: is not UTF-8: save it in that encoding": []byte(leastMesh + "# \xff\n"),
+	} {
+		if _, err := mesh.Parse("a.yaml", text).Compile(mesh.Options{}); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
 		}
 	}
 	for _, same := range []string{strings.ReplaceAll(leastMesh, "\n", "\r\n"), leastMesh + "# é \"\\u2028\" \u200f\n"} {
