@@ -62,7 +62,8 @@ func ParseCertificate(text string) (*Certificate, error) {
 	return &Certificate{thumbprint: sha256.Sum256(c.Raw), begins: c.NotBefore, ends: c.NotAfter, names: names}, nil
 }
 
-// DecodeCertificate is [ParseCertificate], but for what counts.
+// DecodeCertificate reads any certificate as [ParseCertificate] does, whatever it
+// says.
 func DecodeCertificate(text string) (*x509.Certificate, error) {
 	if len(text) > MaxCertificateSize {
 		return nil, errors.New("is too large")
